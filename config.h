@@ -18,9 +18,10 @@
 #define LIST               ", \t"  /* between interface names */
 #define TEXT_MAX           4096   /* bytes of a log line */
 #define WHY_MAX            160    /* ... of an error's reason */
+#define ADDR_TEXT          46     /* ... of an address, with its end */
 
 /* Configuration. */
-#define NAME_LENGTH_MAX    127    /* of a door */
+#define DOOR_NAME_MAX      127    /* of a door */
 #define SEQUENCE_MAX       32     /* ports in a sequence */
 #define INTERFACES_MAX     64     /* interfaces listened on */
 #define ADDRESSES_MAX      1024   /* local addresses known */
@@ -56,10 +57,34 @@
 #define OUTPUTS_MAX        512    /* commands whose output is read */
 #define OUTPUT_LINES_MAX   50     /* logged of one command */
 #define OUTPUT_LINE_MAX    240    /* bytes; a longer one is several */
-#define WAITING_MAX        2048   /* bytes of a list of interfaces */
 #define RETRY_MS           1000   /* no process to be had; sniffer died young */
 #define DRAIN_MS           1000   /* for a sniffer that is told to end */
 #define SHUTDOWN_MS        10000  /* for the stop commands at the end */
+
+/* knockd --help. */
+#define USAGE \
+	"usage: knockd [options]\n" \
+	"  -i, --interface LIST  listen on eth0, on eth0,wlan0 or on any" \
+	" (default)\n" \
+	"  -c, --config FILE     configuration (default " CONFIG_PATH ")\n" \
+	"  -t, --test            say what the configuration means, warn, end\n" \
+	"  -d, --daemon          go to the background once ready\n" \
+	"  -p, --pidfile FILE    pid of the daemon (default " PID_PATH ");\n" \
+	"                        the state file stands beside it\n" \
+	"  -g, --logfile FILE    log to this file\n" \
+	"  -l, --lookup          log the names of addresses, too\n" \
+	"  -4, --only-ip-v4      ignore IPv6\n" \
+	"  -v, --verbose         print log lines on stdout, too\n" \
+	"  -D, --debug           print every packet that is looked at\n" \
+	"  -V, --version         print the version\n" \
+	"  -h, --help            print this\n" \
+	"Signals: HUP reads the configuration anew, USR1 logs counters, TERM\n" \
+	"closes all doors and ends.  See knockd(8) and knockd.conf(5).\n"
+
+/* The counters of SIGUSR1, as enum COUNTERS has them. */
+#define COUNTER_NAMES \
+	"packets", "drops", "hits", "attempts", "evictions", "cancelled", \
+	"opens"
 
 /* linux/if_packet.h, if_ether.h, if_arp.h (packet(7)). */
 #define PACKET_RX_RING         5
@@ -135,6 +160,21 @@ struct netlink_addr_ { /* struct sockaddr_nl, netlink(7) */
 
 /* linux/rtnetlink.h: the groups that tell of links and addresses. */
 #define RTNL_GROUPS            (0x1 | 0x10 | 0x100)
+
+/* The system calls of the sniffer's loop, besides setsockopt(). */
+#ifdef SYS_poll
+#define SECCOMP_POLL           SYS_poll,
+#else
+#define SECCOMP_POLL
+#endif
+#ifdef SYS_ppoll_time64
+#define SECCOMP_TIME64         SYS_ppoll_time64, SYS_clock_gettime64,
+#else
+#define SECCOMP_TIME64
+#endif
+#define SECCOMP_CALLS \
+	SYS_read, SYS_write, SYS_ppoll, SECCOMP_POLL SECCOMP_TIME64 \
+	SYS_clock_gettime, SYS_getsockopt, SYS_exit_group, SYS_restart_syscall
 
 /* Where seccomp finds the low half of a system call's n-th argument. */
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
