@@ -209,6 +209,13 @@ static char *read_all(int fd, size_t *n) {
     return NULL;
 }
 
+/* Closes all descriptors from low on but a and b. */
+static void close_others(int low, int a, int b) {
+    for (; low < 1024; low++)
+        if (low != a && low != b) close(low);
+    syscall(SYS_close_range, low, ~0u, 0);
+}
+
 static const struct addr mapped = { { [10] = 0xff, [11] = 0xff } };
 
 static bool is_v4(const struct addr *a) { return !memcmp(a, &mapped, 12); }
@@ -912,7 +919,7 @@ static void index_doors(struct sniffer *s) {
         }
         s->targets |= d->target.n > 0;
         if (d->seq.n) s->firsts[s->nfirsts++] = (struct first){
-            d->seq.knock->proto << 16 | d->seq.knock->port, i };
+            (uint32_t)d->seq.knock->proto << 16 | d->seq.knock->port, i };
     }
     qsort(s->firsts, s->nfirsts, sizeof *s->firsts, first_cmp);
 }
@@ -1384,9 +1391,7 @@ static void sniffer_init(struct sniffer *s, pid_t monitor) {
     s->used--;
     if (getrandom(s->key, sizeof s->key, 0) != sizeof s->key)
         die("sniffer: getrandom: %s", strerror(errno));
-    for (int fd = 0; fd < 1024; fd++)
-        if (fd != s->channel && fd != s->packets) close(fd);
-    syscall(SYS_close_range, 1024, ~0u, 0);
+    close_others(0, s->channel, s->packets);
     index_doors(s);
     filter_attach(s);
     ring_find(s);
@@ -2325,7 +2330,10 @@ int main(int argc, char **argv) {
     m.config = CONFIG_PATH;
     m.pidfile = PID_PATH;
     m.channel = m.state_fd = m.ready_fd = m.sniffer = -1;
+    close_others(3, -1, -1);        /* no command shall inherit any */
+    int ends[2];                    /* without a /dev: a pipe's dead end */
     while ((m.null = open("/dev/null", O_RDWR)) >= 0 && m.null < 3) {}
+    if (m.null < 0 && !pipe(ends)) m.null = ends[0], close(ends[1]);
     fcntl(m.null, F_SETFD, FD_CLOEXEC); /* and 0-2 are open, whatever they are */
     bool test = options(&m, argc, argv);
     m.cwd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
