@@ -29,6 +29,44 @@ test:
 demo:
 	tests/demo.sh
 
+bench:
+	tests/bench.sh
+
+bench-quick:
+	tests/bench.sh quick
+
+soak:
+	tests/soak.sh
+
+fuzz:
+	tests/fuzz.sh $(RUNS)
+
+# The daemon with address and undefined-behaviour sanitizers, which need more
+# system calls than seccomp would let them have.
+SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=undefined
+sanitize: build/knockd-asan
+build/knockd-asan: knockd.c config.h Makefile
+	mkdir -p build
+	gcc -std=c11 -D_GNU_SOURCE -DNO_SECCOMP $(WARN) -g -O1 $(SANITIZE) \
+		-o $@ knockd.c
+
+# Every linter over everything; no warning is left.
+# Not: warnings about every snprintf() and every !strcmp().
+TIDY = bugprone-*,clang-analyzer-*,-bugprone-easily-swappable-parameters,$(\
+	)-clang-analyzer-security.insecureAPI.*,$(\
+	)-bugprone-suspicious-string-compare
+LINT = -std=c11 -D_GNU_SOURCE $(WARN) -Werror -O2 -fsyntax-only
+lint:
+	gcc $(LINT) knockd.c && gcc $(LINT) knock.c
+	clang $(LINT) knockd.c && clang $(LINT) knock.c
+	clang-tidy --quiet --warnings-as-errors='*' --checks='$(TIDY)' \
+		knockd.c knock.c -- -std=c11 -D_GNU_SOURCE
+	cppcheck --quiet --std=c11 --enable=warning,performance,portability \
+		--inline-suppr --error-exitcode=1 -D_GNU_SOURCE knockd.c knock.c
+	shellcheck test.sh .ci/run tests/*.sh tests/*.bash tests/*.bats \
+		contrib/*.sh contrib/knockd-log contrib/knockd.init
+	mandoc -T lint -W warning man/*.[158]
+
 install: all
 	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/bin \
 		$(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man5 \
@@ -48,7 +86,17 @@ uninstall:
 		$(DESTDIR)$(MANDIR)/man5/knockd.conf.5 \
 		$(DESTDIR)$(MANDIR)/man8/knockd.8
 
+deb: all
+	contrib/make-deb.sh
+
+dist:
+	contrib/make-dist.sh
+
+cross:
+	contrib/cross.sh
+
 clean:
 	rm -rf knockd knock build
 
-.PHONY: all test demo install uninstall clean
+.PHONY: all test demo bench bench-quick soak fuzz sanitize lint install \
+	uninstall deb dist cross clean
