@@ -1,0 +1,219 @@
+#!/bin/sh
+# All tests. ./test.sh runs them all, ./test.sh config.bats reload those files whose
+# name has such a part (unit is one, too).
+#
+# On Debian and Alpine it first installs what is missing, as root, and says so;
+# NO_INSTALL=1 keeps it from that. What it makes is in build/. JOBS: files tested at
+# the same time. KNOCKD, KNOCK: other binaries than ./knockd and ./knock to test.
+#
+# The last line is `N passed, N failed, N skipped`; exit status 1 if any failed.
+set -u
+cd "$(dirname "$0")" || exit 1
+
+# --one FILE: one file's tests, as TAP in build/test/; for ourselves, see below.
+if [ "${1:-}" = --one ]; then
+	name=$(basename "$2" .bats)
+	tap=build/test/$name.tap
+	start=$(date +%s)
+	case $2 in
+	*.bats) bats --tap "$2" >"$tap" 2>&1 </dev/null ;;
+	*) "./$2" >"$tap" 2>&1 </dev/null ;;
+	esac
+	status=$?
+	# A run that broke off is a failure of its own.
+	planned=$(sed -n 's/^1\.\.\([0-9]*\).*/\1/p' "$tap" | head -n 1)
+	ran=$(grep -cE '^(not )?ok ' "$tap")
+	if [ "${planned:-none}" != "$ran" ]; then
+		echo "not ok $((ran + 1)) $name: ${planned:-no} tests planned, $ran run, exit status $status"
+		tail -n 20 "$tap" | sed 's/^/# /'
+	elif [ "$status" != 0 ] && ! grep -q '^not ok' "$tap"; then
+		echo "not ok $((ran + 1)) $name: exit status $status"
+	fi >"$tap.end"
+	cat "$tap.end" >>"$tap"
+	rm "$tap.end"
+	echo "$name: $(grep -c '^ok ' "$tap") ok, $(grep -c '^not ok ' "$tap") not ok," \
+		"$(($(date +%s) - start)) s"
+	exit 0
+fi
+
+# --- what is missing -------------------------------------------------------------
+
+# tool COMMAND DEBIAN-PACKAGE ALPINE-PACKAGE: `-` where there is none or no need.
+missing='' packages=''
+tool() {
+	command -v "$1" >/dev/null 2>&1 && return
+	missing="$missing $1"
+	case $system in
+	debian) [ "$2" = - ] || packages="$packages $2" ;;
+	alpine) [ "$3" = - ] || packages="$packages $3" ;;
+	esac
+}
+
+if command -v apt-get >/dev/null 2>&1; then
+	system=debian
+elif command -v apk >/dev/null 2>&1; then
+	system=alpine
+else
+	system=other
+fi
+
+tools() {
+	tool make make make
+	tool cc gcc gcc
+	[ $system = alpine ] || tool musl-gcc musl-tools -
+	# The headers of the libc, for the tests' own programs.
+	[ -e /usr/include/stdio.h ] || tool stdio.h libc6-dev musl-dev
+	tool bash bash bash
+	tool bats bats bats
+	tool ip iproute2 iproute2
+	tool unshare util-linux util-linux
+	tool nsenter util-linux util-linux
+	tool setpriv util-linux setpriv
+	tool iptables iptables iptables
+	tool iptables-legacy iptables iptables-legacy
+	tool nft nftables nftables
+	tool socat socat socat
+	tool nc netcat-openbsd netcat-openbsd
+	tool nmap nmap nmap
+	tool masscan masscan masscan
+	tool hping3 hping3 hping3
+	tool tcpdump tcpdump tcpdump
+	tool conntrack conntrack conntrack-tools
+	tool curl curl curl
+	tool ssh openssh-client openssh-client
+	tool setcap libcap2-bin libcap-utils
+	tool ps procps procps
+}
+
+# install PACKAGE...: all at once, or one by one if one is not to be had.
+install() {
+	case $system in
+	debian)
+		export DEBIAN_FRONTEND=noninteractive
+		apt-get -q update >build/install.log 2>&1
+		apt-get -qy install --no-install-recommends "$@" >>build/install.log 2>&1 ||
+			for p; do
+				apt-get -qy install --no-install-recommends "$p" >>build/install.log 2>&1 ||
+					echo "not installed: $p"
+			done
+		;;
+	alpine)
+		apk update >build/install.log 2>&1
+		apk add "$@" >>build/install.log 2>&1 ||
+			for p; do
+				apk add "$p" >>build/install.log 2>&1 || echo "not installed: $p"
+			done
+		;;
+	esac
+}
+
+# Debian's knockd 0.8 in build/knockd-0.8, to compare with; it is never installed.
+old_knockd() {
+	[ $system = debian ] || return 0
+	[ ! -x build/knockd-0.8/usr/sbin/knockd ] || return 0
+	mkdir -p build/debs
+	if ! ls build/debs/knockd_*.deb >/dev/null 2>&1; then
+		pcap=$(apt-cache depends knockd 2>/dev/null |
+			sed -n 's/.*Depends: \(libpcap0[^ ]*\).*/\1/p' | head -n 1)
+		[ -n "$pcap" ] || { apt-get -q update >/dev/null 2>&1; pcap=libpcap0.8; }
+		(cd build/debs && apt-get -q download knockd "$pcap") >build/download.log 2>&1 ||
+			{ echo "no knockd 0.8 to compare with: $(tail -n 1 build/download.log)"; return; }
+	fi
+	for d in build/debs/knockd_*.deb build/debs/libpcap*.deb; do
+		dpkg -x "$d" build/knockd-0.8
+	done
+}
+
+mkdir -p build/test || exit 1
+rm -f build/test/*.tap
+tools
+if [ -n "$missing" ]; then
+	if [ -n "${NO_INSTALL:-}" ] || [ "$(id -u)" != 0 ] || [ -z "$packages" ]; then
+		echo "missing:$missing${packages:+ (packages:$packages)}"
+	else
+		echo "missing:$missing; installing:$packages"
+		# shellcheck disable=SC2086
+		install $packages
+	fi
+fi
+[ -n "${NO_INSTALL:-}" ] || old_knockd
+[ "$(id -u)" = 0 ] || echo "not root: what needs network namespaces is skipped"
+
+# --- build ------------------------------------------------------------------------
+
+# step WHAT COMMAND...: silent unless it fails.
+failed_steps=0
+step() {
+	what=$1
+	shift
+	"$@" >build/step.log 2>&1 && return
+	echo "$what failed: $*"
+	cat build/step.log
+	failed_steps=$((failed_steps + 1))
+	return 1
+}
+
+step "the build" make || { echo "0 passed, 1 failed, 0 skipped"; exit 1; }
+
+# unit: with the sanitizers where the compiler has them (not on Alpine).
+unit() {
+	flags='-std=c11 -D_GNU_SOURCE -g -O1 -I.'
+	# shellcheck disable=SC2086
+	if echo 'int main(void) { return 0; }' | gcc -fsanitize=address,undefined -x c - \
+		-o build/sanitizers 2>/dev/null && build/sanitizers; then
+		gcc $flags -fsanitize=address,undefined -fno-sanitize-recover=undefined -o build/unit tests/unit.c
+	else
+		cc $flags -o build/unit tests/unit.c
+	fi
+}
+
+[ ! -e tests/gen.c ] || step "the packet generator" cc -O2 -std=c11 -D_GNU_SOURCE -o build/gen tests/gen.c
+
+# --- run --------------------------------------------------------------------------
+
+chosen() {
+	[ -n "$wanted" ] || return 0
+	for w in $wanted; do
+		case $1 in *"$w"*) return 0 ;; esac
+	done
+	return 1
+}
+
+wanted=$*
+run=''
+if [ -e tests/unit.c ] && chosen tests/unit.c && step "the unit tests' build" unit; then
+	run=build/unit
+fi
+# The largest first, they tend to take longest.
+# shellcheck disable=SC2012,SC2045
+for f in $(ls -S tests/*.bats); do
+	! chosen "$f" || run="$run $f"
+done
+if [ -z "$run" ]; then
+	echo "no such tests: $*"
+	exit 1
+fi
+if command -v bats >/dev/null 2>&1; then
+	BATS_TEST_TIMEOUT=${BATS_TEST_TIMEOUT:-300} export BATS_TEST_TIMEOUT
+	# shellcheck disable=SC2086
+	printf '%s\n' $run | xargs -P "${JOBS:-4}" -n 1 "$0" --one
+else
+	echo "bats is not installed: only the unit tests are run"
+	case $run in build/unit*) "$0" --one build/unit ;; esac
+fi
+
+# --- say what came of it --------------------------------------------------------------
+
+# Each failure with what it printed.
+awk '/^not ok/ { show = 1; sub(/.*\//, "", FILENAME); print "\n" FILENAME ": " $0; next }
+	/^ok|^1\.\./ { show = 0 } show' build/test/*.tap
+awk '/^ok .*# skip/ { sub(/^.*# skip */, ""); why[$0]++ }
+	END { for (w in why) print "skipped " why[w] ": " w }' build/test/*.tap
+cat build/test/*.tap | awk -v failed="$failed_steps" '
+	/^not ok / { failed++; next }
+	/^ok .*# skip/ { skipped++; next }
+	/^ok / { passed++ }
+	END {
+		printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped
+		exit failed > 0
+	}'

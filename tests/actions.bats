@@ -1,0 +1,679 @@
+#!/usr/bin/env bats
+# What happens at an opened door: commands and what they find, grants and their
+# stop commands, also over the daemon's end.
+
+load lib
+
+did() {
+	wait_for_line "$T/did" "^$1\$" "${2:-1}"
+}
+
+times_did() {
+	count "$T/did" "^$1\$"
+}
+
+# script NAME: makes $T/NAME from standard input, a program to run directly.
+script() {
+	{ echo "#!$BASH"; cat; } >"$T/$1"
+	chmod 755 "$T/$1"
+}
+
+uptime_ms() {
+	local up
+
+	read -r up _ </proc/uptime
+	echo $((10#${up//./} * 10))
+}
+
+# A door "d" with a stop command after $1 seconds; what runs goes to $T/did.
+grant_door() {
+	conf <<-EOF2
+	[d]
+	sequence = 7000,8000
+	start_command = echo start %IP% >> $T/did
+	cmd_timeout = $1
+	stop_command = echo stop %IP% >> $T/did
+	EOF2
+}
+
+crash() {
+	local p
+
+	for p in $(pids_in "$S" "$(basename "$KNOCKD")"); do
+		kill -KILL "$p" 2>/dev/null || :
+	done
+	wait "$PID" || :
+	until_true "$WAIT" no_daemon_left
+	PID=''
+}
+
+# --- grants ------------------------------------------------------------------
+
+@test "the stop command runs once for each opening, after the last one's time" {
+	local t0 took
+
+	conf <<-EOF2
+	[d]
+	sequence = 7000,8000
+	start_command = echo start %IP% >> $T/did
+	cmd_timeout = 2
+	stop_command = echo stop %IP% >> $T/did
+	EOF2
+	start
+	knock_a 10.77.0.1 7000 8000
+	did 'start 10.77.0.2'
+	knock_a 10.77.0.1 7000 8000
+	did 'start 10.77.0.2' 2
+	t0=$(uptime_ms)
+	knock_a 10.77.0.1 7000 8000
+	did 'start 10.77.0.2' 3
+	did 'stop 10.77.0.2' 3
+	took=$(($(uptime_ms) - t0))
+	[ "$took" -ge 1990 ] || { echo "after $took ms"; return 1; }
+	mark
+	is "$(cat "$T/did")" 'start 10.77.0.2
+start 10.77.0.2
+start 10.77.0.2
+stop 10.77.0.2
+stop 10.77.0.2
+stop 10.77.0.2'
+	logged '10.77.0.2: d: CLOSE SESAME'
+	stop_knockd
+	is "$(wc -l <"$T/did")" 6
+}
+
+@test "a new knock moves the deadline" {
+	local t0 took
+
+	grant_door 3
+	start
+	knock_a 10.77.0.1 7000 8000
+	did 'start 10.77.0.2'
+	# Half of the time later.
+	t0=$(uptime_ms)
+	half_gone() { [ $(($(uptime_ms) - t0)) -ge 1500 ]; }
+	until_true "$WAIT" half_gone
+	t0=$(uptime_ms)
+	knock_a 10.77.0.1 7000 8000
+	did 'stop 10.77.0.2'
+	took=$(($(uptime_ms) - t0))
+	[ "$took" -ge 2990 ] || { echo "first stop after $took ms"; return 1; }
+	did 'stop 10.77.0.2' 2
+	stop_knockd
+}
+
+@test "addresses have grants of their own; real iptables rules are all gone at the end" {
+	local before
+
+	need iptables
+	in_s iptables -w -A INPUT -p tcp --dport 22 -j REJECT ||
+		skip "iptables does not work with this kernel"
+	before=$(in_s iptables -S)
+	conf <<-EOF2
+	[d]
+	sequence = 7000,8000
+	start_command = iptables -w -I INPUT -s %IP% -p tcp --dport 22 -j ACCEPT
+	cmd_timeout = 3
+	stop_command = iptables -w -D INPUT -s %IP% -p tcp --dport 22 -j ACCEPT
+	EOF2
+	start
+	for _ in 1 2; do
+		knock_a 10.77.0.1 7000 8000
+		knock_b 10.77.0.1 7000 8000
+	done
+	rules() { [ "$(in_s iptables -w -S | grep -c ACCEPT$)" = "$1" ]; }
+	# Four, beside the three policies of the chains.
+	until_true "$WAIT" rules 7
+	until_true "$WAIT" rules 3
+	is "$(in_s iptables -w -S)" "$before"
+	not_logged 'non-zero'
+	stop_knockd
+}
+
+@test "SIGTERM with hours to go: every stop command runs at once, exit 0" {
+	grant_door 3600
+	start
+	knock_a 10.77.0.1 7000 8000
+	did 'start 10.77.0.2'
+	knock_a 10.77.0.1 7000 8000
+	knock_b 10.77.0.1 7000 8000
+	knock_a fd77::1 7000 8000
+	did 'start .*' 4
+	stop_knockd
+	is "$(times_did 'stop 10.77.0.2') $(times_did 'stop 10.77.0.3') $(times_did 'stop fd77::2')" '2 1 1'
+	is "$(count "$LOG" 'd: running command: echo stop')" 4
+	start
+	mark
+	is "$(wc -l <"$T/did")" 8
+	stop_knockd
+	is "$(wc -l <"$T/did")" 8
+}
+
+@test "SIGINT too; and a second SIGTERM meanwhile does no harm" {
+	conf <<-EOF2
+	[d]
+	sequence = 7000
+	start_command = echo start >> $T/did
+	cmd_timeout = 3600
+	stop_command = sleep 1; echo stop >> $T/did
+	EOF2
+	start
+	knock_a 10.77.0.1 7000
+	did start
+	kill -INT "$PID"
+	logged 'd: running command: sleep 1'
+	kill -TERM "$PID" 2>/dev/null || :
+	ended "$PID" "$TERM_STATUS"
+	is "$(times_did stop)" 1
+}
+
+@test "SIGKILL, restart after the deadline: closed at once" {
+	local t0
+
+	grant_door 1
+	start
+	knock_a 10.77.0.1 7000 8000
+	did 'start 10.77.0.2'
+	crash
+	t0=$(uptime_ms)
+	past() { [ $(($(uptime_ms) - t0)) -gt 1100 ]; }
+	until_true "$WAIT" past
+	is "$(times_did 'stop .*')" 0
+	start
+	did 'stop 10.77.0.2'
+	logged '10.77.0.2: d: CLOSE SESAME'
+	stop_knockd
+	is "$(times_did 'stop .*')" 1
+}
+
+@test "SIGKILL, restart before the deadline: closed when it is due, once per opening" {
+	local t0 took
+
+	grant_door 4
+	start
+	knock_a 10.77.0.1 7000 8000
+	did 'start 10.77.0.2'
+	t0=$(uptime_ms)
+	knock_a 10.77.0.1 7000 8000
+	did 'start 10.77.0.2' 2
+	crash
+	start
+	did 'stop 10.77.0.2' 2
+	took=$(($(uptime_ms) - t0))
+	[ "$took" -ge 3990 ] || { echo "after $took ms"; return 1; }
+	stop_knockd
+	is "$(times_did 'stop .*')" 2
+}
+
+@test "SIGKILL, restart, SIGTERM: closed" {
+	grant_door 3600
+	start
+	knock_a 10.77.0.1 7000 8000
+	did 'start 10.77.0.2'
+	crash
+	start
+	mark
+	is "$(times_did 'stop .*')" 0
+	stop_knockd
+	is "$(times_did 'stop 10.77.0.2')" 1
+}
+
+@test "the grant is on disk before the start command runs" {
+	conf <<-EOF2
+	[d]
+	sequence = 7000
+	start_command = kill -KILL \$PPID; echo start >> $T/did
+	cmd_timeout = 3600
+	stop_command = echo stop >> $T/did
+	EOF2
+	start
+	knock_a 10.77.0.1 7000
+	did start
+	until_true "$WAIT" gone "$PID"
+	# The sniffer ends by itself when the monitor is gone.
+	until_true "$WAIT" no_daemon_left
+	start
+	stop_knockd
+	is "$(times_did stop)" 1
+}
+
+@test "the state file: mode 0600, another name for another pidfile" {
+	grant_door 3600
+	start_knockd -i eth0 -p "$T/mine.pid"
+	knock_a 10.77.0.1 7000 8000
+	did 'start 10.77.0.2'
+	[ -s "$T/mine.state" ]
+	is "$(stat -c '%a %u' "$T/mine.state")" '600 0'
+	stop_knockd
+}
+
+@test "a state file that is damaged or not the user's own is refused, never executed" {
+	local what
+
+	grant_door 3600
+	start
+	knock_a 10.77.0.1 7000 8000
+	did 'start 10.77.0.2'
+	crash
+	cp "$T/k.state" "$T/good"
+	for what in foreign cut garbage binary huge; do
+		rm -f "$T/k.state"
+		case $what in
+		foreign) cp "$T/good" "$T/k.state"; chown 1234 "$T/k.state" ;;
+		cut) head -c $(($(wc -c <"$T/good") - 3)) "$T/good" >"$T/k.state" ;;
+		garbage) { cat "$T/good"; echo 'd; touch /etc/owned'; } >"$T/k.state" ;;
+		binary) head -c 3000 /dev/urandom >"$T/k.state" ;;
+		huge) tr '\0' x </dev/zero | head -c 3000000 >"$T/k.state" ;;
+		esac
+		chmod 600 "$T/k.state"
+		launch -i eth0
+		said_so() { cat "$T/err" "$LOG" | grep -q "$T/k.state"; }
+		until_true "$WAIT" said_so || { echo "$what: nothing said"; return 1; }
+		ready_or_gone() { has_lines "$LOG" "$READY" 1 || ! running "$PID"; }
+		until_true "$WAIT" ready_or_gone
+		! running "$PID" || stop_knockd
+		until_true "$WAIT" no_daemon_left
+		is "$what: $(times_did 'stop .*')" "$what: 0"
+		[ ! -e "$T/owned" ]
+		: >"$LOG"
+	done
+}
+
+@test "a state file of nothing, or none, is no error" {
+	grant_door 3600
+	: >"$T/k.state"; chmod 600 "$T/k.state"
+	start
+	stop_knockd
+	is "$(cat "$T/err")" ''
+}
+
+@test "a stop command runs although the start command failed, and its failure is logged" {
+	conf <<-EOF2
+	[d]
+	sequence = 7000
+	start_command = echo start >> $T/did; exit 4
+	cmd_timeout = 1
+	stop_command = echo stop >> $T/did; exit 5
+	EOF2
+	start
+	knock_a 10.77.0.1 7000
+	logged 'd: command returned non-zero status code \(4\)$'
+	did stop
+	logged 'd: command returned non-zero status code \(5\)$'
+	stop_knockd
+	is "$(times_did stop)" 1
+}
+
+# --- order -------------------------------------------------------------------------
+
+@test "a hanging command delays only its own address, whose commands keep their order" {
+	local hang
+
+	conf <<-EOF2
+	[hang]
+	sequence = 7000
+	command = sleep 800
+	[quick]
+	sequence = 7001
+	command = echo quick %IP% >> $T/did
+	[quicker]
+	sequence = 7002
+	command = echo quicker %IP% >> $T/did
+	EOF2
+	start
+	knock_a 10.77.0.1 7000
+	logged 'hang: running command: sleep 800'
+	knock_a 10.77.0.1 7001 7002
+	logged '10.77.0.2: quicker: OPEN SESAME'
+	knock_b 10.77.0.1 7002 7001
+	did 'quick 10.77.0.3'
+	did 'quicker 10.77.0.3'
+	is "$(times_did '.* 10.77.0.2')" 0
+	hang=$(pids_in "$S" sleep)
+	kill -KILL "$hang"
+	did 'quicker 10.77.0.2'
+	is "$(grep 10.77.0.2 "$T/did")" 'quick 10.77.0.2
+quicker 10.77.0.2'
+	logged 'hang: command killed by signal 9$'
+	stop_knockd
+}
+
+@test "slow open, fast close: they run in the order of the knocks" {
+	conf <<-EOF2
+	[open]
+	sequence = 7000
+	command = sleep 1; echo open >> $T/did
+	[close]
+	sequence = 7001
+	command = echo close >> $T/did
+	EOF2
+	start
+	knock_a 10.77.0.1 7000 7001
+	did close
+	is "$(cat "$T/did")" 'open
+close'
+	stop_knockd
+}
+
+# --- what a command finds --------------------------------------------------------------
+
+@test "what a command prints is logged with the door's name, without control characters" {
+	script talk <<'EOF2'
+echo "to out"; echo "to err" >&2; printf 'bell\a\033[1m end\rx\n'; printf 'no newline'
+EOF2
+	conf <<-EOF2
+	[d]
+	sequence = 7000
+	command = $T/talk %IP%
+	EOF2
+	start
+	knock_a 10.77.0.1 7000
+	logged '\] d: to out$'
+	logged '\] d: to err$'
+	logged '\] d: bell.*end'
+	logged '\] d: no newline$'
+	is "$(LC_ALL=C tr -d '\n\040-\176' <"$LOG" | wc -c)" 0
+	stop_knockd
+}
+
+@test "a command that prints without end fills neither log nor memory" {
+	script flood <<'EOF2'
+for ((i = 0; i < 20000; i++)); do echo "line $i of very many, and a few words more"; done
+printf '%0100000d\n' 1
+EOF2
+	conf <<-EOF2
+	[d]
+	sequence = 7000
+	command = $T/flood
+	[e]
+	sequence = 7001
+	command = echo over >> $T/did
+	EOF2
+	start
+	knock_a 10.77.0.1 7000 7001
+	did over
+	mark
+	[ "$(count "$LOG" ' d: line')" -ge 1 ]
+	[ "$(count "$LOG" ' d: ')" -le 200 ]
+	[ "$(wc -c <"$LOG")" -lt 100000 ]
+	stop_knockd
+}
+
+@test "status and signal of a command are logged; so is a missing program" {
+	conf <<-EOF2
+	[s]
+	sequence = 7000
+	command = exit 3
+	[k]
+	sequence = 7001
+	command = kill -TERM \$\$
+	[m]
+	sequence = 7002
+	command = /no/such/program %IP%
+	[n]
+	sequence = 7003
+	command = /no/such/program %IP%; exit \$?
+	[g]
+	sequence = 7004
+	command = true
+	EOF2
+	start
+	knock_a 10.77.0.1 7000 7001 7002 7003 7004
+	logged '\] s: command returned non-zero status code \(3\)$'
+	logged '\] k: command killed by signal 15$'
+	logged '\] m: .*(No such file|not found)'
+	logged '\] n: command returned non-zero status code \(127\)$'
+	logged '\] g: running command: true$'
+	mark
+	not_logged '\] g: command'
+	stop_knockd
+}
+
+@test "environment, directory, input, session, signals, umask, descriptors of a command" {
+	script look <<'EOF2'
+{
+	echo "ip=$KNOCKD_IP door=$KNOCKD_DOOR event=$KNOCKD_EVENT arg=$1 mine=$MINE"
+	echo "path=${PATH:+set} cwd=$(pwd) umask=$(umask) in=$(readlink /proc/$$/fd/0)"
+	read -r _ _ _ _ pgrp sid _ </proc/$$/stat
+	[ "$pgrp $sid" = "$$ $$" ] && echo leader
+	grep -E '^Sig(Blk|Ign|Cgt)' /proc/$$/status | tr '\n\t' '  '
+	echo
+} >>"${0%/*}/did"
+EOF2
+	# bash -c needs no descriptor for its script.
+	conf <<-EOF2
+	[d]
+	sequence = 7000
+	start_command = $T/look %IP%
+	cmd_timeout = 1
+	stop_command = $T/look %IP%
+	[f]
+	sequence = 7001
+	command = $BASH -c 'for f in {0..255}; do [ ! -e /proc/\$\$/fd/\$f ] || echo fd \$f; done'
+	EOF2
+	# As hostile a start as there may be: signals ignored, odd descriptors.
+	(
+		trap '' INT QUIT PIPE HUP USR2 CHLD
+		umask 0
+		exec 7</etc/hostname 9>"$T/nine" 199</etc/passwd 3>&-
+		cd "$T" && MINE=yes exec nsenter -t "$S" -m -n --wd="$T" -- "$KNOCKD" -i eth0 \
+			-c "$T/knockd.conf" -p "$T/k.pid" </dev/null >"$T/out" 2>"$T/err"
+	) 3>&- &
+	PID=$!
+	logged "$READY"
+	knock_a 10.77.0.1 7000 7001
+	wait_for_line "$T/did" 'event=stop'
+	wait_for_line "$T/did" '^leader$' 2
+	is "$(head -n 1 "$T/did")" "ip=10.77.0.2 door=d event=start arg=10.77.0.2 mine=yes"
+	has_lines "$T/did" "^path=set cwd=$T umask=0*[1-7][0-7]* in=/dev/null\$" 2
+	wait_for_line "$T/did" 'SigBlk: 0+ SigIgn: 0+ ' 2
+	logged '\] f: fd 2$'
+	mark
+	is "$(log_text | grep '^f: fd')" 'f: fd 0
+f: fd 1
+f: fd 2'
+	stop_knockd
+}
+
+@test "a umask is kept, an empty environment gets a PATH" {
+	conf <<-EOF2
+	[d]
+	sequence = 7000
+	command = umask >> $T/did; env | grep ^PATH= >> $T/did
+	EOF2
+	(
+		umask 0137
+		exec 3>&-
+		exec nsenter -t "$S" -m -n -- env -i "$KNOCKD" -i eth0 \
+			-c "$T/knockd.conf" -p "$T/k.pid" </dev/null >"$T/out" 2>"$T/err"
+	) &
+	PID=$!
+	logged "$READY"
+	knock_a 10.77.0.1 7000
+	did 'PATH=.*/usr/bin.*'
+	did '0?137'
+	stop_knockd
+}
+
+@test "a command without shell syntax needs no shell; its words are taken apart" {
+	local sh
+
+	sh=$(in_s readlink -f /bin/sh)
+	case $sh in *busybox* | *bash*) skip "/bin/sh is $sh here, needed otherwise" ;; esac
+	script args <<'EOF2'
+for a; do printf '[%s]' "$a"; done >>"${0%/*}/did"
+echo >>"${0%/*}/did"
+EOF2
+	conf <<-EOF2
+	[d]
+	sequence = 7000
+	command = $T/args  add element inet  %IP%/32 a=%IP%,b=1	tab -x --y=z @w:u
+	[s]
+	sequence = 7001
+	command = $T/args "one word" ; echo more >> $T/did
+	EOF2
+	start
+	in_s mount --bind /dev/null "$sh"
+	knock_a 10.77.0.1 7000
+	did '\[add\]\[element\]\[inet\]\[10.77.0.2/32\]\[a=10.77.0.2,b=1\]\[tab\]\[-x\]\[--y=z\]\[@w:u\]'
+	knock_a 10.77.0.1 7001
+	logged '\] s: .*(status code|/bin/sh|[Pp]ermission)'
+	in_s umount "$sh"
+	knock_a 10.77.0.1 7001
+	did '\[one word\]'
+	did more
+	stop_knockd
+}
+
+@test "every kind of shell syntax is left to the shell" {
+	conf <<-EOF2
+	[a]
+	sequence = 7000
+	command = A=1 env >> $T/did
+	[b]
+	sequence = 7001
+	command = cd / && exec /bin/echo "in \$PWD" 'a  b' >> $T/did
+	[c]
+	sequence = 7002
+	command = umask 077
+	[d]
+	sequence = 7003
+	command = echo {x} \`echo tick\` \$((1 + 1)) /et[c] ~root a\\ \\ b # comment >> /nowhere
+	[e]
+	sequence = 7004
+	command = if true; then echo yes >> $T/did; fi
+	[f]
+	sequence = 7005
+	command = (echo sub) >> $T/did
+	[g]
+	sequence = 7006
+	command = exec /bin/echo via exec
+	[h]
+	sequence = 7007
+	command = ! false
+	EOF2
+	start
+	knock_a 10.77.0.1 7000 7001 7002 7003 7004 7005 7006 7007
+	did 'A=1'
+	did 'in / a  b'
+	did yes
+	did sub
+	logged '\] d: \{x\} tick 2 /etc /root a  b$'
+	logged '\] g: via exec$'
+	logged '\] h: running command: ! false$'
+	mark
+	not_logged '\] [a-h]: command returned'
+	stop_knockd
+}
+
+@test "a very long command" {
+	local long
+
+	long=$(printf '%03900d' 7)
+	conf <<-EOF2
+	[d]
+	sequence = 7000
+	command = echo $long %IP%%IP%%IP%%IP%%IP%%IP%%IP%%IP%%IP%%IP%%IP%%IP%%IP%%IP%%IP%%IP%%IP%%IP%%IP%%IP%%IP%%IP%%IP%%IP%%IP%%IP%%IP%%IP%%IP%%IP% >> $T/did
+	[e]
+	sequence = 7001
+	command = echo next >> $T/did
+	EOF2
+	start
+	knock_a 10.77.0.1 7000 7001
+	did next
+	did '0+7 (10.77.0.2){30}'
+	stop_knockd
+}
+
+# --- cooldown, allow, message -----------------------------------------------------------
+
+@test "seq_cooldown: one opening, however many hits, until it is over" {
+	local t0 took
+
+	conf <<-EOF2
+	[d]
+	sequence = 7000:udp
+	seq_timeout = 1
+	seq_cooldown = 2
+	command = echo %IP% >> $T/did
+	[c]
+	sequence = 7001
+	cooldown = 3600
+	command = echo c >> $T/did
+	EOF2
+	start
+	t0=$(uptime_ms)
+	in_a bash -c 'exec 3>/dev/udp/10.77.0.1/7000; for ((i = 0; i < 50; i++)); do echo >&3; done'
+	in_b bash -c 'echo >/dev/udp/10.77.0.1/7000'
+	knock_a 10.77.0.1 7001
+	knock_a 10.77.0.1 7001
+	mark
+	if [ $(($(uptime_ms) - t0)) -lt 1900 ]; then
+		is "$(count "$LOG" ' d: OPEN')" 1
+	fi
+	is "$(count "$LOG" ' c: OPEN')" 1
+	knock_until ' d: OPEN SESAME' 2 10.77.0.1 7000:udp
+	took=$(($(uptime_ms) - t0))
+	[ "$took" -ge 1990 ] || { echo "opened again after $took ms"; return 1; }
+	stop_knockd
+}
+
+@test "allow: for all others the door does not exist" {
+	conf <<-EOF2
+	[d]
+	sequence = 7000,8000
+	allow = 192.0.2.0/24, 10.77.0.3 , fd77::/64
+	[e]
+	sequence = 7001
+	Allow = 10.77.0.0/31,10.77.0.3/32
+	[f]
+	sequence = 7002
+	Allow = 10.77.0.0/30
+	EOF2
+	start
+	knock_a 10.77.0.1 7000 8000 7001
+	mark
+	not_logged '10.77.0.2: [de]: '
+	knock_b 10.77.0.1 7000 8000 7001
+	logged '10.77.0.3: d: OPEN SESAME'
+	logged '10.77.0.3: e: OPEN SESAME'
+	knock_a fd77::1 7000 8000 7001 7002
+	logged 'fd77::2: d: OPEN SESAME'
+	knock_a 10.77.0.1 7002
+	logged '10.77.0.2: f: OPEN SESAME'
+	mark
+	not_logged 'fd77::2: [ef]: '
+	stop_knockd
+}
+
+@test "message: in place of OPEN SESAME" {
+	conf <<-EOF2
+	[closeSSH]
+	sequence = 9000,8000
+	message = CLOSE SESAME
+	command = true %IP%
+	EOF2
+	start
+	knock_a 10.77.0.1 9000 8000
+	logged '\] 10.77.0.2: closeSSH: CLOSE SESAME$'
+	logged '\] closeSSH: running command: true 10.77.0.2$'
+	not_logged 'OPEN SESAME'
+	stop_knockd
+}
+
+@test "SIGUSR1 logs counters" {
+	conf <<-EOF2
+	[d]
+	sequence = 7000,8000
+	start_command = true
+	cmd_timeout = 3600
+	stop_command = true
+	EOF2
+	start
+	knock_a 10.77.0.1 7000 8000
+	logged 'd: running command: true'
+	mark
+	kill -USR1 "$PID"
+	logged '\] counters: packets [0-9]+, drops 0, hits 3, attempts [0-9]+, evictions 0, cancelled 0, opens 2, grants 1, commands 1$'
+	stop_knockd
+}

@@ -1,0 +1,908 @@
+#!/usr/bin/env bash
+# The bench: ours and knockd 0.8, run in turn, on real packets between network
+# namespaces of its own. Prints the table of docs/bench.md; writes docs/bench.md
+# and docs/bench.svg as well.
+#
+#	tests/bench.sh [quick] [ROW...]		rows: the functions row_* below
+#
+# Needs root, nft, strace, and build/knockd-0.8 (./test.sh fetches it on Debian;
+# without it the columns of 0.8 stay empty). Each figure is the median of runs
+# that alternate between the two daemons; in brackets the smallest and largest.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+
+BATS_TEST_DIRNAME=$PWD/tests
+BATS_TEST_TMPDIR=$(mktemp -d) || exit 1
+skip() { echo "bench: $*" >&2; exit 1; }
+# shellcheck source=tests/lib.bash
+. tests/lib.bash
+# shellcheck source=tests/packets.bash
+. tests/packets.bash
+
+QUICK='' ONLY=''
+[ "${1:-}" != quick ] || { QUICK=1; shift; }
+[ $# = 0 ] || ONLY=" $* "
+
+# by QUICK-VALUE FULL-VALUE
+by() { [ -n "$QUICK" ] && echo "$1" || echo "$2"; }
+
+ROUNDS=$(by 1 3)
+PROBE=$PWD/build/bench_probe STAMP=$PWD/build/bench_stamp
+R=$T/results		# R/ROW.WHO: the samples, one a line
+TABLE=$T/table		# lines of: figure|0.8|ours|ratio|target|met
+mkdir "$R"
+: >"$TABLE"
+
+build() {
+	make -s knockd knock &&
+		cc -O2 -o build/gen tests/gen.c &&
+		cc -O2 -o "$PROBE" tests/bench_probe.c &&
+		{ musl-gcc -O2 -static -o "$STAMP" tests/bench_stamp.c 2>/dev/null ||
+			cc -O2 -static -o "$STAMP" tests/bench_stamp.c; }
+}
+
+# --- the network --------------------------------------------------------------
+
+# Besides what net_up makes: addresses to knock from in A, no answers of S to
+# the floods' spoofed ones (the daemons see packets before that), and room for
+# 0.8's Stage lines on a RAM disk.
+network() {
+	net_up
+	in_a ip route add local 10.78.0.0/16 dev lo
+	in_s ip route add 10.78.0.0/16 via 10.77.0.2
+	quiet_floods
+}
+
+quiet_floods() {
+	in_s nft -f - <<-EOT
+	table netdev quiet {
+		chain in {
+			type filter hook ingress device eth0 priority 0; policy accept;
+			ip saddr 100.64.0.0/10 drop
+		}
+	}
+	EOT
+}
+
+finish() {
+	net_down
+	rm -rf "$T"
+}
+trap finish EXIT
+trap 'exit 1' INT TERM
+
+# --- the daemons ----------------------------------------------------------------
+
+have_old() { [ "${#OLD_KNOCKD[@]}" -gt 0 ]; }
+
+# doors N [LINE...]: N doors of three ports, scattered, the ports all = 2 mod 6;
+# the first has 7000,8000,9000 and the lines.
+doors() {
+	local n=$1
+
+	shift
+	echo '[first]'
+	echo 'sequence = 7000,8000,9000'
+	echo 'seq_timeout = 300'
+	echo 'tcpflags = syn'
+	[ $# = 0 ] || printf '%s\n' "$@"
+	awk -v n="$n" 'BEGIN {
+		for (i = 1; i < n; i++) {
+			a = (i * 7919) % 10900; b = (a + 3571) % 10900; c = (b + 2003) % 10900
+			printf "[door%d]\nsequence = %d:udp,%d:udp,%d:udp\nseq_timeout = 300\n",
+				i, 20 + a * 6, 20 + b * 6, 20 + c * 6
+		}
+	}'
+}
+
+# config: from standard input; both read it.
+config() {
+	{ printf '[options]\nlogfile = %s\n' "$LOG"; cat; } >"$T/knockd.conf"
+	chmod 600 "$T/knockd.conf"
+}
+
+# up old|new: starts it, returns when it is ready.
+up() {
+	local cmd=("$KNOCKD")
+
+	[ "$1" = new ] || cmd=("${OLD_KNOCKD[@]}")
+	rm -f "$LOG"
+	nsenter -t "$S" -m -n -- "${cmd[@]}" -i eth0 -c "$T/knockd.conf" \
+		-p "$T/k.pid" </dev/null >"$T/out" 2>&1 &
+	PID=$!
+	until_true "${UP_WAIT:-60}" grep -qs "$READY" "$LOG" && return
+	echo "bench: $1 did not start: $(tail -n 3 "$T/out")" >&2
+	return 1
+}
+
+# down: ends the daemon; one that is lost in a flood's backlog is killed.
+down() {
+	kill "$PID"
+	until_true 3 gone "$PID" || for p in $(daemon_pids); do kill -KILL "$p"; done
+	wait "$PID" 2>/dev/null
+	until_true 10 no_daemon_left
+}
+
+# cpu: nanoseconds of CPU that its processes have had, to the nanosecond.
+cpu() {
+	local p
+
+	for p in $(daemon_pids); do cat "/proc/$p/schedstat"; done |
+		awk '{ n += $1 } END { printf "%.0f\n", n }'
+}
+
+# settle: until it has nothing more to do, 3 seconds at most.
+settle() {
+	local n='' m end=$((SECONDS + 3))
+
+	while m=$(cpu) && [ "$m" != "$n" ] && [ $SECONDS -lt $end ]; do
+		n=$m
+		pause 0.15
+	done
+}
+
+# field NAME: of the generator's line on standard input.
+field() { sed -n "s/.*$1=\([0-9.]*\).*/\1/p"; }
+
+# load WORD...: runs the generator from A, on the first CPU; sets SENT.
+load() {
+	in_a taskset -c 0 "$GEN" if=s0 dst="$ME4" "$@" >"$T/gen"
+	SENT=$(field sent <"$T/gen")
+}
+
+# loaded NAME.WHO WORD...: seconds of the daemon's CPU per million packets.
+loaded() {
+	local name=$1 before
+
+	shift
+	settle
+	before=$(cpu)
+	load "$@"
+	settle
+	echo "$before $(cpu) $SENT" | awk '{ printf "%.4f\n", ($2 - $1) / $3 / 1e3 }' >>"$R/$name"
+}
+
+# --- figures ----------------------------------------------------------------------
+
+# percentile P FILE: of its numbers.
+percentile() {
+	grep -v '^-' "$2" 2>/dev/null | sort -g | awk -v p="$1" '{ v[NR] = $1 }
+		END { if (NR) { i = int(p / 100 * NR + 0.9999); print v[i < 1 ? 1 : i] } else print "-" }'
+}
+
+# number X: with as many digits as mean something.
+number() {
+	awk -v x="$1" 'BEGIN {
+		if (x !~ /^[-0-9.e+]+$/ || x == "-") print x
+		else if (x + 0 == 0) print 0
+		else if (x >= 100) printf "%.0f\n", x
+		else if (x >= 10) printf "%.1f\n", x
+		else if (x >= 0.1) printf "%.2f\n", x
+		else printf "%.3f\n", x }'
+}
+
+# spread FILE: median, and smallest and largest when there are several.
+spread() {
+	[ -s "$1" ] || { echo -; return; }
+	if [ "$(wc -l <"$1")" = 1 ]; then
+		number "$(cat "$1")"
+	else
+		echo "$(number "$(percentile 50 "$1")") ($(number "$(percentile 0 "$1")")-$(number "$(percentile 100 "$1")"))"
+	fi
+}
+
+# add FIGURE OLD NEW TARGET [more]: a line of the table from plain numbers or
+# spreads; the target is the most it may be (the least, with "more").
+add() {
+	awk -v f="$1" -v o="$2" -v n="$3" -v t="$4" -v more="${5:-}" 'BEGIN {
+		on = o; nn = n; tt = t
+		sub(/ .*/, "", on); sub(/ .*/, "", nn); sub(/[^0-9.].*/, "", tt)
+		ratio = (on + 0 > 0 && nn + 0 > 0) ? sprintf("%.3g", on / nn) : "-"
+		met = ""
+		if (tt != "" && nn != "-" && nn != "")
+			met = (more ? nn + 0 >= tt + 0 : nn + 0 <= tt + 0) ? "yes" : "no"
+		printf "%s|%s|%s|%s|%s|%s\n", f, o, n, ratio, t, met }' >>"$TABLE"
+	tail -n 1 "$TABLE" | tr '|' '\t' >&2
+}
+
+# compared FIGURE NAME TARGET: the samples of both.
+compared() {
+	add "$1" "$(spread "$R/$2.old")" "$(spread "$R/$2.new")" "$3"
+}
+
+# --- the rows ---------------------------------------------------------------------
+
+row_latency() {
+	local n who
+
+	n=$(by 40 100)
+	for ((i = 0; i < ROUNDS; i++)); do
+		for who in $DAEMONS; do
+			config < <(doors 1 "command = $STAMP $T/sock %IP%")
+			up "$who"
+			in_a "$PROBE" knock "$T/sock" "$ME4" 7000,8000,9000 "$n" >>"$R/latency.$who"
+			down
+			[ -z "$QUICK" ] || continue
+			config < <(doors 1 "command = $STAMP $T/sock %IP%; true")
+			up "$who"
+			in_a "$PROBE" knock "$T/sock" "$ME4" 7000,8000,9000 30 >>"$R/shell.$who"
+			down
+		done
+	done
+	for p in 50 99; do
+		add "last knock to the command's first action, p$p, ms" \
+			"$(ms_at $p latency.old)" "$(ms_at $p latency.new)" "$([ $p = 50 ] && echo 0.4 || echo 2)"
+	done
+	[ -n "$QUICK" ] || add "the same through /bin/sh, p50, ms" \
+		"$(ms_at 50 shell.old)" "$(ms_at 50 shell.new)" ''
+}
+
+# ms_at P NAME: the percentile of microseconds, in milliseconds.
+ms_at() {
+	local v
+
+	v=$(percentile "$1" "$R/$2")
+	[ "$v" = - ] || v=$(awk -v v="$v" 'BEGIN { print v / 1000 }')
+	number "$v"
+}
+
+# From the last knock to a datagram that gets in: iptables and nft.
+row_rule() {
+	local n who ipt
+
+	n=$(by 10 20)
+	ipt=$(command -v iptables)
+	for ((i = 0; i < ROUNDS; i++)); do
+		for who in $DAEMONS; do
+			in_s "$ipt" -F INPUT
+			in_s "$ipt" -A INPUT -p udp --dport 2222 -j DROP
+			config < <(doors 1 "command = $ipt -I INPUT -s %IP% -p udp --dport 2222 -j ACCEPT")
+			up "$who"
+			in_a "$PROBE" rule "/proc/$S/ns/net" "$ME4" 7000,8000,9000 "$n" "10.78.$i.1" \
+				>>"$R/iptables.$who"
+			down
+			in_s "$ipt" -F INPUT
+			[ -z "$QUICK" ] || continue
+			in_s nft -f - <<-EOT
+			table inet bench {
+				set open { type ipv4_addr; }
+				chain in {
+					type filter hook input priority 5; policy accept;
+					udp dport 2222 ip saddr != @open drop
+				}
+			}
+			EOT
+			config < <(doors 1 "command = $(command -v nft) add element inet bench open { %IP% }")
+			up "$who"
+			in_a "$PROBE" rule "/proc/$S/ns/net" "$ME4" 7000,8000,9000 "$n" "10.78.$i.1" \
+				>>"$R/nft.$who"
+			down
+			in_s nft delete table inet bench
+		done
+	done
+	add 'last knock to the iptables -I rule in place, p50, ms' \
+		"$(ms_at 50 iptables.old)" "$(ms_at 50 iptables.new)" 2.0
+	[ -n "$QUICK" ] || add 'the same, nft add element, p50, ms' \
+		"$(ms_at 50 nft.old)" "$(ms_at 50 nft.new)" ''
+}
+
+# first_knocks NAME.WHO SECONDS KNOCKS [rate=...]: a flood of first knocks from a
+# million addresses, and honest knocks from B meanwhile. Appends to NAME.opened,
+# .lost (per cent) and .cpu.
+first_knocks() {
+	local name=${1%.*} who=${1#*.} time=$2 knocks=$3 before after flood stages
+
+	shift 3
+	settle
+	before=$(cpu)
+	load src=100.64.0.1 sources=1000000 n=1000 ports=7000 time="$time" "$@" &
+	flood=$!
+	pause 0.3
+	for ((k = 0; k < knocks; k++)); do
+		knock_b -d 30 "$ME4" 7000 8000 9000
+	done
+	wait $flood
+	SENT=$(field sent <"$T/gen")
+	settle
+	after=$(cpu)
+	opens 10.77.0.3 first >>"$R/$name.opened.$who"
+	if [ "$who" = new ]; then
+		kill -USR1 "$PID"
+		logged ' counters: '
+		sed -n 's/.* packets \([0-9]*\), drops \([0-9]*\).*/\1 \2/p' "$LOG" | tail -n 1 |
+			awk '{ printf "%.4f\n", 100 * $2 / ($1 + $2) }'
+	else
+		stages=$(count "$LOG" 'Stage 1')
+		echo "$stages $SENT" | awk '{ printf "%.4f\n", 100 * (1 - $1 / $2) }'
+	fi >>"$R/$name.lost.$who"
+	echo "$before $after $SENT" |
+		awk '{ printf "%.4f\n", ($2 - $1) / $3 / 1e3 }' >>"$R/$name.cpu.$who"
+}
+
+row_flood() {
+	local knocks time rate who
+
+	knocks=$(by 10 20)
+	time=$(by 2 3)
+	for ((i = 0; i < ROUNDS; i++)); do
+		for rate in 50000 250000 10000000; do
+			[ -z "$QUICK" ] || [ $rate != 250000 ] || continue
+			for who in $DAEMONS; do
+				config < <(doors 1)
+				up "$who"
+				[ "$who" = new ] && [ $i = 0 ] && rss_row before
+				first_knocks f$rate."$who" "$time" "$knocks" rate=$rate
+				[ "$who" = new ] && [ $i = 0 ] && rss_row "$rate"
+				[ "$who" = old ] && rss >>"$R/rss$rate.old"
+				down
+			done
+		done
+	done
+	for rate in 50000 250000 10000000; do
+		name="$((rate / 1000)) kpps"
+		[ $rate != 10000000 ] || name='full rate'
+		[ -s "$R/f$rate.opened.new" ] || continue
+		add "honest knocks opened, of $knocks, under first knocks, $name" \
+			"$(spread "$R/f$rate.opened.old")" "$(spread "$R/f$rate.opened.new")" "$knocks" more
+	done
+	for rate in 250000 10000000; do
+		[ -s "$R/f$rate.lost.new" ] || continue
+		add "lost in the socket in that flood, $([ $rate = 250000 ] && echo '250 kpps' || echo 'full rate'), %" \
+			"$(spread "$R/f$rate.lost.old")" "$(spread "$R/f$rate.lost.new")" \
+			"$([ $rate = 250000 ] && echo 0.1)"
+	done
+	compared 'daemon CPU, s per million first knocks, full rate' f10000000.cpu 0.2
+	compared 'daemon CPU, s per million first knocks, 50 kpps' f50000.cpu 0.8
+}
+
+# rss_row before|RATE: notes ours' memory, with and without the mapped ring.
+rss_row() {
+	local p
+
+	for p in $(daemon_pids); do cat "/proc/$p/smaps"; done | awk '
+		/^[0-9a-f]+-[0-9a-f]+ / { ring = /socket:/ }
+		/^Rss:/ { all += $2; if (!ring) own += $2 }
+		END { print all, own }' >"$R/rss.$1"
+}
+
+row_memory() {
+	local who
+
+	for who in $DAEMONS; do
+		config < <(doors 1)
+		up "$who"
+		settle
+		if [ "$who" = old ]; then rss >"$R/rssidle.old"; else rss_row idle; fi
+		down
+	done
+	add 'resident memory idle, all processes, KiB' "$(spread "$R/rssidle.old")" \
+		"$(cut -d' ' -f1 "$R/rss.idle")" 1600
+	add 'the same without the mapped ring, KiB' - "$(cut -d' ' -f2 "$R/rss.idle")" 500
+	[ ! -s "$R/rss.10000000" ] || add 'resident after a million sources, KiB' \
+		"$(spread "$R/rss10000000.old")" "$(cut -d' ' -f1 "$R/rss.10000000")" 'fixed bound'
+}
+
+# What is no first knock: noise to other ports, data, datagrams, egress.
+row_noise() {
+	local who time
+
+	time=$(by 1 1)
+	for ((i = 0; i < ROUNDS; i++)); do
+		for who in $DAEMONS; do
+			config < <(doors 1)
+			up "$who"
+			noise="src=100.64.0.1 sources=1000000 n=1000 ports=10000-60000 order=rand time=$time"
+			# shellcheck disable=SC2086
+			{
+				loaded syn."$who" $noise
+				loaded syn50."$who" $noise rate=50000
+				load src=10.77.0.2 ports=7000
+				loaded synon."$who" $noise
+				loaded synon50."$who" $noise rate=50000
+				load src=10.77.0.2 ports=9000
+			}
+			switches >"$T/switches"
+			loaded ack."$who" src=100.64.0.1 sources=64 n=100000000 ports=443 \
+				flags=A payload=1360 time="$time"
+			loaded udp."$who" src=100.64.0.1 sources=64 n=100000000 ports=443 \
+				proto=udp payload=1200 time="$time"
+			settle
+			echo $(($(switches) - $(cat "$T/switches"))) >>"$R/bulkwakes.$who"
+			down
+		done
+	done
+	compared 'daemon CPU, s per million noise SYNs, full rate' syn 0.12
+	compared 'the same at 50 kpps' syn50 0.7
+	compared 'the same with an attempt in progress, full rate' synon 0.12
+	compared 'the same with an attempt in progress, 50 kpps' synon50 0.7
+	compared 'daemon CPU, s per million data packets (ACK)' ack 0
+	compared 'daemon CPU, s per million UDP packets' udp 0
+	compared 'wake-ups in those two' bulkwakes 0
+}
+
+# cost NAME WORD...: seconds of the generator's own CPU per million packets;
+# on a veth pair that holds the receiver's way to the packet socket.
+cost() {
+	local name=$1
+
+	shift
+	load src=100.64.0.1 sources=1000 n=1000000 time=10 count="$(by 100000 200000)" "$@"
+	echo "$(field cpu <"$T/gen") $SENT" | awk '{ printf "%.4f\n", $1 / $2 * 1e6 }' >>"$R/$name"
+}
+
+# added NAME WHO BASE: writes the difference of the paired samples.
+added() {
+	paste "$R/$1.$2" "$R/$3" | awk '{ printf "%.4f\n", $1 - $2 }' >"$R/added.$1.$2"
+}
+
+# The kernel's part: the same packets without a daemon, and with it. Datagrams
+# to ports that no door has, in between those of the doors.
+kernel_pairs() {
+	local name=$1 who=$2 rounds=$3 ports
+
+	ports=$(seq -s, 21 6 65400)
+	for ((i = 0; i < rounds; i++)); do
+		cost "base.$name.$who" ports="$ports" proto=udp order=rand
+		up "$who" || return
+		cost "$name.$who" ports="$ports" proto=udp order=rand
+		down
+	done
+	added "$name" "$who" "base.$name.$who"
+}
+
+row_kernel() {
+	local n who rounds i
+
+	rounds=$(by 3 7)
+	for n in 1 1000 10000; do
+		[ -z "$QUICK" ] || [ $n != 10000 ] || continue
+		config < <(doors $n)
+		kernel_pairs k$n new "$rounds"
+		# From some 300 doors on, 0.8 reads every packet; 1,000 take it 10
+		# seconds to start, and 3,000 are too many.
+		if have_old && [ $n = 1 ]; then
+			kernel_pairs k$n old "$rounds"
+		elif have_old && [ $n = 1000 ] && [ -z "$QUICK" ]; then
+			kernel_pairs k$n old 1
+		fi
+		add "in-kernel CPU added, s per million packets, $n door$([ $n = 1 ] || echo s)" \
+			"$(spread "$R/added.k$n.old")" "$(spread "$R/added.k$n.new")" \
+			"$(case $n in 1) echo 0.25 ;; 1000) echo 0.3 ;; *) echo 0.4 ;; esac)"
+	done
+	config < <(doors 1)
+	for ((i = 0; i < rounds; i++)); do
+		for who in $DAEMONS; do
+			egress_cost "out0.$who"
+			up "$who"
+			egress_cost "out.$who"
+			down
+		done
+	done
+	for who in $DAEMONS; do added out "$who" "out0.$who"; done
+	compared 'in-kernel CPU added, s per million outgoing packets' added.out ''
+}
+
+egress_cost() {
+	in_s taskset -c 0 "$GEN" if=eth0 qdisc=1 src="$ME4" dst=10.77.0.2 ports=443 flags=A \
+		payload=1000 n=100000000 count="$(by 50000 100000)" >"$T/gen"
+	echo "$(field cpu <"$T/gen") $(field sent <"$T/gen")" |
+		awk '{ printf "%.4f\n", $1 / $2 * 1e6 }' >>"$R/$1"
+}
+
+# What the kernel alone takes for such a door: sets with a timeout.
+row_nft_only() {
+	local i
+
+	in_s nft delete table netdev quiet
+	in_s nft -f - <<-EOT
+	table netdev quiet {
+		chain in {
+			type filter hook ingress device eth0 priority 0; policy accept;
+		}
+	}
+	table inet floor {
+		set s1 { type ipv4_addr; size 1000000; flags dynamic,timeout; timeout 60s; }
+		set s2 { type ipv4_addr; size 1000000; flags dynamic,timeout; timeout 60s; }
+		set s3 { type ipv4_addr; size 1000000; flags dynamic,timeout; timeout 600s; }
+		chain in {
+			type filter hook prerouting priority raw; policy accept;
+			udp dport 2222 ip saddr @s3 accept
+			udp dport 2222 drop
+			tcp flags & (syn | ack) != syn return
+			tcp dport 7000 add @s1 { ip saddr } drop
+			tcp dport 8000 ip saddr @s1 add @s2 { ip saddr } drop
+			tcp dport 9000 ip saddr @s2 add @s3 { ip saddr } drop
+			ip saddr 100.64.0.0/10 drop
+		}
+	}
+	EOT
+	for ((i = 0; i < $(by 1 3); i++)); do
+		in_a "$PROBE" rule "/proc/$S/ns/net" "$ME4" 7000,8000,9000 10 "10.78.$((i + 50)).1" >>"$R/floor.rule"
+		cost floor.first ports=7000 sources=300000
+	done
+	in_s nft delete table inet floor
+	in_s nft -f - <<-EOT
+	table inet floor {
+		chain in {
+			type filter hook prerouting priority raw; policy accept;
+			ip saddr 100.64.0.0/10 drop
+		}
+	}
+	EOT
+	for ((i = 0; i < $(by 1 3); i++)); do
+		cost floor.base ports=7000 sources=300000
+	done
+	paste "$R/floor.first" "$R/floor.base" | awk '{ printf "%.4f\n", $1 - $2 }' >"$R/floor.added"
+	in_s nft delete table inet floor
+	in_s nft delete table netdev quiet
+	quiet_floods
+	add 'nftables alone: last knock to open, p50, ms' - "$(ms_at 50 floor.rule)" ''
+	add 'nftables alone: CPU, s per million first knocks' - "$(spread "$R/floor.added")" ''
+}
+
+# start_us WHO CONFIG-FILE: exec to "listening on", microseconds.
+start_us() {
+	local cmd=("$KNOCKD")
+
+	[ "$1" = new ] || cmd=("${OLD_KNOCKD[@]}")
+	in_s "$PROBE" start 'listening on' "${cmd[@]}" -v -i eth0 -c "$T/knockd.conf" -p "$T/k.pid"
+}
+
+row_start() {
+	local n who
+
+	for n in 1 1000 10000; do
+		config < <(doors $n)
+		for ((i = 0; i < $(by 3 7); i++)); do
+			for who in $DAEMONS; do
+				[ "$who" = new ] || [ $n = 1 ] || { [ -z "$QUICK" ] && [ $n$i = 10000 ]; } || continue
+				start_us "$who" >>"$R/start$n.$who"
+				until_true 10 no_daemon_left
+			done
+		done
+		add "exec to ready, $n door$([ $n = 1 ] || echo s), ms" "$(ms_at 50 start$n.old)" \
+			"$(ms_at 50 start$n.new)" "$(case $n in 1) echo 15 ;; 1000) echo 20 ;; *) echo 35 ;; esac)"
+	done
+}
+
+row_idle() {
+	local who before
+
+	for who in $DAEMONS; do
+		config < <(doors 1)
+		up "$who"
+		settle
+		before=$(switches)
+		pause "$(by 2 5)"
+		echo $(($(switches) - before)) >"$R/idle.$who"
+		down
+	done
+	compared "wake-ups in $(by 2 5) idle seconds" idle 0
+}
+
+row_syscalls() {
+	local who n=20 tracer pids
+
+	command -v strace >/dev/null || return 0
+	for who in $DAEMONS; do
+		config < <(doors 1 "command = $STAMP $T/sock %IP%")
+		up "$who"
+		settle
+		pids=$(daemon_pids | sed 's/^/-p /' | tr '\n' ' ')
+		# shellcheck disable=SC2086
+		strace -q -o "$T/strace" $pids &
+		tracer=$!
+		until_true 10 traced
+		in_a "$PROBE" knock "$T/sock" "$ME4" 7000,8000,9000 $n >/dev/null
+		settle
+		kill -INT $tracer
+		wait $tracer 2>/dev/null
+		# Each call where it begins; neither signals nor exits.
+		sed -E 's/^[0-9]+ +//; /^(<\.\.\.|---|\+\+\+)/d; s/\(.*//' "$T/strace" >"$T/calls"
+		wc -l <"$T/calls" | awk -v n=$n '{ printf "%.1f\n", $1 / n }' >"$R/syscalls.$who"
+		sort "$T/calls" | uniq -c | sort -rn >"$T/calls.$who"
+		down
+	done
+	compared 'system calls of the daemon per knock (3 packets)' syscalls 14
+}
+
+traced() {
+	local p
+
+	for p in $(daemon_pids); do
+		grep -q '^TracerPid:[^0-9]0$' "/proc/$p/status" && return 1
+	done
+	return 0
+}
+
+row_size() {
+	local new old=- libs
+
+	new=$(cat "$KNOCKD" "$KNOCK" | wc -c)
+	if have_old; then
+		libs=$("${OLD_KNOCKD[@]:0:2}" ldd "$OLD_DIR/usr/sbin/knockd" |
+			sed -n 's/.*=> \(\/[^ ]*\).*/\1/p; s/^[^=]*[[:blank:]]\(\/[^ ]*\) (.*/\1/p' | sort -u)
+		# shellcheck disable=SC2086
+		old=$(cat "$OLD_DIR/usr/sbin/knockd" "$OLD_DIR/usr/bin/knock" $libs | wc -c)
+		old=$(number $((old / 1024)))
+	fi
+	add 'knockd + knock and all they need at run time, KiB' "$old" $((new / 1024)) 160
+}
+
+# A thousand addresses knock within a second.
+row_thousand() {
+	local who
+
+	for ((i = 0; i < ROUNDS; i++)); do
+		for who in $DAEMONS; do
+			config < <(doors 1 "command = $STAMP $T/sock %IP%")
+			up "$who"
+			# shellcheck disable=SC2086
+			in_a "$PROBE" many "$T/sock" 1000 "$GEN" if=s0 src=10.88.0.1 dst="$ME4" \
+				sources=1000 ports=7000,8000,9000 rate=3000 >"$T/many"
+			awk '{ print $1 == "-" ? "-" : $1 / 1000 }' "$T/many" >>"$R/many.$who"
+			down
+		done
+	done
+	compared '1,000 knocks in a second: the last command, s' many 1.05
+}
+
+# --- growth: what a figure does when a number grows -----------------------------
+
+GROWTH=$T/growth	# lines of: what|of what|value|figure
+: >"$GROWTH"
+
+grown() {
+	printf '%s|%s|%s|%s\n' "$@" >>"$GROWTH"
+	tail -n 1 "$GROWTH" | tr '|' '\t' >&2
+}
+
+row_growth() {
+	local n ports
+
+	[ -z "$QUICK" ] || return 0
+	for n in 1 100 10000; do
+		config < <(doors $n "command = $STAMP $T/sock %IP%")
+		up new
+		rm -f "$R/g".*
+		in_a "$PROBE" knock "$T/sock" "$ME4" 7000,8000,9000 25 >"$R/g.latency"
+		grown 'last knock to command, p50, ms' doors $n "$(ms_at 50 g.latency)"
+		loaded g.noise src=100.64.0.1 sources=1000000 n=1000 ports=10001 time=1
+		grown 'daemon CPU, s per million noise SYNs' doors $n "$(spread "$R/g.noise")"
+		loaded g.first src=100.64.0.1 sources=1000000 n=1000 ports=7000 time=1
+		grown 'daemon CPU, s per million first knocks' doors $n "$(spread "$R/g.first")"
+		down
+	done
+	for n in 1 3 10 32; do
+		ports=$(seq -s, 7000 100 $((6900 + n * 100)))
+		config <<-EOT
+		[first]
+		sequence = $ports
+		seq_timeout = 300
+		tcpflags = syn
+		EOT
+		up new
+		rm -f "$R/g".*
+		loaded g.hits src=10.88.0.1 sources=20000 ports="$ports" n=1 time=5
+		grown 'daemon CPU, s per million hits of whole knocks' 'ports a sequence' $n "$(spread "$R/g.hits")"
+		down
+	done
+	for n in 1 1000 100000 1000000; do
+		config < <(doors 1)
+		up new
+		rm -f "$R/g".*
+		loaded g.fill src=100.64.0.1 sources=$n ports=7000
+		loaded g.hit src=100.64.0.1 sources=$n n=100000 ports=7000 time=1
+		grown 'daemon CPU, s per million first knocks' 'sources with attempts' $n "$(spread "$R/g.hit")"
+		down
+	done
+	for n in 0 100 10000; do
+		config < <(doors 1 "command = $STAMP $T/sock %IP%" 'cmd_timeout = 3600' 'stop_command = /bin/true')
+		up new
+		rm -f "$R/g".*
+		[ $n = 0 ] || in_a "$PROBE" many "$T/sock" $n "$GEN" if=s0 src=10.88.0.1 dst="$ME4" \
+			sources=$n ports=7000,8000,9000 rate=1500 >"$T/many"
+		settle
+		in_a "$PROBE" knock "$T/sock" "$ME4" 7000,8000,9000 25 >"$R/g.latency"
+		grown 'last knock to command, p50, ms' 'open grants' $n "$(ms_at 50 g.latency)"
+		grown 'resident memory, KiB' 'open grants' $n "$(rss)"
+		for p in $(daemon_pids); do kill -KILL "$p"; done
+		wait "$PID" 2>/dev/null
+		rm -f "$T"/k.*
+		until_true 10 no_daemon_left
+	done
+}
+
+# --- what does not depend on the machine ----------------------------------------
+
+# code_size: bytes of machine code by the parts of knockd.c.
+code_size() {
+	local o=$T/knockd.o
+
+	"$(command -v musl-gcc || echo cc)" -std=c11 -D_GNU_SOURCE -Os -ffunction-sections \
+		-c -o "$o" knockd.c || return 0
+	{
+		awk '/^\/\* -+ / { part = $0; gsub(/^\/\* -+ | -+ \*\/$/, "", part) }
+			/^[a-z].*\(/ && !/;$/ { f = $0; sub(/\(.*/, "", f); sub(/.*[ *]/, "", f); print "P", f, part }' knockd.c
+		nm -S "$o" | awk '$3 ~ /^[tT]$/ { print "S", $4, $2 }'
+	} | awk '
+		function hex(s, n, i) {
+			for (i = 1; i <= length(s); i++)
+				n = n * 16 + index("0123456789abcdef", substr(s, i, 1)) - 1
+			return n
+		}
+		$1 == "P" { f = $2; $1 = $2 = ""; sub(/^ +/, ""); if (!(f in part)) part[f] = $0; next }
+		{ sub(/\..*/, "", $2); p = ($2 in part) ? part[$2] : "other"; if (!(p in size)) order[++n] = p; size[p] += hex($3) }
+		END { for (i = 1; i <= n; i++) printf "%s|%d\n", order[i], size[order[i]] }' | sort -t'|' -k2 -rn
+}
+
+# instructions: of the hot path by callgrind, where build/hotpath exists: a
+# program that takes a case's name and a count (without: lists its cases) and
+# does it that often.
+instructions() {
+	local c a b
+
+	[ -x build/hotpath ] && command -v valgrind >/dev/null || return 0
+	for c in $(build/hotpath); do
+		a=$(callgrind "$c" 1000)
+		b=$(callgrind "$c" 11000)
+		echo "$c|$(((b - a) / 10000))"
+	done
+}
+
+callgrind() {
+	valgrind --tool=callgrind --callgrind-out-file=/dev/null build/hotpath "$@" 2>&1 |
+		sed -n 's/.*Collected *: *\([0-9]*\).*/\1/p'
+}
+
+# --- the report --------------------------------------------------------------------
+
+# table: the lines of a file with | between, as Markdown; the head is given.
+table() {
+	local head=$1
+
+	shift
+	{ echo "$head"; echo "${head//[^|]/}" | sed 's/|/-|/g; s/$/-/'; cat "$@"; } |
+		sed 's/|/ | /g; s/^/| /; s/$/ |/'
+}
+
+report() {
+	local cpu
+
+	cpu=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)
+	cat <<-EOT
+	# Bench
+
+	Made by \`make bench\`$([ -z "$QUICK" ] || echo ' (this time: bench-quick)'), $(date -u +%Y-%m-%d), Linux $(uname -r), $(nproc) CPUs${cpu:+ ($cpu)}.
+	knockd 0.8 is Debian's package. Both daemons ran in turn, on the same packets
+	over a veth pair; a figure is the median of the runs, in brackets the smallest
+	and the largest. "Ratio" is 0.8 divided by ours. On a small or busy machine
+	absolute figures drift from run to run: compare within one table. "s per
+	million" is CPU seconds per million packets, over all processes of the daemon,
+	from /proc/PID/schedstat; "in-kernel" is what the sender of the packets pays
+	more when the daemon runs, for on a veth pair the sender does the receiver's
+	work up to the packet socket.
+
+	![last knock to command; honest knocks under a flood](bench.svg)
+
+	EOT
+	table 'figure|0.8|ours|ratio|target|met' "$TABLE"
+	if [ -s "$GROWTH" ]; then
+		printf '\n## Growth\n\nOurs alone; the figure at each value of what grows.\n\n'
+		awk -F'|' '{ k = $1 "|" $2; if (!(k in v)) order[++n] = k
+			v[k] = v[k] (v[k] == "" ? "" : ", ") $3 ": " $4 }
+			END { for (i = 1; i <= n; i++) print order[i] "|" v[order[i]] }' "$GROWTH" |
+			table 'figure|what grows|values'
+	fi
+	if [ -s "$T/size" ]; then
+		printf '\n## Code\n\nBytes of machine code by the parts of knockd.c (x86-64: -Os); the rest of the\nfile is libc, tables and text.\n\n'
+		table 'part|bytes' "$T/size"
+	fi
+	if [ -s "$T/instructions" ]; then
+		printf '\n## Instructions\n\nOf the hot path, per packet, counted by callgrind: no machine changes these.\n\n'
+		table 'case|instructions' "$T/instructions"
+	fi
+	if [ -s "$T/calls.new" ]; then
+		printf '\n## System calls\n\nOf ours in 20 knocks: %s.\n' \
+			"$(awk '{ printf "%s%s %s", (NR > 1 ? ", " : ""), $2, $1 }' "$T/calls.new")"
+	fi
+}
+
+# svg: left, the share of knocks whose command has begun after so many ms; right,
+# honest knocks opened under floods. Blue is ours, red 0.8.
+svg() {
+	awk -v quick="$QUICK" -v dir="$R" '
+	function samples(file, v,  n) {
+		n = 0
+		while ((getline line < (dir "/" file)) > 0)
+			if (line != "-") v[++n] = line / 1000
+		close(dir "/" file)
+		return n
+	}
+	function sort(v, n,  i, j, t) {
+		for (i = 2; i <= n; i++) {
+			t = v[i]
+			for (j = i - 1; j > 0 && v[j] > t; j--) v[j + 1] = v[j]
+			v[j + 1] = t
+		}
+	}
+	function x_of(ms) { return 60 + 300 * (log(ms) - log(0.1)) / (log(100) - log(0.1)) }
+	function text(x, y, s, more) {
+		printf "<text x=\"%.1f\" y=\"%.1f\" %s>%s</text>\n", x, y, more, s
+	}
+	function curve(file, color,  n, v, i, p) {
+		n = samples(file, v)
+		if (!n) return
+		sort(v, n)
+		p = sprintf("M%.1f,230", x_of(v[1]))
+		for (i = 1; i <= n; i++)
+			p = p sprintf(" L%.1f,%.1f", x_of(v[i]), 230 - 170 * i / n)
+		printf "<path d=\"%s\" fill=\"none\" stroke=\"%s\" stroke-width=\"2\"/>\n", p, color
+	}
+	function median(file,  v, n) {
+		n = samples(file, v)
+		sort(v, n)
+		return n ? v[int((n + 1) / 2)] * 1000 : -1
+	}
+	function bar(x, value, color) {
+		if (value < 0) return
+		printf "<rect x=\"%.1f\" y=\"%.1f\" width=\"30\" height=\"%.1f\" fill=\"%s\"/>\n",
+			x, 230 - 170 * value / most, 170 * value / most + 0.5, color
+		text(x + 15, 224 - 170 * value / most, value, "text-anchor=\"middle\"")
+	}
+	BEGIN {
+		most = quick ? 10 : 20
+		ours = "#1b6ca8"; old = "#c0392b"
+		print "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 760 290\" font-family=\"sans-serif\" font-size=\"12\">"
+		print "<rect width=\"760\" height=\"290\" fill=\"white\"/>"
+		text(60, 28, "last knock to the command, share of knocks", "font-size=\"14\"")
+		text(430, 28, "honest knocks opened under a flood of first knocks", "font-size=\"14\"")
+		for (i = 0; i <= 4; i++) {
+			y = 230 - 42.5 * i
+			printf "<path d=\"M60,%.1f H360 M430,%.1f H730\" stroke=\"#ddd\"/>\n", y, y
+			text(54, y + 4, i * 25 "%", "text-anchor=\"end\"")
+		}
+		for (ms = 0.1; ms < 101; ms *= 10)
+			text(x_of(ms), 248, ms " ms", "text-anchor=\"middle\"")
+		curve("latency.old", old)
+		curve("latency.new", ours)
+		split("50000 250000 10000000", rate); split("50 kpps|250 kpps|full rate", label, "|")
+		for (i = 1; i <= 3; i++) {
+			x = 445 + (i - 1) * 100
+			bar(x, median("f" rate[i] ".opened.old"), old)
+			bar(x + 34, median("f" rate[i] ".opened.new"), ours)
+			text(x + 32, 248, label[i], "text-anchor=\"middle\"")
+		}
+		text(424, 64, most, "text-anchor=\"end\"")
+		printf "<rect x=\"300\" y=\"262\" width=\"12\" height=\"12\" fill=\"%s\"/>", ours
+		text(318, 272, "knockd", "")
+		printf "<rect x=\"390\" y=\"262\" width=\"12\" height=\"12\" fill=\"%s\"/>", old
+		text(408, 272, "knockd 0.8", "")
+		print "</svg>"
+	}'
+}
+
+# --- all of it ---------------------------------------------------------------------
+
+build || exit 1
+OLD_KNOCKD=()
+[ ! -x "$OLD_DIR/usr/sbin/knockd" ] || old_or_skip
+DAEMONS=new
+! have_old || DAEMONS='old new'
+have_old || echo "bench: no knockd 0.8 in $OLD_DIR: its columns stay empty" >&2
+network
+for row in latency rule flood memory noise kernel nft_only start idle syscalls size thousand growth; do
+	[ -z "$ONLY" ] || [[ $ONLY == *" $row "* ]] || continue
+	begin=$SECONDS
+	"row_$row"
+	echo "bench: $row took $((SECONDS - begin)) s" >&2
+done
+[ -n "$ONLY" ] || code_size >"$T/size"
+[ -n "$ONLY" ] || instructions >"$T/instructions"
+if [ -z "$ONLY" ]; then
+	report >docs/bench.md
+	svg >docs/bench.svg
+	cat docs/bench.md
+else
+	report
+fi

@@ -1,0 +1,465 @@
+#!/usr/bin/env bats
+# knockd.conf: what is wrong in it is said with file, line and word, all at once,
+# and nothing is started; what is doubtful is a warning.
+
+bats_require_minimum_version 1.5.0
+load lib
+
+# Most of this needs neither network nor privilege.
+setup() {
+	C=$T/knockd.conf
+}
+
+teardown() {
+	say_why
+	net_down
+}
+
+# check [FILE]: knockd -t; sets rc and leaves $T/o and $T/e.
+check() {
+	rc=0
+	"$KNOCKD" -t -c "${1:-$C}" >"$T/o" 2>"$T/e" || rc=$?
+}
+
+# bad LINE TEXT...: the configuration on standard input is refused, for one reason:
+# in that line, with these texts in the message.
+bad() {
+	local line=$1 text
+
+	shift
+	cat >"$C"
+	chmod 600 "$C"
+	check
+	is "exit status $rc" 'exit status 1'
+	errors >"$T/errors"
+	is "$(wc -l <"$T/errors") error" '1 error' || { cat "$T/errors"; return 1; }
+	for text; do
+		grep -q "^knockd: $C:$line: " "$T/errors" && grep -qiF -e "$text" "$T/errors" || {
+			echo "not in line $line with '$text':"
+			cat "$T/errors"
+			return 1
+		}
+	done
+}
+
+# errors: what is no warning.
+errors() {
+	grep -v ' warning: ' "$T/e" || :
+}
+
+# good: the configuration on standard input is accepted.
+good() {
+	cat >"$C"
+	chmod 600 "$C"
+	check
+	is "exit status $rc" 'exit status 0' || { cat "$T/e"; return 1; }
+	is "$(errors)" ''
+}
+
+# says LINE: -t printed that, whatever the blanks.
+says() {
+	tr -s ' \t' ' ' <"$T/o" | sed 's/^ //; s/ $//; s/ *, */,/g' | grep -qxiF -e "$1" || {
+		echo "not said: $1"
+		cat "$T/o"
+		return 1
+	}
+}
+
+# warns LINE TEXT: so does standard error; LINE may be a regex.
+warns() {
+	grep -E "^knockd: $C:$1: warning: " "$T/e" | grep -qiE -e "$2" || {
+		echo "no such warning: $1: $2"
+		cat "$T/e"
+		return 1
+	}
+}
+
+# seq_bad SEQUENCE TEXT
+seq_bad() {
+	printf '[options]\n\n[d]\n\tsequence = %s\n\ttcpflags = syn\n' "$1" | bad 4 "$2"
+}
+
+# --- errors --------------------------------------------------------------------
+
+@test "the message of the manual, to the letter" {
+	printf '%s\n' '# comment' '[options]' 'UseSyslog' '' '' '' '' '' '' '' '[d]' \
+		'sequence = 7000,80x' | bad 12 "80x"
+	is "$(errors)" "knockd: $C:12: port '80x' is not a number from 1 to 65535"
+}
+
+@test "ports: 0, 65536, -1, abc, 80x, huge, with a sign, hex, broken, two in one" {
+	local p
+
+	for p in 0 00 65536 -1 abc 80x 99999999999999999999 +80 0x50 80.0 '80 81' 4294967376 \
+		'7000 8000' '[7000' '8O' KNOCKD_PORTS '{keyport1}'; do
+		seq_bad "$p" "$p"
+		seq_bad "7000,$p,9000" "$p"
+	done
+}
+
+@test "sequences: empty item, trailing comma, 33 ports, unknown protocol" {
+	seq_bad '7000,,9000' ''
+	seq_bad '7000,8000,' ''
+	seq_bad ',7000' ''
+	seq_bad '7000, ,9000' ''
+	seq_bad "$(seq -s, 1001 1033)" 32
+	seq_bad '7000:tcp,8000:icmp' icmp
+	seq_bad '7000:' ''
+	seq_bad '7000:tcpp' tcpp
+	seq_bad ':udp' ''
+}
+
+@test "an empty sequence, and a door without one" {
+	printf '[d]\nsequence =\n' | bad 2 equence
+	printf '[d]\nsequence = \t \n' | bad 2 equence
+	printf '[options]\n\n[d]\ntcpflags = syn\n[e]\nsequence = 1001\n' | bad 3 d
+	printf '[e]\nsequence = 1001\n[d]\n' | bad 3 d
+}
+
+@test "a sequence and one_time_sequences in one door" {
+	echo ' 1001,1002' >"$T/seq"
+	printf '[d]\nsequence = 1001\none_time_sequences = %s\n' "$T/seq" >"$C"
+	check
+	is "$rc" 1 || says "one_time_sequences = $T/seq" || says 'sequence = 1001'
+}
+
+@test "unknown directives, and right ones in the wrong section" {
+	printf '[d]\nsequence = 1001\nacl = 192.168.0.100\n' | bad 3 acl
+	printf '[options]\non_start = iptables -P INPUT DROP\n' | bad 2 on_start
+	printf '[options]\nsequence = 1001\n' | bad 2 sequence
+	printf '[options]\nstart_command = true\n' | bad 2 start_command
+	printf '[d]\nsequence = 1001\nlogfile = /tmp/x\n' | bad 3 logfile
+	printf '[d]\nsequence = 1001\ninterface = eth0\n' | bad 3 interface
+	printf '[d]\nsequence = 1001\npidfile = /tmp/x\n' | bad 3 pidfile
+	printf '[d]\nsequence = 1001\nipset = x\n' | bad 3 ipset
+	printf '[d]\nsequence = 1001\nsequences = 1002\n' | bad 3 sequences
+}
+
+@test "UseSyslog with a value, others without one" {
+	printf '[options]\nUseSyslog = yes\n' | bad 2 UseSyslog
+	printf '[d]\nsequence\n' >"$C"
+	check
+	is "$rc" 1
+	grep -qi "^knockd: $C:2: .*sequence" "$T/e"
+	printf '[d]\nsequence = 1001\nJust some words\n' | bad 3 'Just some words'
+	printf '[d]\nsequence = 1001\n= 5\n' | bad 3 ''
+	printf '[options]\nlogfile =\n' | bad 2 logfile
+	printf '[options]\ninterface =\n' | bad 2 interface
+}
+
+@test "a directive outside a section" {
+	printf 'UseSyslog\n[d]\nsequence = 1001\n' | bad 1 UseSyslog
+	printf '\n# x\ninterface=ALL\n[d]\nsequence = 1001\n' | bad 3 interface
+}
+
+@test "bad section lines" {
+	printf '[d]\nsequence = 1001\n[]\nsequence = 1002\n' | bad 3 ''
+	printf '[d]\nsequence = 1001\n[  ]\nsequence = 1002\n' | bad 3 ''
+	printf '[d]\nsequence = 1001\n[e\nsequence = 1002\n' | bad 3 '[e'
+	printf '[d]\nsequence = 1001\n[e] x\nsequence = 1002\n' | bad 3 '[e] x'
+}
+
+@test "tcp flags" {
+	printf '[d]\nsequence = 1001\ntcpflags = syn,foo\n' | bad 3 foo
+	printf '[d]\nsequence = 1001\ntcpflags = synack\n' | bad 3 synack
+	printf '[d]\nsequence = 1001\ntcpflags = !\n' | bad 3 ''
+	printf '[d]\nsequence = 1001\ntcpflags = syn,,ack\n' | bad 3 ''
+	printf '[d]\nsequence = 1001\ntcpflags =\n' | bad 3 ''
+}
+
+@test "timeouts: missing, negative, garbage, huge, 0 where it has no meaning" {
+	local d v
+
+	for d in seq_timeout timeout cmd_timeout seq_cooldown cooldown; do
+		for v in '' -1 abc 5s 1.5 31536001 99999999999999999999 '5 6' 0x10; do
+			printf '[d]\nsequence = 1001,1002\n%s = %s\n' "$d" "$v" | bad 3 "$v"
+		done
+	done
+	printf '[d]\nseq_timeout = 0\nsequence = 1001,1002\n' | bad '[12]' 'Seq_Timeout 0'
+	printf '[d]\nsequence = 1001,1002\nseq_timeout = 31536000\ncooldown = 0\n' | good
+}
+
+@test "stray_limit: 0 to 63, in [options] and in a door" {
+	printf '[options]\nstray_limit = 0\n[d]\nsequence = 1001\nStray_Limit = 63\n' | good
+	printf '[options]\nstray_limit = 64\n' | bad 2 64
+	printf '[d]\nsequence = 1001\nstray_limit = -1\n' | bad 3 -1
+}
+
+@test "one_time_sequences: no such file, a directory, unreadable lines" {
+	printf '[d]\none_time_sequences = /no/such/file\n' | bad 2 /no/such/file
+	printf '[d]\none_time_sequences = /etc\n' | bad 2 /etc
+	printf '[d]\none_time_sequences =\n' | bad 2 ''
+}
+
+@test "target and allow" {
+	printf '[d]\nsequence = 1001\ntarget = 10.1.2\n' | bad 3 10.1.2
+	printf '[d]\nsequence = 1001\ntarget = example.org\n' | bad 3 example.org
+	printf '[d]\nsequence = 1001\ntarget =\n' | bad 3 ''
+	printf '[d]\nsequence = 1001\nallow = 10.0.0.0/33\n' | bad 3 33
+	printf '[d]\nsequence = 1001\nallow = 10.0.0.0/8,fd00::/129\n' | bad 3 129
+	printf '[d]\nsequence = 1001\nallow = 10.0.0.0/8,\n' | bad 3 ''
+	printf '[d]\nsequence = 1001\nallow = 10.0.0.0/x\n' | bad 3 x
+}
+
+@test "an interface name that is too long, in the file and as an option" {
+	printf '[options]\ninterface = abcdefghijklmnop\n' | bad 2 abcdefghijklmnop
+	printf '[options]\ninterface = %s\n' "$(printf 'e%.0s' {1..300})" | bad 2 ''
+	printf '[d]\nsequence = 1001\n' >"$C"
+	rc=0
+	"$KNOCKD" -i abcdefghijklmnop -c "$C" >"$T/o" 2>"$T/e" || rc=$?
+	is "$rc" 1
+	grep -q '^knockd: .*abcdefghijklmnop' "$T/e"
+}
+
+@test "a name of a door that is too long, or has control characters" {
+	printf '[%s]\nsequence = 1001\n' "$(printf 'e%.0s' {1..127})" | good
+	printf '[%s]\nsequence = 1001\n' "$(printf 'e%.0s' {1..5000})" | bad 1 ''
+}
+
+@test "no file, a directory, an unreadable one" {
+	check /no/such.conf
+	is "$rc" 1
+	grep -q '^knockd: .*/no/such.conf' "$T/e"
+	check "$T"
+	is "$rc" 1
+	grep -q "^knockd: .*$T" "$T/e"
+	: >"$C"
+	chmod 000 "$C"
+	[ "$(id -u)" = 0 ] || { check; is "$rc" 1; return; }
+	need setpriv
+	copy_for_all
+	rc=0
+	setpriv --reuid=65534 --regid=65534 --clear-groups -- "$T/copy" -t -c "$C" >"$T/o" 2>"$T/e" || rc=$?
+	is "$rc" 1
+	grep -q "^knockd: .*$C.*[Pp]ermission" "$T/e"
+}
+
+@test "a binary file, NUL bytes, a device that never ends" {
+	head -c 20000 /dev/urandom >"$C"
+	check
+	is "$rc" 1
+	grep -q "^knockd: $C:" "$T/e"
+	[ "$(wc -c <"$T/e")" -lt 1000000 ]
+	printf '[d]\nsequence = 10\00001\n' >"$C"
+	check
+	is "$rc" 1
+	check /dev/null
+	is "$rc" 0
+	rc=0
+	(ulimit -v 500000; exec "$KNOCKD" -t -c /dev/zero) >"$T/o" 2>"$T/e" || rc=$?
+	is "$rc" 1
+	grep -q '^knockd: ' "$T/e"
+}
+
+@test "a line of 100 kB: a comment, a command, and one that is wrong" {
+	local long
+
+	long=$(printf '%0100000d' 5)
+	printf '# %s\n[d]\nsequence = 1001\ncommand = echo %s\n' "$long" "$long" >"$C"
+	check
+	case $rc in
+	0) ;;
+	*) grep -q "^knockd: $C:4: " "$T/e"; is "$(errors | wc -l)" 1 ;;
+	esac
+	# 0.8 took the rest of a long comment for a line of its own.
+	printf '# %s\nsequence = 1001\n[d]\nsequence = 1002\n' "$(printf '%04094d' 5)" | bad 2 sequence
+	printf '[d]\nsequence = 1001\nnonsense = %s\n' "$long" | bad 3 nonsense
+	[ "$(wc -c <"$T/e")" -lt 20000 ]
+}
+
+@test "all errors of a file at once, in order, and no more than those" {
+	cat >"$C" <<-EOF2
+	[options]
+	UseSyslog
+	nonsense = 1
+	[d]
+	sequence = 70000,8000
+	tcpflags = syn,foo
+	seq_timeout = -5
+	[e]
+	sequence = 1001
+	wrong
+	[f]
+	command = true
+	EOF2
+	chmod 600 "$C"
+	check
+	is "$rc" 1
+	is "$(errors | sed "s,^knockd: $C:\([0-9]*\): .*,\1," | tr '\n' ' ')" '3 5 6 7 10 11 '
+}
+
+@test "a file that is wrong starts nothing, also without -t and with -d" {
+	local o
+
+	net_up
+	conf <<-EOF2
+	[d]
+	sequence = 80x
+	EOF2
+	for o in -v -d; do
+		rc=0
+		in_s "$KNOCKD" $o -i eth0 -c "$C" -p "$T/k.pid" >"$T/o" 2>"$T/e" 3>&- || rc=$?
+		is "$o: $rc" "$o: 1"
+		is "$(errors)" "knockd: $C:6: port '80x' is not a number from 1 to 65535"
+		no_daemon_left
+		[ ! -e "$T/k.pid" ] && [ ! -e "$T/k.state" ] && [ ! -e "$LOG" ]
+	done
+}
+
+# --- what is accepted ----------------------------------------------------------------
+
+@test "CRLF, a BOM, blanks anywhere, no newline at the end, UTF-8 in comments" {
+	printf '\357\273\277# \344\275\240 [x]\r\n  [options]  \r\n\tUseSyslog \r\n\r\n \t\r\n[ d ]\r\n  SEQUENCE\t=  7000 , 8000 : UDP,9000:tcp \r\nTcpFlags = syn , !ack' | good
+	says '[d]'
+	says 'sequence = 7000,8000:udp,9000' || says 'sequence = 7000:tcp,8000:udp,9000:tcp'
+	not grep -q "$(printf '\r')" "$T/o"
+}
+
+@test "inline comments behind white space, but not in commands" {
+	printf '%s\n' '[options]' 'interface = eth0   # outside' '[d]' 'sequence = 7000,8000 # a' \
+		'seq_timeout = 10	#b' 'tcpflags = syn # only SYN' \
+		'command = echo "#1" # stays' 'stop_command = echo a#b' | good
+	says 'interface = eth0'
+	says 'seq_timeout = 10'
+	says 'start_command = echo "#1" # stays' || says 'command = echo "#1" # stays'
+	says 'stop_command = echo a#b'
+}
+
+@test "[Options] in any case is no door" {
+	printf '[Options]\nUseSyslog\nlogfile = /dev/null\n[OPTIONS]\npidfile = /run/x.pid\n' | good
+}
+
+@test "port:proto:whatever, as 0.8 took it; ports with leading zeros" {
+	printf '[d]\nsequence = 7000:udp:x, 0080 : TCP\n' >"$C"
+	chmod 600 "$C"
+	check
+	[ "$rc" = 0 ] || grep -q "^knockd: $C:2: " "$T/e"
+}
+
+@test "words of forks: seq_cooldown, cooldown, AllowDuplicates, AllowDupes" {
+	printf '[options]\nAllowDuplicates\n[d]\nsequence = 7000:udp\nseq_cooldown = 60\nAllowDupes\n[e]\nsequence = 7001\ncooldown = 5\n' | good
+}
+
+@test "a file of nothing; a door without command; two doors of one name; a directive twice" {
+	printf '' | good
+	printf '[options]\n' | good
+	warns '[0-9]*' 'no door' || warns '[0-9]*' 'door'
+	printf '[d]\nsequence = 7001,4002,9003\n' | good
+	warns '[0-9]+' 'command'
+	printf '[d]\nsequence = 7001,4002,9003\ncommand = true %%IP%%\n[d]\nsequence = 7004,4005,9006\ncommand = true %%IP%%\n' | good
+	warns '[0-9]+' 'name|twice|already|again|too'
+	printf '[d]\nsequence = 7001,4002,9003\nseq_timeout = 5\nseq_timeout = 6\ncommand = true %%IP%%\n' | good
+	warns 4 'seq_timeout|twice|again|already'
+	says 'seq_timeout = 6'
+}
+
+# --- -t: warnings, and what it prints ---------------------------------------------------
+
+# A door with nothing to warn of; $1 replaces its sequence, $2 its command.
+fine() {
+	printf '[options]\ninterface = lo\nlogfile = %s\n[d]\nsequence = %s\ntcpflags = syn\nstart_command = %s\ncmd_timeout = 5\nstop_command = /bin/true %%IP%%\n' \
+		"$T/log" "${1:-7001,4002,9003,1004}" "${2:-/bin/true %IP%}"
+}
+
+@test "-t: a careful configuration has no warning" {
+	fine | good
+	is "$(cat "$T/e")" ''
+}
+
+@test "-t warns: ascending, the well-known example, fewer than 3 ports" {
+	fine 7001,7002,9003,9004 | good
+	warns '[45]' 'ascend|ris|order'
+	fine 7000,8000,9000 | good
+	warns '[45]' ''
+	fine 9000,8000,7000 | good
+	warns '[45]' ''
+	fine 2222:udp,3333:tcp,4444:udp | good
+	warns '[45]' ''
+	fine 7001,4002 | good
+	warns '[45]' 'port'
+}
+
+@test "-t warns: readable by others, command not found, no %IP%" {
+	fine >"$C"
+	chmod 644 "$C"
+	check
+	is "$rc" 0
+	grep -qE "^knockd: $C(:[0-9]+)?: warning: .*(read|mode|others)" "$T/e"
+	fine '' '/no/such/tool -s %IP%' | good
+	warns '[47]' '/no/such/tool'
+	fine '' '/bin/true' | good
+	warns '[47]' '%IP%'
+	fine '' '/no/such/tool -s %IP% && true' | good
+}
+
+@test "-t warns: a start without a stop time, a stop without a start" {
+	printf '[d]\nsequence = 7001,4002,9003,1004\nstart_command = /bin/true %%IP%%\nstop_command = /bin/true %%IP%%\n' | good
+	warns '[0-9]+' 'cmd_timeout|timeout'
+	printf '[d]\nsequence = 7001,4002,9003,1004\nstart_command = /bin/true %%IP%%\ncmd_timeout = 5\n' | good
+	warns '[0-9]+' 'stop'
+	printf '[d]\nsequence = 7001,4002,9003,1004\nstop_command = /bin/true %%IP%%\n' | good
+	warns '[0-9]+' 'command'
+}
+
+@test "-t prints what it understood, in the syntax of the file; of that it prints the same" {
+	echo ' 7001,7002' >"$T/seq"
+	cat >"$C" <<-EOF2
+	[options]
+	UseSyslog
+	LogFile = $T/log
+	PidFile = $T/k.pid
+	Interface = eth0, wlan0
+	Stray_Limit = 12
+	[a]
+	Sequence = 7000, 8000:UDP ,9000
+	Timeout = 7
+	TCPFlags = syn,!ack
+	Target = FD00:0:0::1
+	Command = echo "%IP%" >> /x # y = z
+	Command_6 =
+	Cmd_Timeout = 33
+	Stop_Command = echo stop %IP%
+	Stop_Command_6 = echo stop6 %IP%
+	Allow = 10.0.0.0/8, fd00::/8
+	Message = CLOSE SESAME
+	Cooldown = 9
+	Stray_Limit = 0
+	[b]
+	One_Time_Sequences = $T/seq
+	TCPFlags = fin,urg
+	EOF2
+	chmod 600 "$C"
+	check
+	is "$rc $(errors)" '0 '
+	says UseSyslog
+	says 'interface = eth0,wlan0'
+	says 'stray_limit = 12'
+	says '[a]'
+	says 'seq_timeout = 7' || says 'timeout = 7'
+	says 'tcpflags = syn,!ack'
+	says 'target = fd00::1' || says 'target = fd00::1/128'
+	says 'cmd_timeout = 33'
+	says 'stop_command = echo stop %IP%'
+	says 'stop_command_6 = echo stop6 %IP%'
+	says 'allow = 10.0.0.0/8,fd00::/8'
+	says 'message = CLOSE SESAME'
+	says 'seq_cooldown = 9' || says 'cooldown = 9'
+	says 'stray_limit = 0'
+	says "one_time_sequences = $T/seq"
+	cp "$T/o" "$T/first"
+	cp "$T/o" "$T/again.conf"
+	check "$T/again.conf"
+	is "$rc $(errors)" '0 '
+	is "$(cat "$T/o")" "$(cat "$T/first")"
+}
+
+@test "-t needs no privilege and touches nothing" {
+	need setpriv
+	[ "$(id -u)" = 0 ] || skip "needs root"
+	copy_for_all
+	fine >"$C"; chmod 644 "$C"
+	setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all -- \
+		"$T/copy" -t -c "$C" >"$T/o" 2>"$T/e"
+	says '[d]'
+	[ ! -e "$T/log" ]
+}

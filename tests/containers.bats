@@ -1,0 +1,360 @@
+#!/usr/bin/env bats
+# knockd where there is nothing else: the root file system of an image FROM
+# scratch, the capabilities of a container, a rescue shell.
+#
+# No container engine is needed: chroot, a capability bounding set and a user
+# id are what an engine makes of a root file system.
+
+load lib
+
+R=$T/root
+CAP_NET_ADMIN=12 CAP_NET_RAW=13
+# exec where the process is to be that of the shell: its pid is wanted.
+EXEC=
+
+setup() {
+	need capsh
+	net_up
+	mkdir "$R"
+	cp "$KNOCKD" "$R/knockd"
+}
+
+refute() {
+	! "$@"
+}
+
+# all_but CAPABILITY...: every other one, by number, with commas.
+all_but() {
+	local last n out=
+
+	read -r last </proc/sys/kernel/cap_last_cap
+	for ((n = 0; n <= last; n++)); do
+		[[ " $* " == *" $n "* ]] || out+=,$n
+	done
+	echo "${out#,}"
+}
+
+# as_root PROGRAM ARG...: in the root, uid 0, with two capabilities.
+as_root() {
+	local program=$1
+
+	shift
+	$EXEC nsenter -t "$S" -m -n -- capsh --chroot="$R" --shell="$program" \
+		--drop="$(all_but $CAP_NET_ADMIN $CAP_NET_RAW)" -- "$@"
+}
+
+# as_1000 PROGRAM ARG...: in the root, uid 1000, ambient CAP_NET_RAW alone.
+as_1000() {
+	local program=$1
+
+	shift
+	$EXEC nsenter -t "$S" -m -n -- capsh --chroot="$R" --shell="$program" \
+		--drop="$(all_but $CAP_NET_RAW)" --keep=1 --gid=1000 --uid=1000 \
+		--inh=cap_net_raw --addamb=cap_net_raw -- "$@"
+}
+
+# as_nobody PROGRAM ARG...: in the root, uid 65534, no capability.
+as_nobody() {
+	local program=$1
+
+	shift
+	$EXEC nsenter -t "$S" -m -n -- capsh --chroot="$R" --shell="$program" --drop=all \
+		--gid=65534 --uid=65534 -- "$@"
+}
+
+# ready AS ARG...: starts it in the foreground and waits until it is ready.
+ready() {
+	local as=$1
+
+	shift
+	: >"$T/out"; : >"$T/err"
+	# shellcheck disable=SC2030,SC2209
+	(EXEC=exec; "$as" /knockd -c /knockd.conf "$@") </dev/null >"$T/out" \
+		2>"$T/err" 3>&- &
+	PID=$!
+	until_true "$WAIT" started 0
+	running "$PID"
+}
+
+# The files in the root, with nothing that a test did not put there.
+files() {
+	(cd "$R" && find . -type f | sort | tr '\n' ' ')
+}
+
+status_of() {
+	grep -E '^(Uid|Gid|Groups|Cap...|NoNewPrivs|Seccomp):' "/proc/$1/status"
+}
+
+door() {
+	printf '%s\n' '[door]' 'sequence = 4001,4004:udp,4002' 'tcpflags = syn' \
+		'seq_timeout = 60' "$@" >"$R/knockd.conf"
+	chmod 644 "$R/knockd.conf"
+}
+
+# --- an image with nothing in it --------------------------------------------
+
+@test "empty root, uid 0, NET_RAW and NET_ADMIN only: opens" {
+	# the one program that is there is the command
+	door 'command = /knockd -V'
+	ready as_root
+	is "$(files)" './knockd ./knockd.conf '
+	grep -qi warn "$T/err"
+	knock_a 10.77.0.1 4001 4004:udp 4002
+	wait_for_line "$T/err" '10\.77\.0\.2: door: OPEN SESAME'
+	wait_for_line "$T/err" 'door: knockd [0-9]'
+	knock_a fd77::1 4001 4004:udp 4002
+	wait_for_line "$T/err" 'fd77::2: door: OPEN SESAME'
+	refute grep 'status code' "$T/err"
+	stop_knockd
+}
+
+@test "empty root, uid 1000, ambient NET_RAW alone: opens" {
+	door 'command = /knockd -V'
+	ready as_1000
+	status_of "$PID" | grep -q '^Uid:.1000'
+	status_of "$PID" | grep -q '^CapBnd:.*2000$'
+	knock_a 10.77.0.1 4001 4004:udp 4002
+	wait_for_line "$T/err" '10\.77\.0\.2: door: OPEN SESAME'
+	wait_for_line "$T/err" 'door: knockd [0-9]'
+	is "$(files)" './knockd ./knockd.conf '
+	stop_knockd
+}
+
+@test "empty root: the process that reads packets has nothing left" {
+	local child
+
+	door
+	for as in as_root as_1000; do
+		ready $as
+		child=$(pgrep -P "$PID")
+		status_of "$child" >"$T/status"
+		for set in Inh Prm Eff Amb; do
+			grep -q "^Cap$set:.0000000000000000$" "$T/status" ||
+				{ echo "$as"; cat "$T/status"; return 1; }
+		done
+		grep -q '^NoNewPrivs:.1$' "$T/status"
+		grep -q '^Seccomp:.2$' "$T/status"
+		stop_knockd
+	done
+}
+
+@test "empty root: a start and a stop command, both run" {
+	door 'start_command = /knockd -V' 'cmd_timeout = 1' \
+		'stop_command = /knockd -V'
+	ready as_root
+	knock_a 10.77.0.1 4001 4004:udp 4002
+	wait_for_line "$T/err" 'door: command timeout'
+	wait_for_line "$T/err" 'door: knockd [0-9]' 2
+	wait_for_line "$T/err" '10\.77\.0\.2: door: CLOSE SESAME'
+	stop_knockd
+}
+
+@test "empty root: a command with shell syntax fails by name" {
+	door 'command = echo %IP% > /x'
+	ready as_root
+	knock_a 10.77.0.1 4001 4004:udp 4002
+	wait_for_line "$T/err" 'door: .*(/bin/sh|could not run|status code)'
+	running "$PID"
+	knock_a 10.77.0.1 4001 4004:udp 4002
+	wait_for_line "$T/err" 'OPEN SESAME' 2
+	stop_knockd
+}
+
+@test "no capability: says which one is missing, and exits 1" {
+	door
+	run as_nobody /knockd -c /knockd.conf
+	is "$status" 1
+	matches "$output" 'CAP_NET_RAW'
+	run as_nobody /knockd -c /knockd.conf -d
+	is "$status" 1
+	matches "$output" 'CAP_NET_RAW'
+}
+
+@test "no capability: -V, --version, -h, -t work" {
+	local o
+
+	door
+	for o in -V --version -h --help; do
+		run as_nobody /knockd $o
+		is "$o $status" "$o 0"
+		[ -n "$output" ]
+	done
+	run as_nobody /knockd -t -c /knockd.conf
+	is "$status" 0
+	matches "$output" '\[door\]'
+}
+
+# --- as the images of game servers use it -----------------------------------
+
+# game LOGFILE: doors of one port, as there.
+game() {
+	mkdir -p "$R/dev" "$R/run"
+	[ -e "$R/dev/null" ] || mknod -m 666 "$R/dev/null" c 1 3
+	[ -e "$R/dev/stdout" ] || ln -s /proc/self/fd/1 "$R/dev/stdout"
+	mkdir -p "$R/proc"
+	in_s mount -t proc proc "$R/proc"
+	chmod 777 "$R/run"
+	cat >"$R/knockd.conf" <<-EOF
+	[options]
+	 logfile = $1
+	[unpauseMinecraftServer-server]
+	 sequence = 25565
+	 seq_timeout = 1
+	 command = /knockd -V
+	 tcpflags = syn
+	[unpauseMinecraftServer-bedrock]
+	 sequence = 19132:udp
+	 seq_timeout = 1
+	 seq_cooldown = 5
+	 command = /knockd -V
+	EOF
+}
+
+daemon_gone() {
+	refute running "$1" && no_daemon_left
+}
+
+@test "game server: -c F -d -i eth0 -p PID, log to /dev/stdout, as uid 1000" {
+	local pid n
+
+	game /dev/stdout
+	as_1000 /knockd -c /knockd.conf -d -i eth0 -p /run/k.pid \
+		>"$T/out" 2>"$T/err" </dev/null 3>&-
+	pid=$(<"$R/run/k.pid")
+	running "$pid"
+	knock_a 10.77.0.1 25565
+	wait_for_line "$T/out" '10\.77\.0\.2: unpauseMinecraftServer-server: OPEN SESAME'
+	# a client sends one datagram after another: one command
+	for n in {1..100}; do in_a bash -c "echo >/dev/udp/10.77.0.1/19132"; done
+	wait_for_line "$T/out" 'bedrock: OPEN SESAME'
+	knock_b 10.77.0.1 25565
+	wait_for_line "$T/out" '10\.77\.0\.3: unpauseMinecraftServer-server: OPEN SESAME'
+	n=$(count "$T/out" 'bedrock: OPEN SESAME')
+	# more than one only if this took more than 5 s
+	[ "$n" -le $((1 + SECONDS / 5)) ]
+	kill "$pid"
+	until_true "$WAIT" daemon_gone "$pid"
+	[ ! -e "$R/run/k.pid" ]
+}
+
+@test "game server: logfile = /dev/null, uid 0; killed by pidfile, started again" {
+	local pid
+
+	game /dev/null
+	as_root /knockd -c /knockd.conf -d -i eth0 -p /run/k.pid >"$T/out" \
+		2>"$T/err" </dev/null 3>&-
+	pid=$(<"$R/run/k.pid")
+	running "$pid"
+	kill -KILL "$pid"
+	until_true "$WAIT" daemon_gone "$pid"
+	as_root /knockd -c /knockd.conf -d -i eth0 -p /run/k.pid >"$T/out" \
+		2>"$T/err" </dev/null 3>&-
+	pid=$(<"$R/run/k.pid")
+	running "$pid"
+	kill "$pid"
+	until_true "$WAIT" daemon_gone "$pid"
+}
+
+@test "game server: without -p, one for each interface with -p" {
+	local pid lo
+
+	game /dev/null
+	as_root /knockd -c /knockd.conf -d -i eth0 -p /run/eth0.pid 3>&-
+	as_root /knockd -c /knockd.conf -d -i lo -p /run/lo.pid 3>&-
+	pid=$(<"$R/run/eth0.pid")
+	lo=$(<"$R/run/lo.pid")
+	running "$pid"
+	running "$lo"
+	# the same pidfile again is refused and stays
+	run as_root /knockd -c /knockd.conf -d -i eth0 -p /run/eth0.pid 3>&-
+	is "$status" 1
+	is "$(<"$R/run/eth0.pid")" "$pid"
+	kill "$pid" "$lo"
+	until_true "$WAIT" daemon_gone "$pid"
+	until_true "$WAIT" daemon_gone "$lo"
+	# -d alone: the default pidfile, if there is a place for it
+	mkdir -p "$R/var/run"
+	as_root /knockd -c /knockd.conf -d -i eth0 3>&-
+	pid=$(<"$R/var/run/knockd.pid")
+	running "$pid"
+	kill "$pid"
+	until_true "$WAIT" daemon_gone "$pid"
+}
+
+@test "game server: \$? after -d tells of a wrong interface or configuration" {
+	game /dev/null
+	run as_root /knockd -c /knockd.conf -d -i eth9 -p /run/k.pid
+	is "$status" 1
+	matches "$output" 'eth9'
+	matches "$output" 'eth0'
+	[ ! -e "$R/run/k.pid" ]
+	echo 'sequence = x' >>"$R/knockd.conf"
+	run as_root /knockd -c /knockd.conf -d -i eth0 -p /run/k.pid
+	is "$status" 1
+	matches "$output" "port 'x'"
+	until_true "$WAIT" no_daemon_left
+}
+
+@test "game server: -d without a place for the pidfile says so" {
+	game /dev/null
+	as_1000 /knockd -c /knockd.conf -d -i eth0 -p /nowhere/k.pid >"$T/out" \
+		2>"$T/err" </dev/null 3>&- || :
+	grep -q '/nowhere/k.pid' "$T/err"
+}
+
+# --- a rescue shell ----------------------------------------------------------
+
+# A read-only root with busybox, without /etc, /dev, /run, /var, /tmp.
+rescue() {
+	local b
+
+	b=$(command -v busybox) || skip "busybox is not installed"
+	refute ldd "$b" >/dev/null 2>&1 || skip "busybox is not static"
+	mkdir "$R/bin"
+	cp "$b" "$R/bin/busybox"
+	[ -z "${1:-}" ] || ln -s busybox "$R/bin/sh"
+	in_s mount --bind "$R" "$R"
+	in_s mount -o remount,bind,ro "$R"
+}
+
+in_rescue() {
+	# shellcheck disable=SC2031
+	$EXEC nsenter -t "$S" -m -n -- chroot "$R" "$@"
+}
+
+@test "rescue root, read-only, without a shell: says what it does without, opens" {
+	door 'start_command = /bin/busybox echo open %IP%' 'cmd_timeout = 1' \
+		'stop_command = /bin/busybox echo shut %IP%'
+	rescue
+	ready in_rescue
+	matches "$(cat "$T/err")" 'state'
+	knock_a 10.77.0.1 4001 4004:udp 4002
+	wait_for_line "$T/err" '10\.77\.0\.2: door: OPEN SESAME'
+	wait_for_line "$T/err" 'door: open 10\.77\.0\.2$'
+	wait_for_line "$T/err" 'door: shut 10\.77\.0\.2$'
+	is "$(files)" './bin/busybox ./knockd ./knockd.conf '
+	stop_knockd
+}
+
+@test "rescue root with a shell and UseSyslog, but no syslog" {
+	# shellcheck disable=SC2016
+	printf '%s\n' '[options]' 'UseSyslog' '[door]' \
+		'sequence = 4001,4004:udp,4002' 'tcpflags = syn' \
+		'command = /bin/busybox echo "open" $KNOCKD_IP' >"$R/knockd.conf"
+	rescue sh
+	ready in_rescue -v
+	knock_a 10.77.0.1 4001 4004:udp 4002
+	wait_for_line "$T/out" 'door: open 10\.77\.0\.2$'
+	stop_knockd
+}
+
+@test "rescue root: the client, one file, too" {
+	cp "$KNOCK" "$R/knock"
+	door
+	rescue
+	ready in_rescue -i lo,eth0
+	# over the loopback, from the same root
+	in_rescue /knock 127.0.0.1 4001 4004:udp 4002
+	wait_for_line "$T/err" '127\.0\.0\.1: door: OPEN SESAME'
+	stop_knockd
+}

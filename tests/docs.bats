@@ -1,0 +1,601 @@
+#!/usr/bin/env bats
+# The documents say what the programs do, and what they show works.
+
+load lib
+
+setup() {
+	cd "$ROOT" || return
+}
+
+# In the middle of a test a command behind a mere ! does not fail it.
+refute() {
+	! "$@"
+}
+
+# The options of a --help text on standard input, a word each: what stands in
+# its first column.
+options() {
+	sed -n 's/^ *\(-.*\)/\1/p' | sed 's/  .*//' |
+		grep -oE '(^|[ ,])--?[A-Za-z0-9][A-Za-z0-9-]*' | tr -d ' ,' | sort -u
+}
+
+# The directives that the daemon knows: of all strings in its source, those
+# that it does not call unknown.
+directives() {
+	local words
+
+	words=$(grep -oE '"[A-Za-z0-9_]+"' knockd.c | tr -d '"' | sort -u)
+	{ echo '[door]'; awk '{ print $0, "= x" }' <<<"$words"; } >"$T/words"
+	./knockd -t -c "$T/words" 2>&1 >/dev/null |
+		sed -n "s/.*unknown directive '\(.*\)'.*/\1/p" | sort >"$T/unknown"
+	comm -23 <(sort <<<"$words") "$T/unknown" | grep '^[A-Z].*[a-z]'
+}
+
+# conf_of HEADING: the configurations under a heading of knockd.conf.5.
+conf_of() {
+	awk -v want="$1" '
+	/^\.S[sh] / { on = substr($0, 5) == want }
+	/^\.Bd/ { n = 0; block = ""; inside = 1; next }
+	/^\.Ed/ { if (on && block ~ /^\[/) printf "%s", block; inside = 0 }
+	inside { gsub(/\\e/, "\\"); gsub(/\\-/, "-"); block = block $0 "\n" }
+	' man/knockd.conf.5
+}
+
+# text_of HEADING: the rest, such as rules.
+text_of() {
+	awk -v want="$1" '
+	/^\.S[sh] / { on = substr($0, 5) == want }
+	/^\.Bd/ { block = ""; inside = 1; next }
+	/^\.Ed/ { if (on && block !~ /^(\[|command)/) printf "%s", block; inside = 0 }
+	inside { gsub(/\\e/, "\\"); block = block $0 "\n" }
+	' man/knockd.conf.5
+}
+
+# A port of the server as A finds it.
+reaches() {
+	in_a nc -z -w 2 "$1" 22 2>/dev/null
+}
+
+reaches_not() {
+	! reaches "$1"
+}
+
+# A server on port 22, both families.
+serve() {
+	in_s nc -lk 22 >/dev/null 2>&1 3>&- &
+	in_s nc -6 -lk 22 >/dev/null 2>&1 3>&- &
+	until_true "$WAIT" listens "$S" tcp 22
+	until_true "$WAIT" reaches 10.77.0.1
+	until_true "$WAIT" reaches fd77::1
+}
+
+# ports FILE: the ports of its first sequence, as operands for knock.
+ports() {
+	sed -n 's/^[[:space:]]*sequence[[:space:]]*= *//p' "$1" | head -n 1 | tr , ' '
+}
+
+# --- man pages and README say all ------------------------------------------
+
+@test "every option of --help stands in man page and README" {
+	local o prog page
+
+	for prog in knockd:man/knockd.8 knock:man/knock.1; do
+		page=${prog#*:} prog=${prog%%:*}
+		"./$prog" --help >"$T/help"
+		mandoc -T ascii "$page" | col -b >"$T/page"
+		[ -s "$T/help" ]
+		while read -r o; do
+			grep -qE -e "(^|[^A-Za-z0-9-])$o([^A-Za-z0-9-]|\$)" "$T/page" ||
+				{ echo "$page lacks $o"; return 1; }
+			grep -qE -e "\`${o}[\` ]" README.md ||
+				{ echo "README lacks $o of $prog"; return 1; }
+		done < <(options <"$T/help")
+	done
+}
+
+@test "every option of the tables in README is known" {
+	local prog o out
+
+	for prog in knockd knock; do
+		while read -r o; do
+			out=$("./$prog" "$o" 2>&1 </dev/null) || :
+			! grep -qiE 'unrecognized|invalid|unknown option' <<<"$out" ||
+				{ echo "$prog does not know $o"; return 1; }
+		done < <(sed -n "/^### $prog\$/,/^##/s/^| \(\`-[^|]*\) |.*/\1/p" README.md |
+			grep -oE '`--?[A-Za-z0-9-]+' | tr -d '`' | grep -v -e -d -e -daemon)
+	done
+}
+
+@test "--help fits on a screen" {
+	local prog
+
+	for prog in knockd knock; do
+		"./$prog" --help >"$T/help"
+		[ "$(wc -l <"$T/help")" -le 24 ]
+		[ "$(awk '{ if (length > n) n = length } END { print n }' "$T/help")" -le 80 ]
+	done
+}
+
+@test "every directive stands in man page and README" {
+	local d
+
+	[ "$(directives | wc -l)" -ge 20 ]
+	while read -r d; do
+		grep -qE "^\.(It|Op)? ?.*Cm $d( |\$)" man/knockd.conf.5 ||
+			{ echo "knockd.conf.5 lacks $d"; return 1; }
+		grep -qE "^\|.*\`$d\`" README.md ||
+			{ echo "README lacks $d"; return 1; }
+	done < <(directives)
+}
+
+@test "every directive of the man page is known" {
+	local d known
+
+	known=$(directives)
+	while read -r d; do
+		grep -qx "$d" <<<"$known" || { echo "unknown: $d"; return 1; }
+	done < <(sed -n 's/^\.It Cm \([A-Za-z0-9_]*\).*/\1/p' man/knockd.conf.5)
+}
+
+@test "the defaults in the man page are those of config.h" {
+	local name word
+
+	for name in SEQ_TIMEOUT:Seq_Timeout CMD_TIMEOUT:Cmd_Timeout \
+		STRAY_LIMIT:Stray_Limit; do
+		word=${name#*:}
+		name=$(awk -v n="${name%%:*}" '$2 == n { print $3 }' config.h)
+		awk -v w="$word" '/^\.It Cm/ { on = on && prev ~ /^\.It/ || $3 == w }
+			{ prev = $0 } on && /^Default: / { print $2 }' \
+			man/knockd.conf.5 | grep -qx "$name\." ||
+			{ echo "$word: not $name"; return 1; }
+	done
+	grep -q "from 1 to $(awk '$2 == "SEQUENCE_MAX" { print $3 }' config.h) ports" \
+		man/knockd.conf.5
+	grep -q "131,072" README.md
+	[ "$(awk '$2 == "ATTEMPTS_MAX" { print $3 }' config.h)" = 131072 ]
+}
+
+@test "man pages are clean" {
+	local f
+
+	need mandoc
+	for f in man/*; do
+		mandoc -T lint -W all "$f" 2>/dev/null |
+			grep -v 'referenced manual not found' >"$T/lint" || :
+		[ ! -s "$T/lint" ] || { cat "$T/lint"; return 1; }
+	done
+}
+
+@test "links in the documents lead somewhere" {
+	local f link bad=0
+
+	for f in ./*.md docs/*.md contrib/fleet/*.md; do
+		while read -r link; do
+			case $link in *://* | '#'*) continue ;; esac
+			[ -e "$(dirname "$f")/${link%%#*}" ] ||
+				{ echo "$f: $link"; bad=1; }
+		done < <(grep -oE '\]\([^)]+\)' "$f" | sed 's/^](//; s/)$//')
+	done
+	[ $bad = 0 ]
+}
+
+@test "files that the documents name are there" {
+	local f bad=0
+
+	while read -r f; do
+		[ -e "$f" ] || { echo "$f"; bad=1; }
+	done < <(grep -ohE '(contrib|docs|tests|man)/[A-Za-z0-9_./-]+[A-Za-z0-9]' \
+		./*.md docs/*.md | sort -u)
+	[ $bad = 0 ]
+}
+
+@test "the version stands in config.h alone" {
+	local v
+
+	v=$(sed -n 's/^#define VERSION *"\(.*\)"/\1/p' config.h)
+	[ -n "$v" ]
+	matches "$(./knockd -V)" "^knockd $v"
+	matches "$(./knock -V)" "^knock $v"
+	grep -qx "## $v" CHANGELOG.md
+	refute grep -rnF "$v" knockd.c knock.c Makefile man contrib docs README.md
+}
+
+@test "pictures are well-formed" {
+	need xmllint
+	xmllint --noout docs/*.svg
+}
+
+# --- configurations that are shown -----------------------------------------
+
+@test "the shipped configuration is read, and all that is commented out too" {
+	./knockd -t -c knockd.conf.example >"$T/out"
+	for door in openSSH closeSSH; do grep -qxF "[$door]" "$T/out"; done
+	grep -q 'CLOSE SESAME' "$T/out"
+	sed 's/^#\([[	]\)/\1/' knockd.conf.example >"$T/all"
+	printf ' 1,2,3,4\n' >"$T/once"
+	sed -i "s,/etc/knockd-once,$T/once," "$T/all"
+	./knockd -t -c "$T/all" >"$T/out"
+	[ "$(grep -c '^\[' "$T/out")" = "$(grep -c '^\[' "$T/all")" ]
+	[ "$(grep -c '^\[' "$T/out")" -ge 8 ]
+}
+
+@test "the examples of the man page and of the other documents are read" {
+	local h
+
+	printf ' 1,2,3,4\n' >"$T/once"
+	for h in iptables nftables ufw firewalld 'One-time sequences' 'A router'; do
+		conf_of "$h" | sed "s,/etc/knockd-once,$T/once," >"$T/c"
+		grep -q '^\[' "$T/c" || { echo "no example for $h"; return 1; }
+		./knockd -t -c "$T/c" >/dev/null
+	done
+	# an indented [door] ends where the indented block ends
+	awk '/^    \[SSH\]/ { on = 1 } on && /^[^ ]|^    [^ []/ { on = 0 }
+		on { sub(/^    /, ""); print }' contrib/fleet/README.md |
+		sed 's/four ports.*/1,2,3,4/' >"$T/c"
+	grep -q command_6 "$T/c"
+	./knockd -t -c "$T/c" >/dev/null
+	sed -n '/^#     \[SSH\]/,/^#$/s/^#     //p' contrib/nftables.conf |
+		sed 's/four ports.*/1,2,3,4/' >"$T/c"
+	grep -q command_6 "$T/c"
+	./knockd -t -c "$T/c" >/dev/null
+}
+
+@test "the file of one-time sequences is made as the man page says" {
+	text_of 'One-time sequences' | sed "s,/etc/knockd-once,$T/once," >"$T/make"
+	sh "$T/make"
+	is "$(grep -cE '^ [0-9]+(,[0-9]+){3}$' "$T/once")" 50
+	is "$(stat -c %a "$T/once")" 600
+}
+
+# opens_both CONF: knocks from A open port 22 for A, over IPv4 and IPv6.
+opens_both() {
+	until_true "$WAIT" reaches_not 10.77.0.1
+	until_true "$WAIT" reaches_not fd77::1
+	# shellcheck disable=SC2046
+	knock_a 10.77.0.1 $(ports "$1")
+	until_true "$WAIT" reaches 10.77.0.1
+	refute in_b nc -z -w 2 10.77.0.1 22
+	# shellcheck disable=SC2046
+	knock_a fd77::1 $(ports "$1")
+	until_true "$WAIT" reaches fd77::1
+	refute in_b nc -z -w 2 fd77::1 22
+	not_logged 'status code|killed by'
+}
+
+@test "example: iptables" {
+	need iptables nc
+	net_up
+	serve
+	text_of iptables >"$T/rules"
+	in_s sh -e "$T/rules"
+	in_s sh -ec "$(sed 's/iptables/ip6tables/' "$T/rules")"
+	in_s iptables -S INPUT >"$T/before"
+	conf_of iptables | sed 's/\(cmd_timeout *= \).*/\12/' >"$T/c"
+	conf <"$T/c"
+	start
+	opens_both "$T/c"
+	logged 'running command: /sbin/iptables -D'
+	logged 'running command: /sbin/ip6tables -D'
+	until_true "$WAIT" reaches_not 10.77.0.1
+	until_true "$WAIT" reaches_not fd77::1
+	in_s iptables -S INPUT | diff - "$T/before"
+	stop_knockd
+}
+
+@test "example: nftables, of the man page" {
+	need nft nc
+	net_up
+	serve
+	text_of nftables | in_s nft -f -
+	conf_of nftables >"$T/c"
+	conf <"$T/c"
+	start
+	opens_both "$T/c"
+	stop_knockd
+}
+
+@test "example: nftables, contrib/nftables.conf, closed by the kernel" {
+	need nft nc
+	net_up
+	serve
+	in_s nft -f "$ROOT/contrib/nftables.conf"
+	# twice: what is there is replaced
+	in_s nft -f "$ROOT/contrib/nftables.conf"
+	sed -n '/^#     \[SSH\]/,/^#$/s/^#     //p' contrib/nftables.conf |
+		sed 's/four ports.*/4001,4004,4002/; s/timeout 1h/timeout 6s/' >"$T/c"
+	conf <"$T/c"
+	start
+	opens_both "$T/c"
+	# whoever is in stays in
+	in_a bash -c 'exec 5<>/dev/tcp/10.77.0.1/22; exec sleep 600' >/dev/null 2>&1 3>&- &
+	until_true "$WAIT" established
+	stop_knockd
+	until_true "$WAIT" reaches_not 10.77.0.1
+	until_true "$WAIT" reaches_not fd77::1
+	established
+}
+
+# established: a session to port 22 of S is there.
+established() {
+	grep -qE ' [0-9A-F]+:0016 [0-9A-F]+:[0-9A-F]{4} 01 ' "/proc/$S/net/tcp"
+}
+
+@test "example: nftables, a second knock prolongs by three steps" {
+	local cmd
+
+	need nft
+	net_up
+	in_s nft -f "$ROOT/contrib/nftables.conf"
+	cmd=$(sed -n "s/^command = \(.*nft 'add.*\)/\1/p" man/knockd.conf.5)
+	matches "$cmd" "delete element"
+	printf '%s\n' '[SSH]' ' sequence = 4001,4004,4002' ' tcpflags = syn' \
+		" command = $cmd" | conf
+	start
+	in_s nft add element inet knock ssh4 '{ 10.77.0.2 timeout 100s }'
+	knock_a 10.77.0.1 4001 4004 4002
+	logged 'running command'
+	until_true "$WAIT" prolonged
+	not_logged 'status code|killed by'
+	stop_knockd
+}
+
+prolonged() {
+	in_s nft list set inet knock ssh4 | grep -qE 'expires 59m|expires 1h'
+}
+
+@test "example: ufw" {
+	need ufw nc
+	net_up
+	serve
+	in_s ufw default deny incoming
+	in_s ufw --force enable
+	conf_of ufw | sed 's/\(cmd_timeout *= \).*/\15/' >"$T/c"
+	conf <"$T/c"
+	start
+	opens_both "$T/c"
+	logged 'running command: /usr/sbin/ufw delete' 2
+	until_true "$WAIT" reaches_not 10.77.0.1
+	until_true "$WAIT" reaches_not fd77::1
+	not_logged 'status code|killed by'
+	stop_knockd
+}
+
+@test "example: firewalld" {
+	need firewalld firewall-cmd dbus-daemon nc
+	net_up
+	serve
+	in_s mkdir -p /run/dbus
+	in_s dbus-daemon --system --nofork --nopidfile >"$T/dbus" 2>&1 3>&- &
+	until_true "$WAIT" in_s test -S /run/dbus/system_bus_socket
+	in_s firewall-offline-cmd --remove-service=ssh
+	in_s firewalld --nofork --nopid >"$T/firewalld" 2>&1 3>&- &
+	until_true 60 firewalld_runs
+	conf_of firewalld | sed 's/--timeout=30/--timeout=8/' >"$T/c"
+	conf <"$T/c"
+	start
+	opens_both "$T/c"
+	until_true "$WAIT" reaches_not 10.77.0.1
+	until_true "$WAIT" reaches_not fd77::1
+	stop_knockd
+}
+
+firewalld_runs() {
+	[ "$(in_s firewall-cmd --state 2>&1)" = running ]
+}
+
+# --- service files and scripts ---------------------------------------------
+
+@test "scripts are clean" {
+	local f
+
+	for f in contrib/knockd.init contrib/knockd.openrc contrib/knockd-log \
+		contrib/fleet/knock-* contrib/*.sh; do
+		[ -e "$f" ] || continue
+		sh -n "$f"
+	done
+	bash -n contrib/knock.bash
+	bash -n .ci/run
+	! command -v zsh >/dev/null || zsh -n contrib/_knock
+	need shellcheck
+	shellcheck contrib/knockd.init contrib/knockd.openrc contrib/knockd-log \
+		contrib/fleet/knock-* contrib/*.sh contrib/knock.bash .ci/run
+}
+
+@test "completion knows every option" {
+	local o prog have
+
+	for prog in knock knockd; do
+		have=$(bash -c '. contrib/knock.bash
+			COMP_WORDS=("$1" -) COMP_CWORD=1; "_$1"
+			printf "%s\n" "${COMPREPLY[@]}"' - $prog)
+		while read -r o; do
+			grep -qxe "$o" <<<"$have" || { echo "bash, $prog: $o"; return 1; }
+			grep -qE -e "[{,)-]${o}[][},]" contrib/_knock ||
+				{ echo "zsh, $prog: $o"; return 1; }
+		done < <("./$prog" --help | options)
+	done
+}
+
+@test "completion offers the user's profiles" {
+	mkdir -p "$T/.config"
+	printf '# x\n[ home ]\nhost = h\n[work]\n' >"$T/.config/knock.conf"
+	HOME=$T bash -c '. contrib/knock.bash
+		COMP_WORDS=(knock "") COMP_CWORD=1; _knock
+		printf "%s\n" "${COMPREPLY[@]}"' >"$T/out"
+	grep -qx work "$T/out"
+}
+
+@test "the systemd unit and the drop-in are clean" {
+	local d=$T/root
+
+	need systemd-analyze
+	mkdir -p "$d/etc/systemd/system/knockd.service.d" "$d/usr/sbin" "$d/bin" \
+		"$d/lib" "$d/usr/lib"
+	[ -d /lib/systemd/system ] || skip "no systemd units here"
+	cp -r /lib/systemd "$d/lib/"
+	[ -e "$d/usr/lib/systemd" ] || cp -r /lib/systemd "$d/usr/lib/"
+	cp knockd "$d/usr/sbin/knockd"
+	cp /bin/true "$d/bin/kill"
+	cp contrib/knockd.service "$d/etc/systemd/system/"
+	systemd-analyze verify --man=no --root="$d" knockd.service >"$T/v" 2>&1
+	is "$(grep knockd "$T/v")" ''
+	cp contrib/knockd-tight.conf "$d/etc/systemd/system/knockd.service.d/"
+	systemd-analyze verify --man=no --root="$d" knockd.service >"$T/v" 2>&1
+	is "$(grep knockd "$T/v")" ''
+	systemd-analyze security --no-pager --offline=true --root="$d" \
+		knockd.service >"$T/v"
+	matches "$(tail -n 1 "$T/v")" 'level for knockd.service: [0-3]\.'
+}
+
+@test "the logrotate file is read" {
+	local logrotate=/usr/sbin/logrotate
+
+	[ -x $logrotate ] || skip "logrotate is not installed"
+	cp contrib/knockd.logrotate "$T/k"
+	chmod 644 "$T/k"
+	$logrotate -d -s "$T/state" "$T/k" >"$T/out" 2>&1
+	refute grep -i error "$T/out"
+}
+
+@test "a rotated log is reopened at the HUP that the logrotate file sends" {
+	local logrotate=/usr/sbin/logrotate
+
+	[ -x $logrotate ] || skip "logrotate is not installed"
+	net_up
+	conf <<<''
+	in_s "$KNOCKD" -d -i eth0 -c "$T/knockd.conf" -p "$T/k.pid" 3>&-
+	[ -s "$T/k.pid" ]
+	sed "s,/var/log/knockd.log,$LOG,; s,/var/run/knockd.pid,$T/k.pid,
+		s,/run/systemd/system,/nonexistent," contrib/knockd.logrotate >"$T/k"
+	chmod 644 "$T/k"
+	$logrotate -f -s "$T/state" "$T/k"
+	mark
+	[ -s "$LOG.1" ]
+	PID=$(<"$T/k.pid")
+	kill "$PID"
+	until_true "$WAIT" gone "$PID"
+}
+
+@test "the init script starts, reloads and stops, if START_KNOCKD is 1" {
+	net_up
+	conf <<<''
+	in_s cp "$KNOCKD" /run/knockd
+	printf '%s\n' "KNOCKD_OPTS='-c $T/knockd.conf -p $T/k.pid -i eth0'" \
+		"PIDFILE=$T/k.pid" >"$T/defaults"
+	script() {
+		in_s env DAEMON=/run/knockd DEFAULTS="$T/defaults" \
+			sh "$ROOT/contrib/knockd.init" "$@" 3>&-
+	}
+	run script start
+	matches "$output" disabled
+	run script status
+	is "$status" 3
+	echo START_KNOCKD=1 >>"$T/defaults"
+	script start
+	script status
+	run script start
+	matches "$output" 'already'
+	mark
+	script reload
+	logged 're-reading config file'
+	mark
+	script restart
+	mark
+	script stop
+	run script status
+	is "$status" 3
+	[ ! -e "$T/k.pid" ]
+	run script nonsense
+	is "$status" 2
+}
+
+@test "the OpenRC script gives the right command line" {
+	# OpenRC itself is not needed: its variables and functions are.
+	run sh -c '. contrib/knockd.openrc; echo "$command $command_args"' </dev/null
+	matches "$output" '^/usr/sbin/knockd -d'
+	run sh -c 'eerror() { echo "$@"; }; . contrib/knockd.openrc
+		START_KNOCKD=0; start_pre'
+	is "$status" 1
+	matches "$output" disabled
+	run sh -c 'KNOCKD=./knockd OPTS="-c knockd.conf.example"
+		. contrib/knockd.openrc; start_pre'
+	is "$status" 0
+}
+
+@test "install and uninstall, with an existing knockd.conf left alone" {
+	local d=$T/dest
+
+	make install DESTDIR="$d" PREFIX=/usr SYSCONFDIR=/etc >/dev/null
+	[ -x "$d/usr/sbin/knockd" ]
+	[ -x "$d/usr/bin/knock" ]
+	[ -s "$d/usr/share/man/man8/knockd.8" ]
+	[ -s "$d/usr/share/man/man5/knockd.conf.5" ]
+	[ -s "$d/usr/share/man/man1/knock.1" ]
+	cmp knockd.conf.example "$d/etc/knockd.conf"
+	is "$(stat -c %a "$d/etc/knockd.conf")" 600
+	echo mine >"$d/etc/knockd.conf"
+	make install DESTDIR="$d" PREFIX=/usr SYSCONFDIR=/etc >/dev/null
+	is "$(<"$d/etc/knockd.conf")" mine
+	make uninstall DESTDIR="$d" PREFIX=/usr SYSCONFDIR=/etc >/dev/null
+	is "$(find "$d" -type f | sed "s,$d,,")" /etc/knockd.conf
+	is "$(<"$d/etc/knockd.conf")" mine
+}
+
+# --- reading the log --------------------------------------------------------
+
+@test "knockd-log says who opened what when" {
+	printf '%s\n' \
+		'[2026-11-23 15:04] starting up, listening on eth0' \
+		'[2026-11-23 15:04] 192.0.2.7: openSSH: Stage 1' \
+		'[2026-11-23 15:05] 192.0.2.7: openSSH: OPEN SESAME' \
+		'[2026-11-23 15:05] openSSH: running command: true' \
+		'[2026-11-23 15:06] openSSH: command returned non-zero status code (1)' \
+		'Nov 23 15:07:05 host knockd: 2001:db8::1: openSSH: OPEN SESAME' \
+		'2026-11-23T15:08:05+0000 host knockd[12]: 192.0.2.7: closeSSH: CLOSE SESAME' \
+		'192.0.2.8 (a.example): x: hello' >"$T/l"
+	contrib/knockd-log -m hello "$T/l" >"$T/out"
+	diff "$T/out" - <<-EOF
+	2026-11-23 15:05 192.0.2.7 openSSH OPEN SESAME
+	2026-11-23 15:06 - openSSH command returned non-zero status code (1)
+	Nov 23 15:07:05 2001:db8::1 openSSH OPEN SESAME
+	2026-11-23T15:08:05+0000 192.0.2.7 closeSSH CLOSE SESAME
+	- 192.0.2.8 (a.example) x hello
+	EOF
+	need busybox
+	mkdir "$T/bin"
+	ln -s "$(command -v busybox)" "$T/bin/awk"
+	PATH=$T/bin:$PATH contrib/knockd-log -m hello "$T/l" | diff - "$T/out"
+}
+
+@test "knockd-log reads the log of a real knock" {
+	net_up
+	printf '%s\n' '[a door]' ' sequence = 4001,4004,4002' ' tcpflags = syn' \
+		' command = false' | conf
+	start
+	knock_a 10.77.0.1 4001 4004 4002
+	logged 'status code'
+	contrib/knockd-log "$LOG" >"$T/out"
+	grep -qE '^[0-9-]+ [0-9:]+ 10.77.0.2 a door OPEN SESAME$' "$T/out"
+	grep -qE 'a door command returned non-zero status code \(1\)$' "$T/out"
+	stop_knockd
+}
+
+@test "the fail2ban filter finds knocks that ran out of time, nothing else" {
+	need fail2ban-regex
+	net_up
+	printf '%s\n' '[a]' ' sequence = 4001,4004,4002' ' tcpflags = syn' \
+		' seq_timeout = 1' '[b]' ' sequence = 4010,4011' ' tcpflags = syn' |
+		conf
+	start
+	knock_a 10.77.0.1 4001 4004
+	logged 'sequence timeout \(stage 2\)'
+	knock_a fd77::1 4001
+	logged 'sequence timeout \(stage 1\)'
+	knock_a 10.77.0.1 4010 4011
+	logged 'b: OPEN SESAME'
+	stop_knockd
+	fail2ban-regex "$LOG" "$ROOT/contrib/fail2ban-knockd.conf" >"$T/out"
+	grep -qE '^Failregex: 2 total' "$T/out"
+	grep -qE ', 2 matched,' "$T/out"
+	grep -q 'Date template hits' "$T/out"
+}

@@ -1,0 +1,694 @@
+/*
+ * What unit.c and fuzz.c share: all of knockd.c, its main renamed, with system
+ * calls that a test can watch, answer by itself or let fail; a sniffer without
+ * a socket; a packet builder; an interpreter of classic BPF.
+ *
+ * Nothing here needs root, another process or the network.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <grp.h>
+#include <ifaddrs.h>
+#include <limits.h>
+#include <net/if.h>
+#include <netdb.h>
+#include <netpacket/packet.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#pragma GCC diagnostic ignored "-Wunused-function"
+
+/* ---- System calls ------------------------------------------------------ */
+
+enum {
+	CHANNEL = 1000000, /* a descriptor: where the sniffer writes events */
+	KEPT_MAX = 1 << 16 /* bytes of the text that is kept */
+};
+
+static int64_t clock_ms = 1000000; /* what the clock says */
+
+/* What is printed, on stdout and stderr and in the log, is kept here. */
+static char kept[KEPT_MAX];
+static size_t kept_length;
+
+/* Calls that can be told to fail, by name: the n-th one from now on (1 is the
+ * next), with this errno; n is 0 for those that work. */
+#define FAULTS(X) \
+	X(write) X(open) X(socketpair) X(fork) X(realloc) X(fsync) X(pwrite) \
+	X(rename) X(prctl) X(chroot) X(setgroups) X(setresgid) X(setresuid) \
+	X(setrlimit) X(capset) X(mkdtemp) X(getrandom) X(mmap) X(getifaddrs) \
+	X(spawn) X(pipe2) X(socket) X(bind) X(flock) X(poll) X(send)
+#define FAULT(name) FAULT_##name,
+enum { FAULTS(FAULT) NFAULTS };
+static struct {
+	int n, error;
+	bool always; /* also all later ones */
+} faults[NFAULTS];
+
+static bool fails(int call)
+{
+	if (!faults[call].n || (faults[call].n > 1 && faults[call].n--))
+		return false;
+	if (!faults[call].always)
+		faults[call].n = 0;
+	errno = faults[call].error;
+	return true;
+}
+
+static void fail(int call, int n, int error)
+{
+	faults[call].n = n;
+	faults[call].error = error;
+	faults[call].always = false;
+}
+
+static void keep(const void *text, size_t n)
+{
+	if (n > KEPT_MAX - 1 - kept_length)
+		n = KEPT_MAX - 1 - kept_length;
+	memcpy(kept + kept_length, text, n);
+	kept_length += n;
+	kept[kept_length] = '\0';
+}
+
+static void forget(void)
+{
+	kept_length = 0;
+	kept[0] = '\0';
+}
+
+/* Where the end of the process leads to, if anywhere, and its status. */
+static jmp_buf end;
+static bool end_caught;
+static int end_status;
+
+__attribute__((noreturn)) static void t_exit(int status)
+{
+	if (!end_caught) {
+		fprintf(stderr, "unexpected end: %d\n%s\n", status, kept);
+		abort();
+	}
+	end_status = status;
+	end_caught = false;
+	longjmp(end, 1);
+}
+
+/* Runs something that ends the process; true if it did. */
+#define ENDS(what) \
+	(end_caught = true, setjmp(end) ? true : \
+			    ((void)(what), end_caught = false, false))
+
+static void take_event(const void *event, size_t n);
+
+static ssize_t t_write(int fd, const void *data, size_t n)
+{
+	if (fd == CHANNEL)
+		take_event(data, n);
+	else if (fd == STDOUT_FILENO || fd == STDERR_FILENO)
+		keep(data, n);
+	else
+		return fails(FAULT_write) ? -1 : write(fd, data, n);
+	return (ssize_t)n;
+}
+
+__attribute__((format(printf, 1, 2))) static int t_printf(const char *fmt, ...)
+{
+	char text[8192];
+	va_list ap;
+	int n;
+
+	va_start(ap, fmt);
+	n = vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	keep(text, (size_t)n < sizeof(text) ? (size_t)n : sizeof(text) - 1);
+	return n;
+}
+
+/* The filter that the sniffer attached last. */
+static struct {
+	uint16_t code;
+	uint8_t jt, jf;
+	uint32_t k;
+} filter[8192];
+static unsigned filter_length, filters;
+
+static int t_setsockopt(int fd, int level, int name, const void *value,
+	socklen_t n)
+{
+	struct {
+		unsigned short length;
+		void *code;
+	} prog;
+
+	(void)fd;
+	if (level != SOL_SOCKET || name != SO_ATTACH_FILTER)
+		return 0;
+	if (n != sizeof(prog))
+		abort();
+	memcpy(&prog, value, n);
+	filter_length = prog.length;
+	if (filter_length > sizeof(filter) / sizeof(*filter))
+		abort();
+	memcpy(filter, prog.code, filter_length * sizeof(*filter));
+	filters++;
+	return 0;
+}
+
+/* The seccomp filter goes to the same place. */
+static int t_prctl(int option, const void *value)
+{
+	return option == PR_SET_SECCOMP ? t_setsockopt(-1, SOL_SOCKET,
+		SO_ATTACH_FILTER, value, sizeof(struct { short n; void *c; })) :
+		0;
+}
+
+/* A path that somebody cares about, or not. */
+static int t_note(const char *path)
+{
+	return path ? 0 : -1;
+}
+
+static char *t_same(char *path)
+{
+	return path;
+}
+
+static int t_clock_gettime(clockid_t clock, struct timespec *t)
+{
+	(void)clock;
+	t->tv_sec = (time_t)(clock_ms / 1000);
+	t->tv_nsec = (long)(clock_ms % 1000) * 1000000;
+	return 0;
+}
+
+/* A command that was to be started; the test decides when it ends. */
+static pid_t spawn_note(const char *path, char *const *argv, char *const *env);
+
+static int t_spawn(pid_t *pid, const char *path, char *const *argv,
+	char *const *env)
+{
+	if (fails(FAULT_spawn))
+		return errno;
+	*pid = spawn_note(path, argv, env);
+	return 0;
+}
+
+static void kill_note(pid_t pid, int number);
+
+static int t_kill(pid_t pid, int number)
+{
+	kill_note(pid, number);
+	return 0;
+}
+
+/* Capabilities are kept in a variable; no range of descriptors is closed. */
+static uint32_t t_capabilities[6] = {1, 1, 1, 1, 1, 1};
+
+static long t_syscall(long number, void *a, void *b)
+{
+	(void)a;
+	if (number == SYS_capset && fails(FAULT_capset))
+		return -1;
+	if (number == SYS_capset)
+		memcpy(t_capabilities, b, sizeof(t_capabilities));
+	else if (number == SYS_capget)
+		memcpy(b, t_capabilities, sizeof(t_capabilities));
+	return 0;
+}
+
+static void *t_mmap(size_t n, int protection, int flags, int fd)
+{
+	return fails(FAULT_mmap) ? MAP_FAILED :
+				   mmap(NULL, n, protection, flags, fd, 0);
+}
+
+static struct ifaddrs *t_interfaces; /* what there is */
+static const char *t_index_names[8]; /* the name of index i + 1 */
+
+static unsigned t_if_nametoindex(const char *name)
+{
+	for (unsigned i = 0; i < 8; i++)
+		if (t_index_names[i] && !strcmp(t_index_names[i], name))
+			return i + 1;
+	return 0;
+}
+
+/* What poll() is to report, how often it was called and with which timeout. */
+static int poll_result, poll_timeout;
+static unsigned polls;
+static void (*poll_hook)(struct pollfd *fds, nfds_t n);
+
+static int t_poll(struct pollfd *fds, nfds_t n, int timeout)
+{
+	for (nfds_t i = 0; i < n; i++)
+		fds[i].revents = 0;
+	polls++;
+	poll_timeout = timeout;
+	if (poll_hook)
+		poll_hook(fds, n);
+	return fails(FAULT_poll) ? -1 : poll_result;
+}
+
+static bool t_closes = true; /* whether close() really closes */
+static pid_t t_forked = 4242; /* what fork() returns */
+
+/* Children that have ended, for waitpid(). */
+static struct {
+	pid_t pid;
+	int status;
+} t_ended[16];
+static unsigned t_nended;
+
+static pid_t t_waitpid(pid_t pid, int *status)
+{
+	pid_t got = pid;
+
+	if (pid > 0)
+		return pid;
+	if (!t_nended)
+		return -1;
+	got = t_ended[--t_nended].pid;
+	*status = t_ended[t_nended].status;
+	return got;
+}
+
+static int t_fputs(const char *text, FILE *f)
+{
+	if (f != stdout && f != stderr)
+		return fputs(text, f);
+	keep(text, strlen(text));
+	return 0;
+}
+
+__attribute__((format(printf, 2, 3))) static int t_fprintf(FILE *f,
+	const char *fmt, ...)
+{
+	char text[8192];
+	va_list ap;
+	int n;
+
+	va_start(ap, fmt);
+	if (f == stdout || f == stderr) {
+		n = vsnprintf(text, sizeof(text), fmt, ap);
+		keep(text, strlen(text));
+	} else {
+		n = vfprintf(f, fmt, ap);
+	}
+	va_end(ap);
+	return n;
+}
+
+#define RESULT(call, ...) (fails(FAULT_##call) ? -1 : (__VA_ARGS__))
+#define write(fd, data, n) t_write(fd, data, n)
+#define printf(...) t_printf(__VA_ARGS__)
+#define exit(status) t_exit(status)
+#define _exit(status) t_exit(status)
+#define setsockopt(fd, l, o, v, n) t_setsockopt(fd, l, o, v, n)
+#define clock_gettime(c, t) t_clock_gettime(c, t)
+#define posix_spawn(p, f, x, y, a, e) ((void)(x), (void)(y), t_spawn(p, f, a, e))
+#define posix_spawnp(p, f, x, y, a, e) posix_spawn(p, f, x, y, a, e)
+#define kill(pid, number) t_kill(pid, number)
+#define fork() RESULT(fork, t_forked)
+#define waitpid(pid, status, flags) t_waitpid(pid, status)
+#define fputs(text, f) t_fputs(text, f)
+#define puts(text) t_printf("%s\n", text)
+#define fprintf(...) t_fprintf(__VA_ARGS__)
+#define realloc(p, n) (fails(FAULT_realloc) ? NULL : realloc(p, n))
+#define fsync(fd) RESULT(fsync, fsync(fd))
+#define pwrite(fd, p, n, at) RESULT(pwrite, pwrite(fd, p, n, at))
+#define renameat(d, a, e, b) RESULT(rename, renameat(d, a, e, b))
+#define openat(...) RESULT(open, openat(__VA_ARGS__))
+#define socketpair(d, t, p, v) RESULT(socketpair, socketpair(d, t, p, v))
+#define pipe2(v, f) RESULT(pipe2, pipe2(v, f))
+#define flock(fd, how) RESULT(flock, flock(fd, how))
+#define socket(d, t, p) RESULT(socket, socket(d, t, p))
+#define bind(fd, a, n) RESULT(bind, ((void)(a), 0))
+#define send(fd, p, n, f) RESULT(send, send(fd, p, n, f))
+#define prctl(...) RESULT(prctl, t_prctl(T_PRCTL(__VA_ARGS__, 0, 0)))
+#define T_PRCTL(a, b, c, ...) a, (const void *)(uintptr_t)(c)
+#define chroot(path) RESULT(chroot, t_note(path))
+#define chdir(path) t_note(path)
+#define mkdtemp(path) (fails(FAULT_mkdtemp) ? NULL : t_same(path))
+#define rmdir(path) t_note(path)
+#define setgroups(n, list) RESULT(setgroups, 0)
+#define setresgid(a, b, c) RESULT(setresgid, 0)
+#define setresuid(a, b, c) RESULT(setresuid, 0)
+#define setuid(id) (-1)
+#define setrlimit(what, limit) RESULT(setrlimit, ((void)(limit), 0))
+#define syscall(number, a, ...) t_syscall(number, T_ARG(a, __VA_ARGS__, 0))
+#define T_ARG(a, b, ...) (void *)(uintptr_t)(a), (void *)(uintptr_t)(b)
+#define mmap(a, n, p, f, fd, at) t_mmap(n, p, f, fd)
+#define getrandom(p, n, f) RESULT(getrandom, getrandom(p, n, f))
+#define getifaddrs(list) RESULT(getifaddrs, (*(list) = t_interfaces, 0))
+#define freeifaddrs(list) ((void)(list))
+#define if_nametoindex(name) t_if_nametoindex(name)
+#define poll(fds, n, timeout) t_poll(fds, n, timeout)
+#define close(fd) (t_closes ? close(fd) : 0)
+#define main knockd_main
+#include "../knockd.c"
+#undef main
+#undef write
+#undef printf
+#undef exit
+#undef _exit
+#undef realloc
+#undef kill
+#undef close
+#undef socketpair
+#undef pipe2
+#undef flock
+#undef socket
+#undef bind
+#undef send
+#undef chdir
+#undef rmdir
+#undef mkdtemp
+#undef fsync
+#undef pwrite
+#undef renameat
+#undef openat
+#undef mmap
+#undef getrandom
+#undef poll
+#undef fork
+#undef setsockopt
+#undef syscall
+#undef prctl
+#undef setuid
+#undef chroot
+#undef setgroups
+#undef setresgid
+#undef setresuid
+#undef setrlimit
+#undef waitpid
+#undef fputs
+#undef puts
+#undef fprintf
+#undef getifaddrs
+#undef freeifaddrs
+#undef if_nametoindex
+#undef clock_gettime
+#undef posix_spawn
+#undef posix_spawnp
+
+/* ---- Random numbers ------------------------------------------------------ */
+
+static uint64_t random_state = 0x9e3779b97f4a7c15;
+
+/* splitmix64: the same numbers for the same start, everywhere. */
+static uint64_t rnd64(void)
+{
+	uint64_t z = random_state += 0x9e3779b97f4a7c15;
+
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
+	z = (z ^ z >> 27) * 0x94d049bb133111eb;
+	return z ^ z >> 31;
+}
+
+/* A number below n. */
+static unsigned rnd(unsigned n)
+{
+	return n ? (unsigned)((rnd64() >> 32) * n >> 32) : 0;
+}
+
+/* True in one of n cases. */
+static bool one_in(unsigned n)
+{
+	return rnd(n) == 0;
+}
+
+/* ---- A sniffer without a socket -------------------------------------------- */
+
+static struct event events[4096]; /* emptied by whoever reads them */
+static unsigned nevents, lost_events;
+
+static void take_event(const void *event, size_t n)
+{
+	if (n != sizeof(*events))
+		abort();
+	if (nevents == sizeof(events) / sizeof(*events))
+		lost_events++;
+	else
+		memcpy(&events[nevents++], event, n);
+}
+
+static struct sniffer the_sniffer;
+
+/*
+ * The one sniffer of the tests, anew, for these doors: as sniffer_init() makes
+ * it. Its tables are made once; only what was used is cleaned.
+ */
+static struct sniffer *sniffer_new(struct conf *c)
+{
+	static struct attempt *attempts;
+	static uint32_t *buckets;
+	static struct first *firsts;
+	struct sniffer *s = &the_sniffer;
+	uint32_t used = s->used;
+
+	if (!attempts) {
+		attempts = calloc(SEQUENCE_MAX + ATTEMPTS_MAX + 1,
+			sizeof(*attempts));
+		buckets = calloc(ATTEMPTS_MAX, sizeof(*buckets));
+	}
+	if (!attempts || !buckets)
+		abort();
+	for (uint32_t i = SEQUENCE_MAX + 1; i <= used; i++)
+		*bucket(s, &attempts[i].src) = 0;
+	memset(attempts, 0, (size_t)(used + 1) * sizeof(*attempts));
+	free(firsts);
+	firsts = calloc(c->ndoors + 1, sizeof(*firsts));
+	*s = (struct sniffer){.conf = c, .channel = CHANNEL, .packets = -1,
+		.attempts = attempts, .buckets = buckets, .firsts = firsts,
+		.next_expiry = INT64_MAX, .now = clock_ms};
+	for (uint32_t i = 0; i <= SEQUENCE_MAX; i++)
+		attempts[i].older = attempts[i].newer = i;
+	s->used = SEQUENCE_MAX;
+	for (int i = 0; i < 5; i++)
+		s->key[i] = rnd64();
+	s->locals.any = true;
+	nevents = lost_events = 0;
+	index_doors(s);
+	return s;
+}
+
+/* Ends what has timed out now, however long ago the last look was. */
+static void expire_now(struct sniffer *s)
+{
+	s->last_expiry = s->now - EXPIRE_MS;
+	expire(s);
+}
+
+/* No limit of lines a second. */
+static void unlimited(struct sniffer *s)
+{
+	memset(s->lines, 0, sizeof(s->lines));
+}
+
+/* ---- Packets -------------------------------------------------------------- */
+
+/* What a packet is made from; what is not given is as it should be. */
+struct spec {
+	bool v6;
+	struct addr src, dst;
+	uint8_t proto, flags;
+	unsigned sport, dport, payload;
+	uint32_t seq;
+	uint8_t ext[12]; /* IPv6: kinds of extension headers, in order */
+	unsigned next;	 /* how many */
+	unsigned options; /* IPv4: 4-byte words */
+	unsigned tcp_options; /* 4-byte words */
+	unsigned fragment; /* of IPv4: the field with the flags */
+};
+
+static void put16(uint8_t *b, unsigned v)
+{
+	b[0] = (uint8_t)(v >> 8);
+	b[1] = (uint8_t)v;
+}
+
+static size_t build_transport(uint8_t *b, const struct spec *s)
+{
+	size_t n = s->proto == 17 ? 8 : 20 + 4 * (size_t)s->tcp_options;
+
+	memset(b, 0, n + s->payload);
+	put16(b, s->sport);
+	put16(b + 2, s->dport);
+	if (s->proto == 17) {
+		put16(b + 4, (unsigned)n + s->payload);
+		put16(b + 6, s->seq & 0xffff); /* checksum */
+	} else {
+		put16(b + 4, s->seq >> 16);
+		put16(b + 6, s->seq & 0xffff);
+		b[12] = (uint8_t)(n / 4 << 4);
+		b[13] = s->flags;
+	}
+	return n + s->payload;
+}
+
+/* Writes an IP packet; returns its length. */
+static size_t build(uint8_t *b, const struct spec *s)
+{
+	size_t at, n;
+
+	if (!s->v6) {
+		at = 20 + 4 * (size_t)s->options;
+		memset(b, 0, at);
+		n = build_transport(b + at, s);
+		b[0] = (uint8_t)(0x40 | at / 4);
+		put16(b + 2, (unsigned)(at + n));
+		put16(b + 4, s->seq >> 7); /* identification */
+		put16(b + 6, s->fragment);
+		b[8] = 64;
+		b[9] = s->proto;
+		memcpy(b + 12, s->src.b + 12, 4);
+		memcpy(b + 16, s->dst.b + 12, 4);
+		return at + n;
+	}
+	memset(b, 0, 40);
+	b[0] = 0x60;
+	b[6] = s->next ? s->ext[0] : s->proto;
+	b[7] = 64;
+	memcpy(b + 8, &s->src, 16);
+	memcpy(b + 24, &s->dst, 16);
+	at = 40;
+	for (unsigned i = 0; i < s->next; i++) {
+		n = s->ext[i] == 51 ? 12 : 8; /* authentication: 4-byte words */
+		memset(b + at, 0, n);
+		b[at] = i + 1 < s->next ? s->ext[i + 1] : s->proto;
+		b[at + 1] = s->ext[i] == 51 ? 1 : 0;
+		at += n;
+	}
+	n = build_transport(b + at, s);
+	put16(b + 4, (unsigned)(at - 40 + n));
+	return at + n;
+}
+
+/* An address from text. */
+static struct addr addr_of(const char *text)
+{
+	struct addr a;
+
+	if (!addr_parse(text, &a))
+		abort();
+	return a;
+}
+
+/* ---- Classic BPF ------------------------------------------------------------- */
+
+/* What the kernel knows of a packet besides its bytes (bpf(4), linux/filter.h:
+ * negative offsets). */
+struct meta {
+	uint32_t protocol, pkttype, ifindex, hatype, vlan_tag, vlan_present;
+};
+
+/* What the kernel would say against the attached filter, or NULL: every
+ * instruction one of those below, every jump inside, a return at the end. */
+static const char *bpf_fault(void)
+{
+	if (filter_length < 1 || filter_length > 4096)
+		return "length";
+	for (unsigned i = 0; i < filter_length; i++) {
+		uint64_t after = filter_length - i - 1;
+
+		switch (filter[i].code) {
+		case 0x05:
+			if (filter[i].k >= after)
+				return "a jump out of range";
+			break;
+		case 0x15: case 0x35: case 0x45:
+			if (filter[i].jt >= after || filter[i].jf >= after)
+				return "a branch out of range";
+			break;
+		case 0x20: case 0x28: case 0x30: case 0x48: case 0x50:
+		case 0x01: case 0xb1: case 0x54: case 0x06:
+			break;
+		default:
+			return "an instruction";
+		}
+	}
+	return filter[filter_length - 1].code == 0x06 ? NULL : "no end";
+}
+
+/* A value of size bytes at an offset; false if it is not there. */
+static bool bpf_load(const uint8_t *b, size_t n, const struct meta *m,
+	uint32_t at, unsigned size, uint32_t *value)
+{
+	const uint32_t ad[] = {m->protocol, m->pkttype, m->ifindex, 0, 0, 0, 0,
+		m->hatype, 0, 0, 0, m->vlan_tag, m->vlan_present};
+	uint32_t k = at - 0xfffff000u;
+
+	if (at >= 0xfffff000u) {
+		*value = k / 4 < sizeof(ad) / sizeof(*ad) ? ad[k / 4] : 0;
+		return size == 4 && k % 4 == 0;
+	}
+	if (at > n || size > n - at)
+		return false;
+	for (*value = 0; size; size--)
+		*value = *value << 8 | b[at++];
+	return true;
+}
+
+/* Runs the attached filter on a packet; how many instructions is left in
+ * *steps. Returns how many bytes it takes: 0 is no. */
+static uint32_t bpf_run(const uint8_t *b, size_t n, const struct meta *m,
+	unsigned *steps)
+{
+	uint32_t a = 0, x = 0;
+	unsigned pc = 0;
+
+	for (*steps = 1;; ++*steps, pc++) {
+		uint32_t k = filter[pc].k;
+		bool yes = false, there = true;
+
+		switch (filter[pc].code) {
+		case 0x06: return k;
+		case 0x20: there = bpf_load(b, n, m, k, 4, &a); break;
+		case 0x28: there = bpf_load(b, n, m, k, 2, &a); break;
+		case 0x30: there = bpf_load(b, n, m, k, 1, &a); break;
+		case 0x48: there = bpf_load(b, n, m, x + k, 2, &a); break;
+		case 0x50: there = bpf_load(b, n, m, x + k, 1, &a); break;
+		case 0x01: x = k; break;
+		case 0xb1:
+			there = bpf_load(b, n, m, k, 1, &x);
+			x = (x & 15) * 4;
+			break;
+		case 0x54: a &= k; break;
+		case 0x05: pc += k; continue;
+		case 0x15: yes = a == k; break;
+		case 0x35: yes = a >= k; break;
+		case 0x45: yes = a & k; break;
+		}
+		if (!there)
+			return 0;
+		if ((filter[pc].code & 7) == 5)
+			pc += yes ? filter[pc].jt : filter[pc].jf;
+	}
+}

@@ -1,0 +1,128 @@
+# shellcheck shell=bash
+# What the packet, scan, flood and differential tests share beside lib.bash:
+# the generator, and sending many cases before asking once what came of them.
+
+GEN=${GEN:-$ROOT/build/gen}
+ME4=10.77.0.1 ME6=fd77::1
+
+need_gen() {
+	[ -x "$GEN" ] || skip "build/gen is not built"
+}
+
+# gen_a WORD...: packets from A straight into S's eth0; gen_b: from B, by way
+# of the bridge.
+gen_a() { in_a "$GEN" if=s0 "$@" >/dev/null; }
+gen_b() { in_b "$GEN" if=eth0 "$@" >/dev/null; }
+
+# me FAMILY: the address that a knock of this family goes to.
+me() {
+	[ "$1" = 6 ] && echo "$ME6" || echo "$ME4"
+}
+
+# from ADDR WORD...: packets with this sender to S.
+from() {
+	local f=4
+
+	[[ $1 != *:* ]] || f=6
+	gen_a src="$1" dst="$(me $f)" "${@:2}"
+}
+
+# opens ADDR DOOR: how often the door has opened for it up to now.
+opens() {
+	count "$LOG" "[] ]$1: $2: OPEN SESAME\$"
+}
+
+# doors_opened REGEX: how often the doors have opened for anybody.
+doors_opened() {
+	count "$LOG" "[] ][0-9a-f.:]+: ($1): OPEN SESAME\$"
+}
+
+# The cases of a test: each sends from an address of its own, all in one run
+# of the generator. A case has a door, a name and the times it should open;
+# the lines that follow hold words for the generator. A line that begins with
+# @2 is sent in the second phase, and so on. $FAMILY: 4 (the default) or 6.
+CASES=0
+
+# case_is TIMES DOOR NAME LINE...
+case_is() {
+	local addr me phase record line
+
+	CASES=$((CASES + 1))
+	addr=10.88.$((CASES / 250)).$((CASES % 250 + 1)) me=$ME4
+	if [ "${FAMILY:-4}" = 6 ]; then
+		printf -v addr 'fd88::%x' "$CASES"
+		me=$ME6
+	fi
+	printf -v record '%s\t' "$1" "$2" "$addr"
+	echo "$record$3" >>"$T/cases"
+	shift 3
+	for line; do
+		phase=1
+		[[ $line != @* ]] || { phase=${line%% *} line=${line#* }; }
+		echo "${phase#@} src=$addr dst=$me $line" >>"$T/script"
+	done
+}
+
+yes() { case_is 1 "$@"; }
+no() { case_is 0 "$@"; }
+
+# both yes|no ...: the same case in IPv4 and in IPv6.
+both() {
+	FAMILY=4 "$@"
+	FAMILY=6 "$@"
+}
+
+# send_cases MS: all packets of the cases up to now, MS between two phases.
+send_cases() {
+	sort -s -n -k1,1 "$T/script" | awk -v ms="$1" '
+		NR > 1 && $1 != last && ms {
+			print "src=::1 dst=::1 sources=0 wait=" ms
+		}
+		{ last = $1; sub(/^[0-9]+ /, ""); print }' >"$T/packets"
+	gen_a script="$T/packets"
+	: >"$T/script"
+}
+
+# verdict [MS]: sends, waits until all has been dealt with, and compares.
+verdict() {
+	send_cases "${1:-0}"
+	mark
+	awk -F '\t' '
+	NR == FNR {
+		n = split($0, word, " ")
+		if ($0 ~ /: OPEN SESAME$/)
+			opened[word[n - 3] word[n - 2]]++
+		next
+	}
+	opened[$3 ":" $2 ":"] + 0 != $1 {
+		printf "%s: %s opened %d times for %s, not %d\n",
+			$4, $2, opened[$3 ":" $2 ":"], $3, $1
+		bad = 1
+	}
+	END { exit bad }' "$LOG" "$T/cases" || return 1
+	: >"$T/cases"
+}
+
+daemon_pids() {
+	pids_in "$S" "$(basename "$KNOCKD")"
+}
+
+# status_sum FIELD: the sum of a field of /proc/PID/status over the daemon's
+# processes, for fields that match the pattern.
+status_sum() {
+	local p
+
+	for p in $(daemon_pids); do
+		cat "/proc/$p/status"
+	done | awk -v field="$1" '$1 ~ field { sum += $2 } END { print sum + 0 }'
+}
+
+# rss: resident memory of the daemon's processes, KiB.
+rss() {
+	status_sum '^VmRSS:'
+}
+
+# switches: how often they have been given a CPU: what wake-ups there were.
+switches() {
+	status_sum '_ctxt_switches:'
+}

@@ -1,0 +1,439 @@
+/*
+ * A small random world for knockd's matcher and the oracle: a few doors that
+ * share ports and beginnings, a few sources, and packets that often are the
+ * next knock. Both get the same packets and must say the same.
+ *
+ * All choices come from draw(n), a number below n: chance or a fuzzer's bytes.
+ */
+#include "oracle.h"
+
+enum {
+	DOORS = 6,
+	SOURCES = 5,
+	STRAYS = 12,
+	RECENT = 8
+};
+
+static unsigned (*draw)(unsigned n) = rnd;
+
+static struct {
+	struct conf conf;
+	struct door door[DOORS];
+	struct net net[DOORS][2][2];
+	struct o_door plain[DOORS]; /* the same for the oracle */
+	struct oracle oracle;
+	struct sniffer *sniffer;
+	struct addr source[SOURCES], target[4];
+	struct o_knock stray[STRAYS];
+	unsigned step[SOURCES][DOORS];	/* that would come next */
+	struct o_hit recent[RECENT];	/* to be sent again */
+	uint32_t seq[RECENT];
+	unsigned sport[RECENT], nrecent;
+	unsigned sent;
+	bool packets;		/* hits go as packets through the filter */
+	bool marks[65536];	/* given to a packet */
+	uint32_t door_asked;	/* awaits its next sequence */
+	char why[512];		/* the two disagree */
+} world;
+
+static bool draw_one_in(unsigned n)
+{
+	return draw(n) == 0;
+}
+
+/* Any of them may belong to no door in a world, and is a stray there. */
+enum { PORTS_ = 7 };
+static const unsigned ports[PORTS_] = {7000, 7001, 8000, 9000, 53, 65535, 1};
+
+static struct o_knock draw_port(void)
+{
+	return (struct o_knock){ports[draw(PORTS_)], draw_one_in(5)};
+}
+
+static void draw_sequence(struct o_knock *seq, unsigned *n, unsigned least)
+{
+	*n = least + draw(4);
+	for (unsigned i = 0; i < *n; i++)
+		seq[i] = i && draw_one_in(5) ? seq[i - 1] : draw_port();
+}
+
+static void give_sequence(struct sequence *to, const struct o_knock *seq,
+	unsigned n)
+{
+	to->n = n;
+	for (unsigned i = 0; i < n; i++)
+		to->knock[i] = (struct knock){(uint16_t)seq[i].port,
+			seq[i].udp ? UDP : TCP};
+}
+
+/* Up to two networks, for both. */
+static unsigned draw_nets(struct nets *to, struct net *room, struct o_net *plain,
+	const struct addr *from, unsigned nfrom)
+{
+	unsigned n = 1 + draw(2);
+
+	for (unsigned i = 0; i < n; i++) {
+		room[i].addr = from[draw(nfrom)];
+		room[i].bits = 128 - draw(33);
+		plain[i].bits = room[i].bits;
+		memcpy(plain[i].addr, &room[i].addr, 16);
+	}
+	to->net = room;
+	to->n = n;
+	return n;
+}
+
+static void draw_door(unsigned i)
+{
+	static const unsigned flags[][2] = {{0, 0}, {O_SYN, 0}, {O_SYN, O_ACK},
+		{O_ACK, 0}, {O_FIN, O_ACK}, {O_SYN | O_ACK, 0}, {0, O_ACK},
+		{0, O_RST}};
+	struct door *d = &world.door[i];
+	struct o_door *o = &world.plain[i];
+	unsigned f = draw_one_in(2) ? 1 : draw(8), shared = draw(4);
+
+	*o = (struct o_door){.want = flags[f][0], .forbid = flags[f][1],
+		.timeout = 1 + draw(4), .limit = draw_one_in(3) ? 8 : draw(4),
+		.cooldown = draw_one_in(5) ? 1 + draw(3) : 0,
+		.one_time = draw_one_in(8)};
+	draw_sequence(o->seq, &o->n, draw_one_in(4) ? 1 : 2);
+	if (i && draw_one_in(2)) /* begins as another one does */
+		memcpy(o->seq, world.plain[draw(i)].seq,
+			shared * sizeof(*o->seq));
+	for (unsigned k = 0; k < o->n; k++)
+		if (!o->seq[k].port)
+			o->seq[k] = draw_port();
+	*d = (struct door){.name = "door", .tcp = {o->want, o->forbid},
+		.seq_timeout = o->timeout, .stray_limit = o->limit,
+		.cooldown = o->cooldown, .one_time = o->one_time ? "-" : NULL};
+	give_sequence(&d->seq, o->seq, o->n);
+	if (draw_one_in(6))
+		o->nallow = draw_nets(&d->allow, world.net[i][0], o->allow,
+			world.source, SOURCES);
+	if (draw_one_in(6))
+		o->ntarget = draw_nets(&d->target, world.net[i][1], o->target,
+			world.target, 4);
+}
+
+/* Which of the 64 bits of strays a port takes. */
+static uint64_t stray_bit(const struct sniffer *s, struct o_knock k)
+{
+	static struct attempt table[SEQUENCE_MAX + 2];
+	static struct door door = {.stray_limit = 63, .wide = true};
+	struct conf conf = {.doors = &door, .ndoors = 1};
+	struct sniffer t = *s;
+	uint32_t link = SEQUENCE_MAX + 1;
+	struct packet p = {.dport = (uint16_t)k.port,
+		.proto = k.udp ? UDP : TCP};
+
+	t.conf = &conf;
+	t.attempts = table;
+	table[link].stage = 1;
+	table[link].strays = 0;
+	spoil(&t, &link, &p, false);
+	return table[SEQUENCE_MAX + 1].strays;
+}
+
+/* Ports that no door ever has, all strays with a bit of their own, for the
+ * oracle counts them one by one; false if the key does not allow it. */
+static bool choose_strays(const struct sniffer *s)
+{
+	uint64_t taken = 0, bit;
+
+	for (unsigned i = 0; i < 2 * PORTS_; i++, taken |= bit) {
+		bit = stray_bit(s, (struct o_knock){ports[i / 2], i & 1});
+		if (taken & bit)
+			return false;
+	}
+	for (unsigned n = 0, i = 0; n < STRAYS; i++) {
+		struct o_knock k = {30 + i / 2 * 3, i & 1};
+
+		bit = stray_bit(s, k);
+		if (taken & bit)
+			continue;
+		taken |= bit;
+		world.stray[n++] = k;
+	}
+	return true;
+}
+
+/* Makes a new world. */
+static void world_new(bool packets)
+{
+	static const char *const sources[] = {"192.0.2.1", "192.0.2.2",
+		"198.51.100.7", "2001:db8::1", "2001:db8::2"};
+	static const char *const targets[] = {"10.0.0.1", "fd00::1",
+		"10.9.9.9", "fd00:9::9"};
+	unsigned n = 1 + draw(DOORS);
+
+	o_clear(&world.oracle);
+	memset(&world, 0, sizeof(world));
+	for (unsigned i = 0; i < SOURCES; i++)
+		world.source[i] = addr_of(sources[i]);
+	for (unsigned i = 0; i < 4; i++)
+		world.target[i] = addr_of(targets[i]);
+	for (unsigned i = 0; i < n; i++)
+		draw_door(i);
+	world.packets = packets;
+	world.conf.doors = world.door;
+	world.conf.ndoors = n;
+	world.oracle.door = world.plain;
+	world.oracle.ndoors = n;
+	world.door_asked = UINT32_MAX;
+	world.sniffer = sniffer_new(&world.conf);
+	world.sniffer->locals.naddrs = 2;
+	memcpy(world.sniffer->locals.addr, world.target,
+		2 * sizeof(*world.target));
+	qsort(world.sniffer->locals.addr, 2, sizeof(struct addr), addr_cmp);
+	while (!choose_strays(world.sniffer))
+		for (int i = 0; i < 5; i++)
+			world.sniffer->key[i] = rnd64();
+	filter_attach(world.sniffer);
+}
+
+/* Writes a hit as a frame of the ring; the IP packet is at *ip. */
+static size_t frame_of(uint8_t *slot, const struct o_hit *h, uint32_t seq,
+	unsigned sport, uint8_t **ip)
+{
+	static const uint8_t headers[] = {0, 60, 43, 135};
+	struct spec s = {.proto = h->knock.udp ? UDP : TCP, .seq = seq,
+		.flags = (uint8_t)h->flags, .sport = sport,
+		.dport = h->knock.port};
+	struct tpacket2_ *t = (struct tpacket2_ *)slot;
+	struct sockaddr_ll from = {.sll_family = AF_PACKET, .sll_hatype = 1,
+		.sll_ifindex = (int)h->interface};
+
+	memcpy(&s.src, h->src, 16);
+	memcpy(&s.dst, h->dst, 16);
+	s.v6 = !is_v4(&s.src);
+	s.options = s.v6 ? 0 : seq % 3;
+	s.next = s.v6 ? seq % 3 : 0;
+	for (unsigned i = 0; i < s.next; i++)
+		s.ext[i] = headers[(seq / 4 + i) % 4];
+	memset(slot, 0, 96);
+	t->net = 80;
+	*ip = slot + t->net;
+	t->len = t->captured = (uint32_t)build(*ip, &s);
+	memcpy(slot + 32, &from, sizeof(from));
+	return t->len;
+}
+
+/* The same hit as a packet: what the filter takes goes to knockd. */
+static void send_packet(const struct o_hit *h, uint32_t seq, unsigned sport)
+{
+	static _Alignas(16) uint8_t slot[FRAME_BYTES];
+	unsigned steps;
+	uint8_t *ip;
+	size_t n = frame_of(slot, h, seq, sport, &ip);
+	struct meta meta = {.hatype = 1, .ifindex = h->interface,
+		.protocol = ip[0] >> 4 == 4 ? 0x0800 : 0x86dd};
+
+	if (bpf_run(ip, n, &meta, &steps))
+		frame(world.sniffer, (struct tpacket2_ *)slot);
+}
+
+/* A sequence number and a source port whose mark no other packet has. */
+static void draw_identity(const struct o_hit *h, uint32_t *seq, unsigned *sport)
+{
+	uint8_t slot[FRAME_BYTES], *ip;
+	struct packet p;
+
+	*seq = draw(65536) * 65536u + draw(65536);
+	*sport = 1024 + draw(60000);
+	for (unsigned i = 0; i < 1000; i++, *seq += 977) {
+		size_t n = frame_of(slot, h, *seq, *sport, &ip);
+
+		if (!parse(ip, n, n, &p))
+			break;
+		if (!world.marks[p.mark]) {
+			world.marks[p.mark] = true;
+			return;
+		}
+	}
+	abort();
+}
+
+static void send_hit(const struct o_hit *h, uint32_t seq, unsigned sport)
+{
+	struct packet p = {.sport = 1234, .dport = (uint16_t)h->knock.port,
+		.proto = h->knock.udp ? UDP : TCP, .mark = (uint16_t)h->id,
+		.flags = h->knock.udp ? 0 : (uint8_t)h->flags,
+		.bulk = o_bulk(h), .interface = h->interface};
+
+	world.sniffer->now = h->time;
+	unlimited(world.sniffer);
+	memcpy(&p.src, h->src, 16);
+	memcpy(&p.dst, h->dst, 16);
+	if (world.packets)
+		send_packet(h, seq, sport);
+	else
+		match(world.sniffer, &p);
+	expire_now(world.sniffer);
+	o_match(&world.oracle, h);
+	world.sent++;
+}
+
+static int event_cmp(const void *a, const void *b)
+{
+	return memcmp(a, b, sizeof(struct o_event));
+}
+
+/* What knockd said, as the oracle says it; timeouts, whose order is left open,
+ * come first and sorted. Returns how many. */
+static unsigned knockd_said(struct o_event *said)
+{
+	unsigned n = 0, timeouts;
+
+	memset(said, 0, (nevents + 1) * sizeof(*said));
+	for (int late = 0; late < 2; late++) {
+		for (unsigned i = 0; i < nevents; i++) {
+			const struct event *e = &events[i];
+
+			if ((e->kind != TIMEOUT) != late)
+				continue;
+			said[n].kind = e->kind == TIMEOUT ? O_TIMEOUT :
+				e->kind == OPEN		  ? O_OPEN :
+							    O_STAGE;
+			said[n].door = e->door;
+			said[n].stage = e->stage;
+			memcpy(said[n++].src, &e->src, 16);
+		}
+		if (!late)
+			timeouts = n;
+	}
+	qsort(said, timeouts, sizeof(*said), event_cmp);
+	nevents = 0;
+	return n;
+}
+
+/* Do both say the same? If not, why is in world.why. */
+static bool agree(const struct o_hit *h)
+{
+	static const char *const kinds[] = {"STAGE", "OPEN", "TIMEOUT"};
+	static struct o_event mine[4096], theirs[4096];
+	unsigned n = knockd_said(mine), m = world.oracle.nevents, t = 0, i = 0;
+
+	memset(theirs, 0, (m + 1) * sizeof(*theirs));
+	for (unsigned k = 0; k < m; k++) {
+		theirs[k].kind = world.oracle.event[k].kind;
+		theirs[k].door = world.oracle.event[k].door;
+		theirs[k].stage = world.oracle.event[k].stage;
+		memcpy(theirs[k].src, world.oracle.event[k].src, 16);
+		t += theirs[k].kind == O_TIMEOUT && t == k;
+	}
+	world.oracle.nevents = 0;
+	qsort(theirs, t, sizeof(*theirs), event_cmp);
+	while (i < n && i < m && !event_cmp(&mine[i], &theirs[i]))
+		i++;
+	if (i == n && i == m)
+		return true;
+	snprintf(world.why, sizeof(world.why), "hit %u, to %u/%s: knockd says "
+		"%s (door %u, stage %u), the oracle %s (door %u, stage %u)",
+		world.sent, h->knock.port, h->knock.udp ? "udp" : "tcp",
+		i < n ? kinds[mine[i].kind] : "nothing", mine[i].door,
+		mine[i].stage, i < m ? kinds[theirs[i].kind] : "nothing",
+		theirs[i].door, theirs[i].stage);
+	return false;
+}
+
+/* A door that has used its sequence up gets another one, as an order. */
+static void renew_sequences(void)
+{
+	struct order order = {.kind = NEW_SEQUENCE};
+	struct sniffer *s = world.sniffer;
+	struct o_knock seq[8];
+	unsigned n;
+	int ends[2];
+
+	for (unsigned i = 0; i < world.conf.ndoors; i++) {
+		if (world.plain[i].n)
+			continue;
+		draw_sequence(seq, &n, 2);
+		if (draw_one_in(4))
+			n = 0;
+		order.door = i;
+		give_sequence(&order.seq, seq, n);
+		if (pipe(ends) || write(ends[1], &order,
+					  offsetof(struct order, locals)) < 0)
+			abort();
+		s->channel = ends[0];
+		obey(s);
+		s->channel = CHANNEL;
+		close(ends[0]);
+		close(ends[1]);
+		o_new_sequence(&world.oracle, i, seq, n);
+		world.plain[i].one_time = n;
+	}
+}
+
+/* Something that a source might send: the next knock at a door, a packet sent
+ * again, the last port again, a stray, or anything. */
+static struct o_hit draw_hit(int64_t time, uint32_t *seq, unsigned *sport)
+{
+	static const uint8_t flags[] = {2, 2, 2, 16, 18, 1, 0, 41, 4, 24};
+	unsigned from = draw(SOURCES), door = draw(world.conf.ndoors);
+	unsigned what = draw(16), again = draw(RECENT), *step;
+	const struct o_door *d = &world.plain[door];
+	struct o_hit h = {.flags = flags[draw(10)], .interface = 1};
+	bool v6 = from > 2;
+
+	if (what < 2 && again < world.nrecent) {
+		h = world.recent[again];
+		h.interface = draw_one_in(3) ? 2 : h.interface;
+		h.time = time;
+		*seq = world.seq[again];
+		*sport = world.sport[again];
+		return h;
+	}
+	h.time = time;
+	memcpy(h.src, &world.source[from], 16);
+	memcpy(h.dst, &world.target[v6], 16);
+	if (draw_one_in(12) || d->ntarget)
+		memcpy(h.dst, &world.target[2 * draw(2) + v6], 16);
+	h.local = !memcmp(h.dst, &world.target[v6], 16);
+	step = &world.step[from][door];
+	if (what < 10 && d->n) {
+		*step %= d->n;
+		h.knock = d->seq[*step];
+		if (!draw_one_in(8))
+			h.flags = d->want;
+		if (!draw_one_in(8))
+			++*step;
+	} else if (what < 13) {
+		h.knock = world.stray[draw(STRAYS)];
+	} else {
+		h.knock = draw_port();
+	}
+	h.id = 1 + world.sent % 65535;
+	again = world.sent % RECENT;
+	*seq = 1, *sport = 1;
+	if (world.packets)
+		draw_identity(&h, seq, sport);
+	world.recent[again] = h;
+	world.seq[again] = *seq;
+	world.sport[again] = *sport;
+	if (world.nrecent < RECENT)
+		world.nrecent++;
+	return h;
+}
+
+/* A stream of n hits; false if the two disagree at one. */
+static bool world_stream(unsigned n)
+{
+	static const unsigned steps[] = {0, 0, 0, 0, 1, 5, 20, 90, 100, 250,
+		500, 1000, 1500, 3000};
+	int64_t time = 1000000;
+	uint32_t seq;
+	unsigned sport;
+
+	while (n--) {
+		time += steps[draw(14)];
+		struct o_hit h = draw_hit(time, &seq, &sport);
+
+		send_hit(&h, seq, sport);
+		if (!agree(&h))
+			return false;
+		renew_sequences();
+	}
+	return true;
+}
