@@ -3,25 +3,35 @@ PREFIX     = /usr/local
 SYSCONFDIR = /etc
 MANDIR     = $(PREFIX)/share/man
 
-# One static binary: musl where it is, or whatever cc makes with -static.
+# One static binary each: made with musl where it is, else with cc -static.
 CC      := $(shell command -v musl-gcc || command -v $(CC) || echo cc)
 CFLAGS   = -Os
 WARN     = -Wall -Wextra -Wpedantic -Wshadow -Wconversion
-HARDEN   = -fstack-protector-strong -D_FORTIFY_SOURCE=2 -fPIE
-ALL      = -std=c11 -D_GNU_SOURCE $(WARN) $(HARDEN) -ffunction-sections \
-	   -fdata-sections $(CFLAGS)
-# static-pie where the toolchain can, else static.
+ALL      = -std=c11 -D_GNU_SOURCE $(WARN) -fstack-protector-strong \
+	   -D_FORTIFY_SOURCE=2 -fPIE -ffunction-sections -fdata-sections \
+	   -fno-asynchronous-unwind-tables -fno-unwind-tables $(CFLAGS)
+LINK     = -s -Wl,--gc-sections,--build-id=none,-z,relro,-z,now $(LDFLAGS)
+
+# Static and position-independent.  Debian's musl-gcc takes -static-pie for a
+# dynamic program, so there its parts are named; what can neither is static.
+CRT      = /usr/lib/$(shell gcc -dumpmachine 2>/dev/null | cut -d- -f1)-linux-musl
+PIE_GCC  = -static -nostartfiles -Wl,-pie,--no-dynamic-linker,-z,text \
+	   $(CRT)/rcrt1.o $(CRT)/crti.o
+ifeq ($(notdir $(CC))$(wildcard $(CRT)/rcrt1.o),musl-gcc$(CRT)/rcrt1.o)
+STATIC   = $(PIE_GCC)
+END      = $(CRT)/crtn.o
+else
 STATIC  := $(shell echo 'int main(void){return 0;}' | $(CC) -fPIE -static-pie \
 	   -x c - -o /dev/null 2>/dev/null && echo -static-pie || echo -static)
-LINK     = $(STATIC) -s -Wl,--gc-sections -Wl,-z,relro,-z,now $(LDFLAGS)
+endif
 
 all: knockd knock
 
 knockd: knockd.c config.h Makefile
-	$(CC) $(ALL) $(LINK) -o $@ knockd.c
+	$(CC) $(ALL) $(STATIC) $(LINK) -o $@ knockd.c $(END)
 
 knock: knock.c config.h Makefile
-	$(CC) $(ALL) $(LINK) -o $@ knock.c
+	$(CC) $(ALL) $(STATIC) $(LINK) -o $@ knock.c $(END)
 
 test:
 	./test.sh

@@ -43,6 +43,7 @@
 #define FILTER_SOURCES_MAX 8      /* sources whose every packet is let through */
 #define ATTEMPTS_MAX       131072 /* in all; half of them may be past stage 1 */
 #define ATTEMPTS_PER_SOURCE 4     /* of one source at one door */
+#define RECENT_MAX         64     /* hits remembered to know twins by */
 #define EXPIRE_MS          200    /* between two looks for timed-out attempts */
 #define TWIN_MS            100    /* the same packet from another interface */
 #define REST_PACKETS       16     /* so many packets ... */
@@ -75,7 +76,8 @@
 	"  -l, --lookup          log the names of addresses, too\n" \
 	"  -4, --only-ip-v4      ignore IPv6\n" \
 	"  -v, --verbose         print log lines on stdout, too\n" \
-	"  -D, --debug           print every packet that is looked at\n" \
+	"  -D, --debug           print packets that are looked at, 20 a second" \
+	"\n" \
 	"  -V, --version         print the version\n" \
 	"  -h, --help            print this\n" \
 	"Signals: HUP reads the configuration anew, USR1 logs counters, TERM\n" \
@@ -173,6 +175,9 @@ struct netlink_addr_ { /* struct sockaddr_nl, netlink(7) */
 #define SECCOMP_TIME64         SYS_ppoll_time64, SYS_clock_gettime64,
 #else
 #define SECCOMP_TIME64
+#endif
+#ifndef SYS_clock_gettime /* musl, where time_t has outgrown it */
+#define SYS_clock_gettime      SYS_clock_gettime32
 #endif
 #define SECCOMP_CALLS \
 	SYS_read, SYS_write, SYS_ppoll, SECCOMP_POLL SECCOMP_TIME64 \

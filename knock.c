@@ -1,7 +1,6 @@
 /*
- * knock - hit ports of a host in order, so that its knockd opens a door.
- * From top to bottom: options, words, profiles, the knock, the way through the
- * open door, new sequences, main. Nothing here needs a privilege.
+ * knock - hit ports of a host in order, so that its knockd opens a door. Below:
+ * options, words, profiles, the knock, the way through the open door, main.
  */
 #include <err.h>
 #include <errno.h>
@@ -17,7 +16,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -26,10 +24,9 @@
 #include "config.h"
 
 enum {
-	FIRST_TRY_MS = 100, /* at the door, each further one twice as long, */
-	LAST_TRY_MS = 2000, /* but not longer than this */
-	SILENCE_MS = 2000,  /* of stdin, after the peer has ended its side */
-	LOWEST_PORT = 1024  /* of a new sequence */
+	FIRST_TRY_MS = 25,  /* at the door, each further one twice as long, */
+	LAST_TRY_MS = 1600, /* but not longer than this */
+	SILENCE_MS = 2000   /* of stdin, after the peer has ended its side */
 };
 
 static const char usage[] =
@@ -37,19 +34,17 @@ static const char usage[] =
 "       knock [options] PROFILE           (a section of ~/.config/knock.conf)\n"
 "  -u, --udp             hit every port with UDP (default: TCP)\n"
 "  -d, --delay MS        wait MS milliseconds after each port (default: 0)\n"
-"  -4, --ipv4, -6, --ipv6  use IPv4, or IPv6, only\n"
-"  -i, --interface NAME  leave by this network interface\n"
+"  -4, -6                use IPv4 only, or IPv6 only (--ipv4, --ipv6)\n"
+"  -i, --interface NAME  leave by this interface, or from this address\n"
 "  -w, --wait PORT       then wait until PORT accepts a connection\n"
 "  -W, --connect PORT    then connect PORT to stdin and stdout\n"
 "  -t, --timeout SEC     let -w and -W try for SEC seconds (default: 10)\n"
 "  -v, --verbose         say what is sent\n"
 "      --generate N      print a new random sequence of N ports\n"
-"  -V, --version         print the version\n"
-"  -h, --help            print this help\n"
-"examples:\n"
-"  knock -d 500 server.example.org 7000 8000:udp 9000\n"
-"  knock -w 22 server.example.org 7000 8000 9000 && ssh server.example.org\n"
-"  ssh -o ProxyCommand='knock -W %p %h 7000 8000 9000' server.example.org\n";
+"  -h, -V                print this help, or the version (--help, --version)\n"
+"examples: knock -d 500 example.org 7000 8000:udp 9000\n"
+"          knock -w 22 example.org 7000 8000 9000 && ssh example.org\n"
+"          ssh -o ProxyCommand='knock -W %p %h 7000 8000 9000' example.org";
 
 /* The options; a profile has those before --generate as directives too. */
 static const struct option options[] = {
@@ -61,11 +56,10 @@ static const struct option options[] = {
 	{"version", 0, NULL, 'V'}, {"help", 0, NULL, 'h'}, {NULL, 0, NULL, 0}
 };
 static const char *given[128]; /* by letter: an option's value, or NULL */
-static long delay, timeout = 10; /* of -d in ms, of -t in s */
-static in_port_t door;		 /* of -W or -w */
+static long delay, timeout;    /* of -d in ms, of -t in s */
+static in_port_t door;	       /* of -W or -w */
 
-/* One port to hit. */
-struct knock {
+struct knock { /* one port to hit */
 	const char *word; /* as the user wrote it */
 	in_port_t port;
 	bool udp;
@@ -74,7 +68,10 @@ struct knock {
 static const char *host;
 static struct knock *knocks;
 static size_t knock_count;
+static const char blanks[] = " \t\r=,"; /* between the words of a profile */
+static char section[NI_MAXHOST];      /* "[PROFILE]", as in the file */
 static char where[PATH_MAX + 16];     /* "FILE:LINE: " in a profile, or "" */
+static struct addrinfo *own;	      /* of -i when that is an address */
 static struct addrinfo *peers, *peer; /* the host's addresses, the one in use */
 static char peer_name[NI_MAXHOST];
 
@@ -105,7 +102,7 @@ static void add_knock(char *text)
 	struct knock new = {.word = strsep(&text, ":")};
 
 	new.udp = text && !strcasecmp(text, "udp");
-	if (text && !new.udp && strcasecmp(text, "tcp"))
+	if (text && !new.udp && strcasecmp(text, "tcp") != 0)
 		errx(1, "%sprotocol '%s' is not tcp or udp", where, text);
 	new.port = port_of(new.word);
 	knocks = realloc(knocks, (knock_count + 1) * sizeof(new));
@@ -120,53 +117,51 @@ static void read_values(void)
 	const char *port = given['W'] ? given['W'] : given['w'];
 
 	door = port ? port_of(port) : 0;
-	if (given['d'])
-		delay = number("delay", given['d'], 0, 86400000);
-	if (given['t'])
-		timeout = number("timeout", given['t'], 1, 86400);
+	delay = number("delay", given['d'] ? given['d'] : "0", 0, 86400000);
+	timeout = number("timeout", given['t'] ? given['t'] : "10", 1, 86400);
 }
 
 /* Obeys a line of a profile: this word and those that strtok() has left. */
-static void directive(const char *word, const char *blanks)
+static void directive(const char *word)
 {
 	const struct option *option = options;
 	char *value = strtok(NULL, blanks);
 
-	while (option->val != 'g' && strcasecmp(word, option->name))
+	while (option->val != 'g' && strcasecmp(word, option->name) != 0)
 		option++;
 	if (!strcasecmp(word, "ports") || !strcasecmp(word, "sequence"))
 		for (; value; value = strtok(NULL, blanks))
 			add_knock(value);
-	else if (!strcasecmp(word, "host") && value && !strtok(NULL, blanks))
+	else if (!strcasecmp(word, "host") && value)
 		host = value;
-	else if (option->val == 'g' || strtok(NULL, blanks) ||
-		(option->has_arg ? !value : value && strcasecmp(value, "yes")))
-		errx(1, "%s'%s %s' is not understood", where, word,
+	else if (option->val == 'g' || (option->has_arg ? !value :
+			value && strcasecmp(value, "yes") != 0))
+		errx(1, "%s'%s' with '%s' is not understood", where, word,
 			value ? value : "");
 	else if (!given[option->val])
 		given[option->val] = value ? value : "";
+	if (strtok(NULL, blanks))
+		errx(1, "%s'%s' has too many words", where, word);
 	read_values();
 }
 
-/* Obeys the profile [name] in the file dir/base; false if it is not there. */
-static bool read_profile(const char *name, const char *dir, const char *base)
+/* Obeys the profile in the file dir/base, unless there were ports before. */
+static void read_profile(const char *dir, const char *base)
 {
-	static const char blanks[] = " \t\r=,";
-	static char path[PATH_MAX], text[1 << 16];
-	char *rest = text, *line, *word;
-	bool wanted = false, found = false;
+	static char path[PATH_MAX], text[1 << 20];
+	char *rest = text, *line;
+	bool wanted = false;
 	struct stat status;
 	ssize_t size;
 	int fd, n;
 
-	if (!dir || *dir != '/')
-		return false;
+	if (knocks || !dir || *dir != '/')
+		return;
 	snprintf(path, sizeof(path), "%s/%s", dir, base);
 	fd = open(path, O_RDONLY);
 	if (fd < 0 && (errno == ENOENT || errno == ENOTDIR))
-		return false;
-	size = read(fd, text, sizeof(text) - 1);
-	if (size < 0 || fstat(fd, &status))
+		return;
+	if (fstat(fd, &status) || (size = read(fd, text, sizeof(text) - 1)) < 0)
 		err(1, "%s", path);
 	close(fd);
 	if (status.st_mode & (S_IRGRP | S_IROTH))
@@ -175,28 +170,24 @@ static bool read_profile(const char *name, const char *dir, const char *base)
 	for (n = 1; (line = strsep(&rest, "\n")); n++) {
 		snprintf(where, sizeof(where), "%s:%d: ", path, n);
 		line[strcspn(line, "#")] = '\0';
-		word = strtok(line, blanks);
-		if (word && *word == '[') {
-			line = strchr(word, ']');
-			wanted = line && line == word + 1 + strlen(name) &&
-				!strncmp(word + 1, name, strlen(name));
-			found |= wanted;
-		} else if (word && wanted) {
-			directive(word, blanks);
-		}
+		line = strtok(line, blanks);
+		if (line && *line == '[')
+			wanted = !strcmp(line, section);
+		else if (line && wanted)
+			directive(line);
 	}
 	where[0] = '\0';
-	return found;
 }
 
 /* Begins a connection to the peer; *error is 0, EINPROGRESS or what failed. */
-static int reach(in_port_t port, int type, int *error)
+static int reach(int type, int *error, in_port_t port)
 {
 	int fd = socket(peer->ai_family, type | SOCK_NONBLOCK, 0);
 	const char *via = given['i'];
 
-	if (fd >= 0 && via && setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, via,
-				      (socklen_t)strlen(via)))
+	if (fd >= 0 && via && (own ? bind(fd, own->ai_addr, own->ai_addrlen) :
+			setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, via,
+				(socklen_t)strlen(via))))
 		err(1, "%s", via);
 	/* the port of an IPv6 address stands at the same place */
 	((struct sockaddr_in *)(void *)peer->ai_addr)->sin_port = htons(port);
@@ -208,26 +199,28 @@ static int reach(in_port_t port, int type, int *error)
 /* Settles on the host's first address that there is a route to. */
 static void find_peer(void)
 {
-	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_family =
+	struct addrinfo hints = {.ai_flags = AI_NUMERICHOST, .ai_family =
 		given['4'] ? AF_INET : given['6'] ? AF_INET6 : AF_UNSPEC};
-	int error = getaddrinfo(host, NULL, &hints, &peers);
+	int error;
 
+	if (given['i'] && !getaddrinfo(given['i'], NULL, &hints, &own))
+		hints.ai_family = own->ai_family;
+	hints.ai_flags = 0;
+	hints.ai_socktype = SOCK_STREAM;
+	error = getaddrinfo(host, NULL, &hints, &peers);
 	if (error)
 		errx(1, "%s: %s", host, gai_strerror(error));
 	for (peer = peers; peer; peer = peer->ai_next) {
 		getnameinfo(peer->ai_addr, peer->ai_addrlen, peer_name,
 			sizeof(peer_name), NULL, 0, NI_NUMERICHOST);
-		close(reach(knocks->port, SOCK_DGRAM, &error));
+		close(reach(SOCK_DGRAM, &error, knocks->port));
 		if (!error)
 			return;
 	}
 	errx(1, "%s: %s", peer_name, strerror(error));
 }
 
-/*
- * Sends one SYN or one datagram, a NUL byte, and waits for the delay. Closing
- * keeps the SYN from being repeated; what comes back does not matter.
- */
+/* Sends one SYN or one datagram, whatever comes back, and sleeps the delay. */
 static void hit(const struct knock *knock)
 {
 	bool udp = given['u'] || knock->udp;
@@ -236,46 +229,45 @@ static void hit(const struct knock *knock)
 	if (given['v'])
 		dprintf(given['W'] ? 2 : 1, "hitting %s %s:%s\n",
 			udp ? "udp" : "tcp", peer_name, knock->word);
-	fd = reach(knock->port, udp ? SOCK_DGRAM : SOCK_STREAM, &error);
+	fd = reach(udp ? SOCK_DGRAM : SOCK_STREAM, &error, knock->port);
 	if (udp && !error && send(fd, "", 1, 0) < 0)
 		error = errno;
 	if (error && error != EINPROGRESS && error != ECONNREFUSED)
 		errx(1, "%s:%s: %s", peer_name, knock->word, strerror(error));
-	close(fd);
+	close(fd); /* before the SYN could be repeated */
 	poll(NULL, 0, (int)delay);
 }
 
 /*
  * A connection to the door, once it opens. A closed one refuses or is silent:
- * the first tries hardly wait, as most doors open at once; the later ones are
- * longer, for a peer that is far away.
+ * no try waits for long, but each for longer, as the peer may be far away.
  */
 static int enter(void)
 {
-	int left = (int)timeout * 1000, try = FIRST_TRY_MS;
-	int fd, error, why = ETIMEDOUT;
+	int left = (int)timeout * 1000, step = FIRST_TRY_MS;
+	int error, why = ETIMEDOUT;
 	socklen_t size = sizeof(error);
-	struct pollfd ready = {.events = POLLOUT};
+	struct pollfd go = {.events = POLLOUT};
 
-	for (; left > 0; left -= try, try *= try < LAST_TRY_MS ? 2 : 1) {
-		ready.fd = fd = reach(door, SOCK_STREAM, &error);
-		if (error == EINPROGRESS && poll(&ready, 1, try) > 0)
-			getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size);
+	for (; left > 0; left -= step, step *= step < LAST_TRY_MS ? 2 : 1) {
+		step = step < left ? step : left;
+		go.fd = reach(SOCK_STREAM, &error, door);
+		if (error == EINPROGRESS && poll(&go, 1, step) > 0)
+			getsockopt(go.fd, SOL_SOCKET, SO_ERROR, &error, &size);
 		if (!error)
-			return fd;
-		close(fd);
+			return go.fd;
+		close(go.fd);
 		if (error != EINPROGRESS)
-			poll(NULL, 0, try);
+			poll(NULL, 0, step);
 		why = error == EINPROGRESS ? why : error;
 	}
 	errx(1, "%s:%u did not open: %s", peer_name, door, strerror(why));
 }
 
-/* One direction of a join: bytes that were read and are not yet written. */
-struct lane {
+struct lane { /* one direction of a join: bytes read and not yet written */
 	int from, to;	/* from is -1 after its end */
-	size_t at, end; /* what is left of the bytes, nothing when equal */
-	char bytes[PIPE_BUF];
+	size_t at, end; /* of these bytes; equal when there is none */
+	char buf[PIPE_BUF];
 };
 
 /*
@@ -285,35 +277,37 @@ struct lane {
  */
 static int move(struct lane *lane)
 {
-	bool full = lane->at < lane->end;
-	ssize_t n = full ? write(lane->to, lane->bytes + lane->at,
-				   lane->end - lane->at) :
-			   read(lane->from, lane->bytes, PIPE_BUF);
-	int error = n < 0 ? errno : 0;
+	int error;
+	ssize_t n;
 
-	if (error == EAGAIN || error == EINTR)
+	if (lane->at < lane->end) {
+		n = write(lane->to, lane->buf + lane->at, lane->end - lane->at);
+		lane->at += n > 0 ? (size_t)n : 0;
+	} else {
+		n = read(lane->from, lane->buf, sizeof(lane->buf));
+		lane->at = 0;
+		lane->end = n > 0 ? (size_t)n : 0;
+	}
+	if (n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR)))
 		return 0;
-	lane->at = full && !error ? lane->at + (size_t)n : 0;
-	lane->end = full && !error ? lane->end : error ? 0 : (size_t)n;
-	if (n > 0)
-		return 0;
+	error = n < 0 ? errno : 0;
 	lane->from = -1;
+	lane->at = lane->end;
 	if (shutdown(lane->to, SHUT_WR) && errno == ENOTSOCK)
 		close(lane->to);
 	return error;
 }
 
 /*
- * Copies stdin to the connection and the connection to stdout until both end.
- * A peer that has ended its side may be gone, which only sending would show: so
- * after that a silence of stdin is an end too.
+ * Copies stdin to the connection and that to stdout until both have ended. A
+ * peer that ended its side may be gone: then silence of stdin is an end too.
  */
 static void join(int fd)
 {
 	static struct lane lanes[2] = {{.from = STDIN_FILENO},
 		{.to = STDOUT_FILENO}}, *up = lanes, *down = lanes + 1, *lane;
 	struct pollfd ready[2];
-	int lost = 0, error = 0;
+	int error = 0, lost = 0; /* of down and of up */
 
 	up->to = down->from = fd;
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
@@ -327,18 +321,16 @@ static void join(int fd)
 					SILENCE_MS : -1))
 			break;
 		if (ready[0].revents)
-			lost |= move(up);
+			lost = move(up);
 		if (ready[1].revents)
 			error = move(down);
 	}
 	if (error || lost)
-		errx(1, "%s %s: %s", error ? "from" : "to", peer_name, strerror(error ? error : lost));
+		errx(1, "%s %s: %s", error ? "receiving from" : "sending to",
+			peer_name, strerror(error ? error : lost));
 }
 
-/*
- * Prints a new sequence as knockd.conf and knock take it: different ports that
- * do not ascend, since a scan goes upwards and would find them.
- */
+/* Prints a new sequence for knockd.conf and knock, in no order of a scan. */
 static void generate(long count)
 {
 	in_port_t ports[SEQUENCE_MAX];
@@ -348,8 +340,8 @@ static void generate(long count)
 	do {
 		if (getrandom(ports, sizeof(ports), 0) < 0)
 			err(1, "no random numbers");
-		for (falls = count == 1, bad = false, i = 0; i < count; i++) {
-			bad |= ports[i] < LOWEST_PORT;
+		for (falls = (count == 1), bad = false, i = 0; i < count; i++) {
+			bad |= ports[i] < IPPORT_RESERVED;
 			falls |= i && ports[i] < ports[i - 1];
 			for (j = 0; j < i; j++)
 				bad |= ports[i] == ports[j];
@@ -362,25 +354,22 @@ static void generate(long count)
 	putchar('\n');
 }
 
-/*
- * Knocks at HOST PORT... or PROFILE, after all that is given is found good, and
- * goes through the door. Returns false if there are no ports.
- */
-static bool run(char **words)
+/* Knocks at HOST PORT... or PROFILE, when all of that is found good. */
+static void run(char **words)
 {
-	const char *name = host = *words;
 	size_t i;
 
-	while (*words && *++words)
+	host = *words;
+	while (*++words)
 		add_knock(*words);
 	read_values();
-	if (name && !knocks &&
-		!read_profile(name, getenv("XDG_CONFIG_HOME"), "knock.conf") &&
-		!read_profile(name, getenv("HOME"), ".config/knock.conf") &&
-		!read_profile(name, getenv("HOME"), ".knockrc"))
-		warnx("no ports, and no profile '%s'", name);
+	snprintf(section, sizeof(section), "[%s]", host);
+	read_profile(getenv("XDG_CONFIG_HOME"), "knock.conf");
+	read_profile(getenv("HOME"), ".config/knock.conf");
+	read_profile(getenv("HOME"), ".knockrc");
 	if (!knocks)
-		return false;
+		errx(1, "no ports, and no profile %s with ports\n%s", section,
+			usage);
 	find_peer();
 	for (i = 0; i < knock_count; i++)
 		hit(&knocks[i]);
@@ -388,7 +377,6 @@ static bool run(char **words)
 		join(enter());
 	else if (given['w'])
 		enter();
-	return true;
 }
 
 int main(int argc, char **argv)
@@ -398,14 +386,14 @@ int main(int argc, char **argv)
 	while ((c = getopt_long(argc, argv, "ud:46i:w:W:t:vVh", options,
 			NULL)) >= 0)
 		given[c] = optarg ? optarg : "";
-	if (given['h']) {
-		fputs(usage, stdout);
-	} else if (given['V']) {
-		puts("knock " VERSION);
-	} else if (given['g']) {
+	if (given['h'] || given['V'])
+		puts(given['h'] ? usage : "knock " VERSION);
+	else if (given['g'])
 		generate(number("--generate", given['g'], 1, SEQUENCE_MAX));
-	} else if (given['?'] || !run(argv + optind)) {
-		fputs(usage, stderr);
+	else if (!given['?'] && optind < argc)
+		run(argv + optind);
+	else {
+		fprintf(stderr, "%s\n", usage);
 		return 1;
 	}
 	return ferror(stdout) || fflush(stdout);

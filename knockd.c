@@ -7,9 +7,9 @@
  * for each finding.  The monitor, its parent, checks every event and does what
  * needs privilege: log, commands, timers, reload, interfaces, state file.
  *
- * From top to bottom, the way of a packet: types, messages, helpers, config;
- * socket and filter, parse, match, the sniffer; then the monitor: commands,
- * state file, interfaces, events, reload, loop; then main.
+ * From top to bottom, the way of a packet: types, messages, helpers; then the
+ * sniffer: socket and filter, parse, match, sandbox; then the monitor: commands,
+ * state file, configuration, interfaces, events, reload, loop; then main.
  *
  * SPDX-License-Identifier: ISC
  */
@@ -68,7 +68,6 @@ struct door {
     /* What the sniffer keeps about it. */
     bool wide;                      /* see index_doors() */
     int64_t quiet_until;            /* ms: cooldown */
-    struct { struct addr src; int64_t time; uint32_t interface, mark; } last;
 };
 
 struct conf {                       /* strings point into text */
@@ -113,11 +112,16 @@ static struct {
     int file, syslog, namer;        /* LogFile, /dev/log, -l; or -1 */
 } out = { .file = -1, .syslog = -1, .namer = -1 };
 
-/* One write for a line, so that processes don't mix theirs. */
+/* One write for a line, so that processes don't mix theirs.  Control characters,
+ * which may come from a command or from the DNS, could forge other lines. */
 static bool write_line(int fd, const char *head, const char *text) {
     char line[TEXT_MAX + 64];
-    int n = snprintf(line, sizeof line, "%s%s\n", head, text);
-    return write(fd, line, (size_t)n) >= 0;
+    snprintf(line, sizeof line - 1, "%s%s", head, text);
+    size_t n = strlen(line);
+    for (size_t i = 0; i < n; i++)
+        if ((unsigned char)line[i] < ' ' || line[i] == 0x7f) line[i] = '?';
+    line[n] = '\n';
+    return write(fd, line, n + 1) >= 0;
 }
 
 /* Sends to syslogd (RFC 3164) and never blocks: what does not fit is lost.
@@ -147,8 +151,6 @@ static void write_log(const char *text) {
         write_line(STDERR_FILENO, "", text);
 }
 
-/* Says a line.  Control characters, which may come from a command or from the
- * DNS, could forge other lines: they are replaced. */
 __attribute__((format(printf, 2, 3)))
 static void say(int where, const char *fmt, ...) {
     char text[TEXT_MAX];
@@ -156,8 +158,6 @@ static void say(int where, const char *fmt, ...) {
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    for (char *c = text; *c; c++)
-        if ((unsigned char)*c < ' ' || *c == 0x7f) *c = '?';
     if (where == OUT) write_line(STDOUT_FILENO, "", text);
     else if (!out.started) write_line(STDERR_FILENO, "knockd: ", text);
     else if (send(out.namer, text, strlen(text), MSG_DONTWAIT) < 0)
@@ -178,6 +178,12 @@ static int64_t now_ms(void) {
 
 static int64_t min_ms(int64_t a, int64_t b) { return a < b ? a : b; }
 
+/* How long poll() may sleep until then; INT64_MAX is for ever. */
+static int poll_ms(int64_t now, int64_t until) {
+    return until == INT64_MAX ? -1 : until <= now ? 0 :
+           (int)min_ms(until - now, INT_MAX);
+}
+
 static void *allocate(void *old, size_t bytes) {
     void *p = realloc(old, bytes);
     if (!p) die("out of memory");
@@ -193,6 +199,17 @@ static char *trim(char *s) {
     for (char *end = s + strlen(s); end > s && strchr(BLANKS, end[-1]);)
         *--end = '\0';
     return s;
+}
+
+/* Is text a whole decimal number from min to max?  Then *n is it. */
+static bool number(const char *text, unsigned min, unsigned max, unsigned *n) {
+    uint64_t value = 0;
+    const char *p = text;
+    while (*p >= '0' && *p <= '9' && value <= max)
+        value = value * 10 + (unsigned)(*p++ - '0');
+    if (!*text || *p || value < min || value > max) return false;
+    *n = (unsigned)value;
+    return true;
 }
 
 /* The rest of fd as a string of *n bytes; NULL and errno on error. */
@@ -269,361 +286,6 @@ static bool allowed(const struct door *d, const struct addr *src) {
     return !d->allow.n || in_nets(&d->allow, src);
 }
 
-/* ---- Configuration ---------------------------------------------------- */
-
-enum { OPTIONS = 1, DOOR = 2 };
-#define O(field) offsetof(struct conf, field)
-#define D(field) offsetof(struct door, field)
-static const struct keyword {
-    const char *name, *alias;
-    int section;
-    enum { FLAG, TEXT, NAMES, COMMAND, NUMBER, PORTS, FLAGS, NETS } kind;
-    size_t offset;                  /* in struct door, or else struct conf */
-    unsigned max;
-} keywords[] = {
-    { "UseSyslog", "", OPTIONS | DOOR, FLAG, O(use_syslog), 0 },
-    { "AllowDuplicates", "AllowDupes", OPTIONS | DOOR, FLAG,
-      O(allow_duplicates), 0 },
-    { "LogFile", "", OPTIONS, TEXT, O(logfile), 0 },
-    { "PidFile", "", OPTIONS, TEXT, O(pidfile), 0 },
-    { "Interface", "", OPTIONS, NAMES, O(interface), 0 },
-    { "Stray_Limit", "", OPTIONS, NUMBER, O(stray_limit), STRAY_LIMIT_MAX },
-    { "Sequence", "", DOOR, PORTS, D(seq), 0 },
-    { "One_Time_Sequences", "", DOOR, TEXT, D(one_time), 0 },
-    { "Seq_Timeout", "Timeout", DOOR, NUMBER, D(seq_timeout), SECONDS_MAX },
-    { "TCPFlags", "", DOOR, FLAGS, D(tcp), 0 },
-    { "Target", "", DOOR, NETS, D(target), 0 },
-    { "Allow", "", DOOR, NETS, D(allow), 0 },
-    { "Stray_Limit", "", DOOR, NUMBER, D(stray_limit), STRAY_LIMIT_MAX },
-    { "Seq_Cooldown", "Cooldown", DOOR, NUMBER, D(cooldown), SECONDS_MAX },
-    { "Message", "", DOOR, TEXT, D(message), 0 },
-    { "Start_Command", "Command", DOOR, COMMAND, D(start), 0 },
-    { "Start_Command_6", "Command_6", DOOR, COMMAND, D(start6), 0 },
-    { "Cmd_Timeout", "", DOOR, NUMBER, D(cmd_timeout), SECONDS_MAX },
-    { "Stop_Command", "", DOOR, COMMAND, D(stop), 0 },
-    { "Stop_Command_6", "", DOOR, COMMAND, D(stop6), 0 },
-};
-#define KEYWORDS (sizeof keywords / sizeof *keywords)
-static const char *const flag_names[] = { "fin", "syn", "rst", "psh", "ack",
-                                          "urg" };
-
-#define complain(c, at, fmt, ...) \
-    say(LOG, "%s:%d: " fmt, (c)->path, at, __VA_ARGS__)
-#define wrong(c, ...) ((c)->errors++, complain(c, (c)->line, __VA_ARGS__))
-#define warn(c, at, fmt, ...) \
-    ((c)->test ? complain(c, at, "warning: " fmt, __VA_ARGS__) : (void)0)
-
-/* Is text a whole decimal number from min to max?  Then *n is it. */
-static bool number(const char *text, unsigned min, unsigned max, unsigned *n) {
-    uint64_t value = 0;
-    const char *p = text;
-    while (*p >= '0' && *p <= '9' && value <= max)
-        value = value * 10 + (unsigned)(*p++ - '0');
-    if (!*text || *p || value < min || value > max) return false;
-    *n = (unsigned)value;
-    return true;
-}
-
-/* Reads "port[:protocol], ..."; what follows a second colon is ignored, as in
- * 0.8.  Returns NULL or, in why, what is wrong. */
-static const char *sequence_parse(struct sequence *seq, char *text,
-                                  char why[WHY_MAX]) {
-    unsigned n = 0, port = 0;
-    for (char *item; (item = strsep(&text, ",")); n++) {
-        char *name = trim(strsep(&item, ":")), *proto = strsep(&item, ":");
-        bool udp = proto && !strcasecmp(proto = trim(proto), "udp");
-        if (n == SEQUENCE_MAX)
-            snprintf(why, WHY_MAX, "more than %u ports in a sequence", n);
-        else if (!*name)
-            snprintf(why, WHY_MAX, "item %u of the sequence is empty", n + 1);
-        else if (!number(name, 1, 65535, &port))
-            snprintf(why, WHY_MAX, "port '%.40s' is not a number from 1 to "
-                     "65535", name);
-        else if (proto && !udp && strcasecmp(proto, "tcp"))
-            snprintf(why, WHY_MAX, "protocol '%.40s' is neither tcp nor udp",
-                     proto);
-        else {
-            seq->knock[n] = (struct knock){ (uint16_t)port, udp ? UDP : TCP };
-            continue;
-        }
-        return why;
-    }
-    seq->n = n;
-    return NULL;
-}
-
-static void flags_parse(struct conf *c, struct flags *f, char *text) {
-    for (char *item; (item = strsep(&text, ","));) {
-        unsigned bit = 0;
-        bool not = *(item = trim(item)) == '!';
-        item = trim(item + not);
-        while (bit < 6 && strcasecmp(item, flag_names[bit])) bit++;
-        if (bit == 6) wrong(c, "unknown TCP flag '%.40s'", item);
-        else *(not ? &f->forbid : &f->want) |= 1u << bit;
-    }
-}
-
-static void nets_parse(struct conf *c, struct nets *l, char *text) {
-    l->n = 0;
-    for (char *item; (item = strsep(&text, ","));) {
-        char *address = trim(strsep(&item, "/"));
-        struct net n = { .bits = 0 };
-        if (!addr_parse(address, &n.addr))
-            wrong(c, "'%.40s' is not an IPv4 or IPv6 address", address);
-        unsigned most = is_v4(&n.addr) ? 32 : 128;
-        if (!item) n.bits = most;
-        else if (!number(item = trim(item), 0, most, &n.bits))
-            wrong(c, "'%.40s' is not a number of bits from 0 to %u", item, most);
-        n.bits += 128 - most;
-        l->net = allocate(l->net, (l->n + 1) * sizeof n);
-        l->net[l->n++] = n;
-    }
-}
-
-/* One directive; value is NULL where its line has no '='. */
-static void directive(struct conf *c, const struct keyword *k, char *value) {
-    struct door *d = &c->doors[c->ndoors - 1];
-    void *field = (k->section == DOOR ? (char *)d : (char *)c) + k->offset;
-    char why[WHY_MAX];
-    if (!value != (k->kind == FLAG))
-        wrong(c, "%s %s", k->name, value ? "stands alone: it takes no value" :
-              "needs a value, with '=' before it");
-    else if (k->kind == FLAG) *(bool *)field = true;
-    else if (k->kind == FLAGS) flags_parse(c, field, value);
-    else if (k->kind == NETS) nets_parse(c, field, value);
-    else if (k->kind == NUMBER) {
-        if (!number(value, 0, k->max, field))
-            wrong(c, "%s '%.40s' is not a number from 0 to %u", k->name, value,
-                  k->max);
-    } else if (k->kind == PORTS) {
-        if (sequence_parse(field, value, why)) {
-            wrong(c, "%s", *value ? why : "the sequence is empty");
-            d->seq.n = 1;           /* not missing, at any rate */
-        }
-    } else {
-        if (!*value && k->kind != COMMAND) wrong(c, "%s is empty", k->name);
-        *(char **)field = value;
-        for (size_t n; k->kind == NAMES && *value; value += n + !!value[n])
-            if ((n = strcspn(value, LIST)) >= IFNAMSIZ)
-                wrong(c, "interface name '%.40s' is longer than %d characters",
-                      value, IFNAMSIZ - 1);
-    }
-}
-
-/* -t: what 0.8 accepts as well and its owner may not have meant. */
-static void door_review(struct conf *c, const struct door *d) {
-    const char *start = d->start ? d->start : "", *what = NULL;
-    unsigned up = 0, n = d->seq.n;
-    for (unsigned i = 1; i < n; i++)
-        up += d->seq.knock[i].port > d->seq.knock[i - 1].port;
-    if (n == 3 && d->seq.knock[1].port == 8000 && d->seq.knock[0].port +
-        d->seq.knock[2].port == 16000)
-        what = "everyone knows this sequence from the manuals: take another";
-    else if (n > 1 && (up == 0 || up == n - 1))
-        what = "the ports stand in the order of a scan: mix them";
-    else if (n && n < 3) what = "fewer than 3 ports are easily guessed";
-    if (what) warn(c, d->line, "door '%s': %s", d->name, what);
-    what = !*start ? (d->start6 ? NULL : "no command: it will only log") :
-        !strstr(start, "%IP%") ? "the command lacks %IP%: is it for everyone?" :
-        strstr(start, "tables -A") ? "-A puts the rule behind those that reject:"
-                                     " -I is meant?" :
-        d->stop && d->cmd_timeout == UINT_MAX ? "a Stop_Command without a "
-                                                "Cmd_Timeout: it is 10 s" :
-        !d->stop && !strstr(start, "-D") && !strstr(start, "delete") ?
-        "no Stop_Command: another door must close it" : NULL;
-    if (what) warn(c, d->line, "door '%s': %s", d->name, what);
-    char path[PATH_MAX];
-    snprintf(path, sizeof path, "%.*s", (int)strcspn(start, BLANKS), start);
-    if (*path == '/' && access(path, X_OK))
-        warn(c, d->line, "door '%s': %.200s: %s", d->name, path, strerror(errno));
-    for (const struct door *o = c->doors; o < d; o++)
-        if (c->test && !strcmp(o->name, d->name))
-            warn(c, d->line, "there is a door '%s' at line %d, too", d->name,
-                 o->line);
-}
-
-/* What can only be said of a section at its end. */
-static void section_end(struct conf *c) {
-    struct door *d = &c->doors[c->ndoors - 1];
-    if (c->section != DOOR) return;
-    c->line = d->line;
-    if (!d->one_time && !d->seq.n) wrong(c, "door '%s' has no sequence", d->name);
-    if (d->seq_timeout == 0 && d->seq.n > 1)
-        wrong(c, "Seq_Timeout 0 leaves door '%s' no time", d->name);
-    if (c->test) door_review(c, d);
-    if (d->cmd_timeout == UINT_MAX) d->cmd_timeout = CMD_TIMEOUT;
-}
-
-static void section(struct conf *c, char *line, int at) {
-    char *end = strrchr(line, ']'), *name = line + 1;
-    section_end(c);
-    c->line = at;
-    if (!end || end[1]) wrong(c, "bad section line '%.40s'", line);
-    else *end = '\0';
-    if (!*(name = trim(name)) || strlen(name) > DOOR_NAME_MAX)
-        wrong(c, "a section name has 1 to %d characters", DOOR_NAME_MAX);
-    c->section = strcasecmp(name, "options") ? DOOR : OPTIONS;
-    c->seen = 0;
-    if (c->section == OPTIONS) return;
-    if (!(c->ndoors & (c->ndoors - 1)))     /* room for the next power of 2 */
-        c->doors = allocate(c->doors, (c->ndoors * 2 + 1) * sizeof *c->doors);
-    c->doors[c->ndoors++] = (struct door){ .name = name, .line = at,
-        .seq_timeout = SEQ_TIMEOUT, .cmd_timeout = UINT_MAX,
-        .stray_limit = UINT_MAX };
-}
-
-/* One line of the file.  A comment after white space ends every value but a
- * command, which may well need its '#'. */
-static void config_line(struct conf *c, char *line, int at) {
-    const struct keyword *k = NULL;
-    char *hash = line = trim(line), *value = strchr(line, '=');
-    c->line = at;
-    if (!*line || *line == '#') return;
-    while ((hash = strchr(hash + 1, '#')) && !strchr(BLANKS, hash[-1])) {}
-    if (hash && (!value || hash < value)) *hash = '\0', value = NULL;
-    if (value && *line != '[') *value++ = '\0';
-    line = trim(line);
-    if (*line == '[') {
-        section(c, line, at);
-        return;
-    }
-    for (const struct keyword *i = keywords; i < keywords + KEYWORDS; i++)
-        if ((!strcasecmp(line, i->name) || !strcasecmp(line, i->alias)) &&
-            (!k || i->section & c->section)) k = i;
-    if (!k)
-        wrong(c, "%s '%.40s'", value ? "unknown directive" :
-              "syntax error: unknown word", line);
-    else if (!c->section)
-        wrong(c, "'%.40s' stands before the first [section]", line);
-    else if (!(k->section & c->section))
-        wrong(c, "'%.40s' belongs in %s", line, k->section == DOOR ?
-              "a door, not in [options]" : "[options], not in a door");
-    else {
-        if (hash && value && k->kind != COMMAND) *hash = '\0';
-        if (c->seen >> (k - keywords) & 1 && k->kind != FLAGS)
-            warn(c, at, "%s is given again: the last one counts", k->name);
-        c->seen |= 1u << (k - keywords);
-        directive(c, k, value ? trim(value) : NULL);
-    }
-}
-
-static void config_free(struct conf *c) {
-    for (struct door *d = c->doors; d < c->doors + c->ndoors; d++) {
-        free(d->target.net);
-        free(d->allow.net);
-    }
-    free(c->doors);
-    free(c->text);
-}
-
-/* Takes the first sequence in a door's one-time file, seen from the directory
- * dir, as the door's own; with spend, the one it has is marked as used before,
- * durably.  Returns how many are left; 0 disables the door, as does -1, when
- * the file can't be used (why is said). */
-static int one_time(struct conf *c, struct door *d, int dir, bool spend) {
-    int left = 0, at = 0, fd = openat(dir, d->one_time, (c->test ? O_RDONLY :
-                                                         O_RDWR) | O_CLOEXEC);
-    struct sequence old = d->seq, next = old;
-    size_t size, n;
-    char *text = read_all(fd, &size), why[WHY_MAX];
-    d->seq.n = 0;
-    if (!text) {
-        say(LOG, "door %s: %s: %s", d->name, d->one_time, strerror(errno));
-        left = -1;
-    }
-    for (char *p = text; p && *p; p += n + (p[n] == '\n')) {
-        n = strcspn(p, "\n");
-        char *line = strndup(p, n), *item = line ? trim(line) : "";
-        at++;
-        if (!*item || *item == '#') {
-        } else if (sequence_parse(&next, item, why))
-            say(LOG, "%s:%d: %s", d->one_time, at, why);
-        else if (spend && next.n == old.n && !memcmp(next.knock, old.knock,
-                                                 next.n * sizeof *old.knock)) {
-            bool blank = strchr(BLANKS, *p);    /* room for the mark */
-            spend = pwrite(fd, "#", 1, p - text) != 1 || (!blank && pwrite(fd, p,
-                           strlen(p), p - text + 1) < 0) || fsync(fd);
-        } else if (left++ == 0) d->seq = next;
-        free(line);
-    }
-    if (spend) {
-        say(LOG, "door %s: can't mark its sequence as used in %s: disabling it",
-            d->name, d->one_time);
-        d->seq.n = 0;
-    } else if (left == 0)
-        say(LOG, "no more sequences left in the one time sequences file for "
-            "door %s --> disabling the door", d->name);
-    free(text);
-    if (fd >= 0) close(fd);
-    return left;
-}
-
-/* Reads the file at path, seen from the directory dir, into c.  Says all that
- * is wrong with it, and with test what is doubtful; false if anything is. */
-static bool config_load(struct conf *c, int dir, const char *path, bool test) {
-    int at = 0, fd = openat(dir, path, O_RDONLY | O_CLOEXEC);
-    struct stat st = { 0 };
-    size_t n;
-    *c = (struct conf){ .path = path, .test = test, .stray_limit = STRAY_LIMIT };
-    char *next = c->text = read_all(fd, &n);
-    if (!next) c->errors++, say(LOG, "could not open %s: %s", path, strerror(errno));
-    else if (strlen(next) != n) {
-        wrong(c, "byte %zu is zero: this is no text file", strlen(next));
-        next = NULL;
-    } else if (!fstat(fd, &st) && st.st_mode & S_IROTH)
-        warn(c, 1, "everyone may read this file: chmod 600 %s", path);
-    if (fd >= 0) close(fd);
-    if (next && !strncmp(next, "\xef\xbb\xbf", 3)) next += 3; /* BOM, RFC 3629 */
-    while (next) config_line(c, strsep(&next, "\n"), ++at);
-    section_end(c);
-    for (struct door *d = c->doors; d < c->doors + c->ndoors; d++) {
-        if (d->stray_limit == UINT_MAX) d->stray_limit = c->stray_limit;
-        if (d->one_time && one_time(c, d, dir, false) < 0) c->errors++;
-    }
-    if (!c->ndoors && !c->errors) warn(c, at, "%s has no door", path);
-    return !c->errors;
-}
-
-/* -t: prints a directive as understood, in the file's own language. */
-static void directive_print(const struct keyword *k, const char *base,
-                            const struct door *d) {
-    const void *field = base + k->offset;
-    bool word = k->kind > FLAG && k->kind <= COMMAND;
-    const char *text = word ? *(const char *const *)field : NULL;
-    const struct sequence *seq = field;
-    const struct flags *f = field;
-    const struct nets *l = field;
-    char buf[ADDR_TEXT];
-    unsigned n = k->kind == PORTS ? (d && d->one_time ? 0 : seq->n) : k->kind == FLAGS ? 12 :
-                 k->kind == NETS ? l->n : 0, items = 0;
-    if (k->kind == FLAG && *(const bool *)field) printf("%s\n", k->name);
-    if (k->kind == NUMBER) printf("%s = %u\n", k->name, *(const unsigned *)field);
-    if (text) printf("%s = %s\n", k->name, text);
-    for (unsigned i = 0; i < n; i++) {
-        if (k->kind == FLAGS && !((i < 6 ? f->want : f->forbid) >> i % 6 & 1))
-            continue;
-        printf("%s%s", items ? "," : k->name, items ? "" : " = ");
-        items++;
-        if (k->kind == PORTS) printf("%u%s", seq->knock[i].port,
-                                     seq->knock[i].proto == UDP ? ":udp" : "");
-        else if (k->kind == FLAGS) printf("%s%s", i < 6 ? "" : "!",
-                                          flag_names[i % 6]);
-        else printf("%s/%u", addr_text(&l->net[i].addr, buf), l->net[i].bits -
-                    (is_v4(&l->net[i].addr) ? 96 : 0));
-    }
-    if (items) printf("\n");
-}
-
-static void config_print(const struct conf *c) {
-    for (unsigned i = 0; i <= c->ndoors; i++) {
-        const struct door *d = i ? &c->doors[i - 1] : NULL;
-        printf("%s[%s]\n", d ? "\n" : "", d ? d->name : "options");
-        for (const struct keyword *k = keywords; k < keywords + KEYWORDS; k++)
-            if (d ? k->section == DOOR : k->section & OPTIONS)
-                directive_print(k, d ? (const char *)d : (const char *)c, d);
-    }
-}
-
 /* ---- Socket and kernel filter ----------------------------------------- */
 
 struct attempt {                    /* one source's way to one door */
@@ -636,11 +298,14 @@ struct attempt {                    /* one source's way to one door */
     uint8_t stage;                  /* knocks accepted; 0 = unused */
 };
 
+struct recent { struct addr src; int64_t time; uint32_t key, interface, mark; };
+
 struct sniffer {
     struct conf *conf;
     struct locals locals;
     int packets, channel;           /* descriptors */
     bool only_v4, debug, resting;
+    bool all_wide, stale;           /* see wide_begins() */
     uint8_t *ring;
     uint32_t at, burst, empty;      /* of the ring; see rest() */
     int64_t now, burst_start, second, next_expiry, last_expiry;     /* ms */
@@ -655,7 +320,9 @@ struct sniffer {
     struct attempt *attempts;       /* the first few are the heads of stages */
     uint32_t *buckets, used;        /* used: highest ever */
     uint32_t active, advanced;      /* of stage 1 up, of stage 2 up */
-    uint32_t wide[FILTER_SOURCES_MAX], nwide, unlisted; /* see wide_attempt() */
+    struct addr wide[FILTER_SOURCES_MAX];
+    uint32_t nwide;
+    struct recent recent[RECENT_MAX];       /* see is_twin() */
 
     uint32_t lines[KINDS], suppressed;      /* in this second */
     uint64_t counters[COUNTERS];
@@ -732,9 +399,15 @@ static unsigned is_addr(struct program *p, bool source, const struct addr *a,
     return load(p, LD_W, AD_PROTOCOL, yes);
 }
 
+/* Not by the libc, which may have another system call for it on i386. */
+static long attach(int fd, const struct bpf_prog_ *prog) {
+    return syscall(SYS_setsockopt, fd, SOL_SOCKET, SO_ATTACH_FILTER, prog,
+                   sizeof *prog);
+}
+
 /* Makes and attaches the filter: what can't matter is thrown away here, before
- * it costs a wake-up; the cost of a port is one look-up in a search tree.  It
- * may let too much through, for the parser tests again, but never too little.
+ * it costs a wake-up; a port costs one look-up in a search tree.  It may let too
+ * much through, for the parser tests again, but never too little.
  * Bulk packets (UDP, and TCP with ACK and without SYN) pass on ports that they
  * can knock on, and from sources with an attempt at a wide door, whose strays
  * count; all other TCP passes: attempts to connect, and probes of a scan. */
@@ -748,9 +421,9 @@ static void filter_attach(const struct sniffer *s) {
     unsigned local = l->naddrs > FILTER_ADDRS_MAX || s->targets ? take : drop;
     for (unsigned i = 0; local != take && i < l->naddrs; i++)
         local = is_addr(&p, false, &l->addr[i], take, i ? local : drop);
-    unsigned wide = s->unlisted ? local : drop;
-    for (unsigned i = 0; i < s->nwide; i++)
-        wide = is_addr(&p, true, &s->attempts[s->wide[i]].src, local, wide);
+    unsigned wide = s->all_wide ? local : drop;
+    for (unsigned i = 0; i < s->nwide && !s->all_wide; i++)
+        wide = is_addr(&p, true, &s->wide[i], local, wide);
     unsigned yes = local, no = wide, n = range_edges(s->bulk[1], edge);
     unsigned udp = load(&p, LD_HX, 2, search(&p, edge, 0, n, &yes, &no));
     yes = local, no = wide, n = range_edges(s->bulk[0], edge);
@@ -775,34 +448,34 @@ static void filter_attach(const struct sniffer *s) {
         in = put(&p, JEQ, l->interface[i], ip, in);
     in = load(&p, LD_W, l->any ? AD_HATYPE : AD_IFINDEX, in);
     load(&p, LD_W, AD_PKTTYPE, put(&p, JGE, PKTTYPE_OTHERHOST, drop, in));
-    struct bpf_prog_ prog = { (uint16_t)(FILTER_MAX - p.at), p.code + p.at };
-    setsockopt(s->packets, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof prog);
+    struct bpf_prog_ whole = { (uint16_t)(FILTER_MAX - p.at), p.code + p.at };
+    struct bpf_prog_ all = { 1, &p.code[take] };
+    if (!attach(s->packets, &whole)) return;
+    attach(s->packets, &all);       /* old and new are too large together */
+    attach(s->packets, &whole);     /* (net.core.optmem_max) */
 }
 
-/* A packet socket with a ring, for every interface, that takes nothing until
- * the sniffer sets its filter: protocol 0 until the first filter stands, so
- * that nothing is queued before.  SOCK_DGRAM: offset 0 is the IP header on
- * every link type (packet(7)). */
+/* A packet socket with a ring, for every interface; bound, as its last step,
+ * behind a filter that takes nothing until the sniffer sets another one.
+ * SOCK_DGRAM: offset 0 is the IP header on every link type (packet(7)). */
 static int packet_socket(void) {
-    int fd = socket(AF_PACKET, SOCK_DGRAM | SOCK_CLOEXEC, 0), yes = 1;
-    int version = TPACKET_V2_;
+    int fd = socket(AF_PACKET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    int yes = 1, version = TPACKET_V2_;
     struct tpacket_req_ ring = { BLOCK_BYTES, FRAMES * FRAME_BYTES / BLOCK_BYTES,
                                  FRAME_BYTES, FRAMES };
     struct bpf_insn_ none = { RET, 0, 0, 0 };
     struct bpf_prog_ prog = { 1, &none };
     struct sockaddr_ll all = { .sll_family = AF_PACKET,
                                .sll_protocol = htons(ETHERTYPE_ALL) };
-    if (fd < 0 && errno == EPERM)
-        die("opening a packet socket needs CAP_NET_RAW: start as root, or see "
-            "capabilities(7)");
+    if (fd < 0)
+        die("opening a packet socket%s: %s", errno == EPERM ? " needs CAP_NET_RAW "
+            "(start as root, or see capabilities(7))" : "", strerror(errno));
     /* Before Linux 4.20 the filter knows outgoing packets by their type. */
     setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &yes, sizeof yes);
-    if (fd < 0 ||
-        setsockopt(fd, SOL_PACKET, PACKET_VERSION, &version, sizeof version) ||
+    if (setsockopt(fd, SOL_PACKET, PACKET_VERSION, &version, sizeof version) ||
         setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &ring, sizeof ring) ||
-        setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof prog) ||
-        bind(fd, (struct sockaddr *)&all, sizeof all))
-        die("opening a packet socket: %s", strerror(errno));
+        attach(fd, &prog) || bind(fd, (struct sockaddr *)&all, sizeof all))
+        die("setting up the packet socket: %s", strerror(errno));
     return fd;
 }
 
@@ -838,14 +511,12 @@ static bool parse_transport(const uint8_t *b, size_t n, size_t claim,
     return true;
 }
 
-/* IPv6 (RFC 8200), with at most 8 extension headers. */
-static bool parse_v6(const uint8_t *b, size_t n, size_t wire, struct packet *p) {
-    size_t end = n < 40 ? SIZE_MAX : 40 + get16(b + 4), at = 40;
-    if (end > wire) return false;
+/* IPv6 (RFC 8200) of end bytes, with at most 8 extension headers. */
+static bool parse_v6(const uint8_t *b, size_t n, size_t end, struct packet *p) {
+    size_t at = 40;
     memcpy(&p->src, b + 8, 16);
     memcpy(&p->dst, b + 24, 16);
     p->proto = b[6];
-    if (n > end) n = end;
     for (int i = 0; i <= 8 && at + 8 <= n; i++) {
         const uint8_t *h = b + at;
         switch (p->proto) {
@@ -874,20 +545,23 @@ static bool parse_v6(const uint8_t *b, size_t n, size_t wire, struct packet *p) 
  * not TCP or UDP, a later fragment, or cut short: every length is checked
  * against what is there and against what the other headers claim. */
 static bool parse(const uint8_t *b, size_t n, size_t wire, struct packet *p) {
+    bool v6 = n && b[0] >> 4 == 6;
+    size_t least = v6 ? 40 : 20, header, end;
+    if (n < least || (b[0] >> 4 != 4 && !v6)) return false;
+    header = v6 ? 40 : (size_t)(b[0] & 15) * 4;         /* RFC 791 */
+    end = v6 ? 40 + get16(b + 4) : get16(b + 2);
+    if (n > end) n = end;
+    if (header < least || header > n || end > wire) return false;
     p->mark = 0;
     p->part = false;
-    if (n && b[0] >> 4 == 6)
-        return parse_v6(b, n, wire, p) && addr_usable(&p->src);
-    if (n < 20 || b[0] >> 4 != 4) return false;         /* RFC 791 */
-    size_t header = (size_t)(b[0] & 15) * 4, end = get16(b + 2);
+    if (v6) return parse_v6(b, n, end, p) && addr_usable(&p->src);
     p->proto = b[9];
     p->part = b[6] & 0x20;
     p->src = addr_v4(b + 12);
     p->dst = addr_v4(b + 16);
     if (p->proto == UDP) p->mark = (uint16_t)get16(b + 4); /* identification */
-    if (n > end) n = end;
-    return (p->proto == TCP || p->proto == UDP) && header >= 20 && header <= n &&
-           end <= wire && !(get16(b + 6) & 0x1fff) && addr_usable(&p->src) &&
+    return (p->proto == TCP || p->proto == UDP) && !(get16(b + 6) & 0x1fff) &&
+           addr_usable(&p->src) &&
            parse_transport(b + header, n - header, end - header, p);
 }
 
@@ -955,16 +629,16 @@ static uint32_t *bucket(const struct sniffer *s, const struct addr *a) {
     return &s->buckets[(h >> 32) % ATTEMPTS_MAX];
 }
 
-/* An attempt at a wide door begins or ends: the filter lets all pass that its
- * source sends, for strays count; past a handful, all that anybody sends. */
-static void wide_attempt(struct sniffer *s, uint32_t i, bool begins) {
-    uint32_t n = 0, before = s->unlisted;
-    while (n < s->nwide && s->wide[n] != i) n++;
-    if (begins && n < FILTER_SOURCES_MAX) s->wide[s->nwide++] = i;
-    else if (begins) s->unlisted++;
-    else if (n < s->nwide) s->wide[n] = s->wide[--s->nwide];
-    else s->unlisted--;
-    if (s->unlisted == before || !s->unlisted || !before) filter_attach(s);
+/* An attempt at a wide door begins: the filter lets all pass that its source
+ * sends, for strays count; past a handful of sources, all that anybody sends.
+ * expire() makes it narrow again, so that nobody can have it changed often. */
+static bool wide_begins(struct sniffer *s, const struct addr *src) {
+    uint32_t i = 0;
+    while (i < s->nwide && addr_cmp(&s->wide[i], src)) i++;
+    if (i < s->nwide || s->all_wide) return false;
+    if (i == FILTER_SOURCES_MAX) s->all_wide = true;
+    else s->wide[s->nwide++] = *src;
+    return true;
 }
 
 /* Every change of an attempt's stage: from 0 it begins, to 0 it is over.  Each
@@ -986,8 +660,9 @@ static void attempt_move(struct sniffer *s, uint32_t i, uint8_t stage) {
         while (*link != i) link = &all[*link].next;
         *link = a->next;
     }
-    if (!stage != !was && s->conf->doors[a->door].wide)
-        wide_attempt(s, i, stage);
+    if (!s->conf->doors[a->door].wide) return;
+    if (!stage) s->stale = true;
+    else if (!was && wide_begins(s, &a->src)) filter_attach(s);
 }
 
 /* Ends the oldest attempt of the lowest stage that has any, from stage up. */
@@ -997,15 +672,14 @@ static void evict(struct sniffer *s, uint8_t stage) {
     s->counters[EVICTIONS]++;
 }
 
-/* Room for so many new attempts and for so many that reach stage 2, before
- * either, so that nothing moves while a packet is looked at.  Half the table
- * is left to stage 1: whoever knows the first two knocks can't fill it. */
-static void make_room(struct sniffer *s, uint32_t begin, uint32_t advance) {
-    uint32_t most = ATTEMPTS_MAX / 8;
-    if (begin > most) begin = most;
-    if (advance > most) advance = most;
-    while (s->active + begin > ATTEMPTS_MAX) evict(s, 1);
-    while (s->advanced + advance > ATTEMPTS_MAX / 2) evict(s, 2);
+/* Room for what one packet may begin and advance, before a source's attempts
+ * are looked at: other sources' are gone then.  Half the table is left to
+ * stage 1, so whoever knows the first two knocks can't fill it. */
+static void make_room(struct sniffer *s) {
+    uint32_t n = s->conf->ndoors < ATTEMPTS_MAX / 8 ? s->conf->ndoors :
+                 ATTEMPTS_MAX / 8;
+    while (s->active + n > ATTEMPTS_MAX) evict(s, 1);
+    while (s->advanced + n > ATTEMPTS_MAX / 2) evict(s, 2);
 }
 
 static bool is_knock(const struct knock *k, const struct packet *p) {
@@ -1026,32 +700,30 @@ static void stage_reached(struct sniffer *s, uint32_t door, unsigned stage,
     tell(s, OPEN, door, stage, &p->src, 0);
     s->counters[OPENS]++;
     d->quiet_until = s->now + (int64_t)d->cooldown * 1000;
-    d->last.src = p->src;
-    d->last.time = s->now;
-    d->last.interface = p->interface;
-    d->last.mark = p->mark;
     if (d->one_time) d->seq.n = 0;  /* until the monitor sends the next one */
 }
 
-/* Is p, at a door of one port, the packet that opened it once more: sent again
- * by TCP, or shown by another interface, too (a bridge and its port)? */
-static bool is_twin(const struct sniffer *s, const struct door *d,
-                    const struct packet *p) {
-    int64_t age = s->now - d->last.time;
-    return d->last.time && d->last.mark == p->mark &&
-           !addr_cmp(&d->last.src, &p->src) &&
-           age < (d->last.interface != p->interface ? TWIN_MS :
-                  p->proto == TCP ? SEQ_TIMEOUT * 1000 : 0);
+/* Has this very packet been here: shown by another interface (a bridge and its
+ * port)?  Sent again by TCP is told by *again, for doors of one port. */
+static bool is_twin(struct sniffer *s, const struct packet *p, uint32_t key,
+                    bool *again) {
+    struct recent *r = &s->recent[p->mark % RECENT_MAX];
+    int64_t age = s->now - r->time;
+    bool same = r->mark == p->mark && r->key == key && !addr_cmp(&r->src, &p->src);
+    *again = same && p->proto == TCP && age < SEQ_TIMEOUT * 1000;
+    if (same && r->interface != p->interface && age < TWIN_MS) return true;
+    *r = (struct recent){ p->src, s->now, key, p->interface, p->mark };
+    return false;
 }
 
 /* The first knock at a door: a new attempt, put at *link into its bucket. */
 static void begin(struct sniffer *s, uint32_t *link, uint32_t door,
-                  const struct packet *p) {
+                  const struct packet *p, bool again) {
     const struct door *d = &s->conf->doors[door];
     uint32_t i = s->attempts->newer ? s->attempts->newer : s->used + 1;
     struct attempt *a = &s->attempts[i];
     if (d->seq.n == 1) {
-        if (!is_twin(s, d, p)) stage_reached(s, door, 1, p);
+        if (!again) stage_reached(s, door, 1, p);
         return;
     }
     if (i > SEQUENCE_MAX + ATTEMPTS_MAX) return; /* thousands begin alike */
@@ -1085,12 +757,13 @@ static void spoil(struct sniffer *s, uint32_t *link, const struct packet *p,
                   bool known) {
     uint32_t door = s->attempts[*link].door;
     const struct door *d = &s->conf->doors[door];
-    uint64_t bit = 1ull << ((s->key[0] | 1) * (p->dport * 2u + (p->proto == UDP))
-                            >> 58);
+    uint64_t x = s->key[0] ^ (p->dport * 2u + (p->proto == UDP));
+    x = (x ^ x >> 33) * 0xff51afd7ed558ccd;     /* MurmurHash3's finalizer */
+    x = (x ^ x >> 33) * 0xc4ceb9fe1a85ec53;
     if (!known && (!d->stray_limit || (p->bulk && !d->wide))) return;
     while (is_of(s, *link, &p->src, door)) {
         struct attempt *a = &s->attempts[*link];
-        a->strays |= bit;
+        a->strays |= 1ull << (x >> 58);
         if (known || (unsigned)__builtin_popcountll(a->strays) > d->stray_limit) {
             s->counters[CANCELLED]++;
             attempt_move(s, *link, 0);
@@ -1111,7 +784,8 @@ static void door_hit(struct sniffer *s, uint32_t *link, const struct packet *p,
     for (uint32_t i = *link; is_of(s, i, &p->src, door); i = all[i].next, n++) {
         a = &all[i];
         for (unsigned k = 0; k < a->stage; k++)
-            if (a->mark[k] == p->mark && is_knock(&knock[k], p)) return;
+            if (a->mark[k] == p->mark && p->proto == TCP &&
+                is_knock(&knock[k], p)) return;
         if (is_knock(&knock[a->stage], p) &&
             (!next || a->stage > all[next].stage)) next = i;
         repeated |= is_knock(&knock[a->stage - 1], p);
@@ -1123,13 +797,10 @@ static void door_hit(struct sniffer *s, uint32_t *link, const struct packet *p,
         all[next].mark[stage - 1] = p->mark;
         attempt_move(s, next, stage < d->seq.n ? stage : 0);
         stage_reached(s, door, stage, p);
-    } else if (repeated) {          /* the first one again: a new clock */
-        for (uint32_t i = *link; is_of(s, i, &p->src, door); i = all[i].next)
-            if (all[i].stage == 1)
-                all[i].deadline = s->now + (int64_t)d->seq_timeout * 1000;
+    } else if (repeated) {
     } else if (is_knock(knock, p)) {
         if (n >= ATTEMPTS_PER_SOURCE) attempt_move(s, weakest, 0);
-        begin(s, link, door, p);
+        begin(s, link, door, p, false);
     } else spoil(s, link, p, known);
 }
 
@@ -1139,34 +810,30 @@ static void time_out(struct sniffer *s, uint32_t i) {
     attempt_move(s, i, 0);
 }
 
-/* The link in its bucket that leads to the first attempt of src, or to 0; *n:
- * how many it has.  Those that have timed out are ended on the way. */
-static uint32_t *attempts_of(struct sniffer *s, const struct addr *src,
-                             uint32_t *n) {
+/* The link in its bucket that leads to the first attempt of src, or to 0.
+ * Those that have timed out are ended on the way. */
+static uint32_t *attempts_of(struct sniffer *s, const struct addr *src) {
     struct attempt *all = s->attempts;
     uint32_t *link = bucket(s, src), *first;
     while (*link && addr_cmp(&all[*link].src, src)) link = &all[*link].next;
-    for (first = link, *n = 0; *link && !addr_cmp(&all[*link].src, src);)
+    for (first = link; *link && !addr_cmp(&all[*link].src, src);)
         if (all[*link].deadline <= s->now) time_out(s, *link);
-        else link = &all[*link].next, ++*n;
+        else link = &all[*link].next;
     return first;
 }
 
 /* One packet, through all doors that it concerns, in their order. */
 static void match(struct sniffer *s, const struct packet *p) {
     bool known = has(s->known[p->proto == UDP], p->dport);
-    uint32_t want = (uint32_t)p->proto << 16 | p->dport, n;
-    if (!known && !s->active) return;
-    uint32_t *link = attempts_of(s, &p->src, &n), first = s->nfirsts;
-    if (!known && !n) return;
+    uint32_t want = (uint32_t)p->proto << 16 | p->dport;
+    bool again = false;
+    if (known ? is_twin(s, p, want, &again) : !s->active) return;
+    if (known) s->counters[HITS]++, make_room(s);
+    uint32_t *link = attempts_of(s, &p->src);
+    if (!known && !*link) return;
+    uint32_t first = known ? first_at(s, want) : s->nfirsts;
     bool local = bsearch(&p->dst, s->locals.addr, s->locals.naddrs,
                          sizeof p->dst, addr_cmp);
-    if (known) {
-        s->counters[HITS]++;
-        first = first_at(s, want);
-        make_room(s, first_at(s, want + 1) - first, n);
-        link = attempts_of(s, &p->src, &n);     /* it may have moved */
-    }
     for (;;) {
         bool mine = *link && !addr_cmp(&s->attempts[*link].src, &p->src);
         uint32_t door = mine ? s->attempts[*link].door : UINT32_MAX;
@@ -1175,7 +842,7 @@ static void match(struct sniffer *s, const struct packet *p) {
         else if (!mine) return;
         if (sees(s, &s->conf->doors[door], p, local, known)) {
             if (is_of(s, *link, &p->src, door)) door_hit(s, link, p, known);
-            else if (known) begin(s, link, door, p);
+            else begin(s, link, door, p, again);
         }
         while (is_of(s, *link, &p->src, door)) link = &s->attempts[*link].next;
     }
@@ -1200,40 +867,45 @@ static bool is_full(const struct tpacket2_ *t) {
 }
 
 /* One slot of the ring, with a packet in it. */
-static void frame(struct sniffer *s, const struct tpacket2_ *t) {
-    const uint8_t *base = (const uint8_t *)t;
-    size_t room = FRAME_BYTES - (size_t)t->net;
+static void frame(struct sniffer *s, const uint8_t slot_bytes[FRAME_BYTES]) {
+    struct tpacket2_ t;
     struct sockaddr_ll from;
     struct packet p;
-    memcpy(&from, base + ((sizeof *t + 15) & ~15ul), sizeof from);
+    memcpy(&t, slot_bytes, sizeof t);
+    memcpy(&from, slot_bytes + ((sizeof t + 15) & ~15ul), sizeof from);
+    size_t room = FRAME_BYTES - (size_t)t.net;
     s->counters[PACKETS]++;
-    if (!parse(base + t->net, t->captured < room ? t->captured : room, t->len, &p)
+    if (!parse(slot_bytes + t.net, t.captured < room ? t.captured : room, t.len, &p)
         || (addr_loopback(&p.src) && from.sll_hatype != HATYPE_LOOPBACK)) return;
     p.interface = (uint32_t)from.sll_ifindex;
     if (s->debug)
-        tell(s, PACKET, 0, 0, &p.src, (uint64_t)p.proto << 48 | (t->len & 0xffff) |
+        tell(s, PACKET, 0, 0, &p.src, (uint64_t)p.proto << 48 | (t.len & 0xffff) |
              (uint64_t)p.sport << 32 | (uint64_t)p.dport << 16);
     match(s, &p);
 }
 
-/* Takes what is in the ring, a lap at most; returns how many packets. */
+/* Takes what is in the ring, a lap at most; returns how many packets.  A slot
+ * is given back first: should a packet kill us, our successor won't see it. */
 static uint32_t ring_read(struct sniffer *s) {
+    uint8_t bytes[FRAME_BYTES];
     uint32_t n = 0;
-    for (struct tpacket2_ *t; n < FRAMES && is_full(t = slot(s, s->at)); n++) {
-        frame(s, t);
+    for (; n < FRAMES && is_full(slot(s, s->at)); n++) {
+        memcpy(bytes, slot(s, s->at), sizeof bytes);
+        __atomic_store_n(&slot(s, s->at)->status, 0, __ATOMIC_RELEASE);
         s->at = (s->at + 1) % FRAMES;
-        __atomic_store_n(&t->status, 0, __ATOMIC_RELEASE);
+        frame(s, bytes);
     }
     return n;
 }
 
-/* Finds the oldest full slot: a sniffer that takes a ring over does not know
- * how far the one before had come. */
-static void ring_find(struct sniffer *s) {
+/* Finds the oldest full slot, once: a sniffer that takes a ring over does not
+ * know how far the one before had come. */
+static bool ring_find(struct sniffer *s) {
     uint32_t i = 0;
     while (i < FRAMES && !(is_full(slot(s, i)) && !is_full(slot(s, i + FRAMES - 1))))
         i++;
-    if (i < FRAMES) s->at = i;
+    s->at = i % FRAMES;
+    return i < FRAMES;
 }
 
 /* When packets come fast, waiting for each costs more than the packet: rest
@@ -1248,18 +920,25 @@ static bool rest(struct sniffer *s, uint32_t n) {
                         (s->resting && s->empty < REST_EMPTY);
 }
 
-/* Ends what has timed out.  A look costs the table's length: one at most every
- * EXPIRE_MS.  Besides, each packet looks at its own source's attempts. */
+/* Ends what has timed out, and lists the sources at wide doors anew.  That goes
+ * over the whole table: once in EXPIRE_MS at most, and only when it has to.
+ * (Each packet looks at its own source's deadlines besides.) */
 static void expire(struct sniffer *s) {
-    if (!s->active || s->now < s->next_expiry ||
+    bool stale = s->stale;
+    if ((s->now < s->next_expiry && !stale) ||
         s->now < s->last_expiry + EXPIRE_MS) return;
     s->last_expiry = s->now;
     s->next_expiry = INT64_MAX;
+    if (stale) s->nwide = s->all_wide = 0;
     for (uint32_t i = SEQUENCE_MAX + 1; i <= s->used; i++) {
         struct attempt *a = &s->attempts[i];
         if (a->stage && a->deadline <= s->now) time_out(s, i);
-        else if (a->stage) s->next_expiry = min_ms(s->next_expiry, a->deadline);
+        if (!a->stage) continue;
+        s->next_expiry = min_ms(s->next_expiry, a->deadline);
+        if (stale && s->conf->doors[a->door].wide) wide_begins(s, &a->src);
     }
+    if (stale) filter_attach(s);
+    s->stale = false;
 }
 
 /* Every second anew: so many lines, and how many more there were. */
@@ -1392,7 +1071,6 @@ static void sniffer_init(struct sniffer *s, pid_t monitor) {
     close_others(0, s->channel, s->packets);
     index_doors(s);
     filter_attach(s);
-    ring_find(s);
     tell(s, READY, 0, 0, NULL, sandbox(monitor));
 }
 
@@ -1400,20 +1078,19 @@ static void sniffer_init(struct sniffer *s, pid_t monitor) {
 static void sniff(struct sniffer *s, pid_t monitor) {
     sniffer_init(s, monitor);
     struct pollfd fds[] = { { s->channel, POLLIN, 0 }, { s->packets, POLLIN, 0 } };
-    for (;;) {
+    for (bool found = false;;) {
         s->now = now_ms();
-        uint32_t n = ring_read(s);
+        uint32_t n = found || (found = ring_find(s)) ? ring_read(s) : 0;
         limit(s);
         expire(s);
         int64_t wake = rest(s, n) ? s->now + REST_MS : INT64_MAX;
         int64_t look = s->last_expiry + EXPIRE_MS;
+        if (s->stale) wake = min_ms(wake, look);
         if (s->active)
             wake = min_ms(wake, s->next_expiry > look ? s->next_expiry : look);
         if (s->suppressed) wake = min_ms(wake, s->second + 1000);
-        int ms = wake == INT64_MAX ? -1 : wake > s->now ? (int)(wake - s->now) : 0;
-        if (poll(fds, s->resting ? 1 : 2, n == FRAMES ? 0 : ms) <= 0) continue;
-        if (fds[0].revents) obey(s);
-        if (!s->resting && fds[1].revents && !is_full(slot(s, s->at))) ring_find(s);
+        int ms = n == FRAMES ? 0 : poll_ms(s->now, wake);
+        if (poll(fds, s->resting ? 1 : 2, ms) > 0 && fds[0].revents) obey(s);
     }
 }
 
@@ -1423,7 +1100,6 @@ struct opening {                    /* of a door for an address */
     struct opening *next;           /* in the order in which they are due */
     enum { WAITING, STARTING, STANDING, DUE, STOPPING } state;
     bool blocked;                   /* by one of this address that is not over */
-    bool chosen;                    /* to run its command in this turn */
     struct addr src;
     unsigned timeout;               /* s, from the start's end to the stop */
     int64_t when;                   /* ms: not before; deadline if STANDING */
@@ -1443,13 +1119,15 @@ struct monitor {
     const char *interface;          /* in force */
     bool only_v4, lookup, daemon, ready, bad_record, ending, state_bad;
     int cwd;                        /* where relative paths begin */
-    int standard[2];                /* stdout and stderr as they were */
+    posix_spawnattr_t attr;         /* of all commands */
     int packets, channel, netlink, signals, null, state_fd, ready_fd;
     pid_t sniffer, namer;
     int64_t sniffer_since, sniffer_again;               /* ms */
     struct locals locals;
     char *waiting_for;              /* interfaces, as last said */
-    char *state, *pid_path, boot[64];
+    char *state, *pid_path, *log_path, boot[64];
+    int64_t second;                 /* ms: in which so many ... */
+    unsigned records;               /* ... came from the sniffer */
     struct opening *openings;
     unsigned running, waiting;
     struct output outputs[OUTPUTS_MAX];
@@ -1488,8 +1166,9 @@ static bool needs_shell(const char *command) {
  * Without shell syntax it is split and run directly, or by the shell should
  * there be no such program (a shell's own word, a script without #!).
  * Returns 0 or an error number. */
-static int spawn(const char *command, char **env, posix_spawn_file_actions_t *act,
-                 posix_spawnattr_t *attr, pid_t *pid) {
+static int spawn(const char *command, const posix_spawn_file_actions_t *act,
+                 const posix_spawnattr_t *attr, pid_t *pid) {
+    extern char **environ;
     char *text = copy(command), *rest = text, *word, *whole = copy(command);
     char *sh[] = { "sh", "-c", whole, NULL };
     char **argv = allocate(NULL, (strlen(text) / 2 + 2) * sizeof *argv);
@@ -1498,9 +1177,10 @@ static int spawn(const char *command, char **env, posix_spawn_file_actions_t *ac
         if (*word) argv[n++] = word;
     argv[n] = NULL;
     bool direct = n && !needs_shell(command);
-    if (direct) error = posix_spawnp(pid, *argv, act, attr, argv, env);
-    if (error == ENOEXEC || (error == ENOENT && !(direct && strchr(*argv, '/'))))
-        error = posix_spawn(pid, "/bin/sh", act, attr, sh, env);
+    if (direct) error = posix_spawnp(pid, *argv, act, attr, argv, environ);
+    if (error == ENOEXEC || ((error == ENOENT || error == EACCES) &&
+                             !(direct && strchr(*argv, '/'))))
+        error = posix_spawn(pid, "/bin/sh", act, attr, sh, environ);
     free(argv);
     free(text);
     free(whole);
@@ -1511,39 +1191,21 @@ static int spawn(const char *command, char **env, posix_spawn_file_actions_t *ac
  * signals, descriptors 0-2 alone, a pipe for what it prints.  Returns 0 or an
  * error number. */
 static int command_run(struct monitor *m, struct opening *o) {
-    extern char **environ;
-    char ip[16 + ADDR_TEXT] = "KNOCKD_IP=", door[16 + DOOR_NAME_MAX];
     bool start = o->state == STARTING;
-    int pipes[2] = { -1, m->null }, n = 0;
+    int pipes[2] = { -1, m->null };
+    char ip[ADDR_TEXT];
     posix_spawn_file_actions_t act;
-    posix_spawnattr_t attr;
-    sigset_t all, none;
-    while (environ[n]) n++;
-    char **env = allocate(NULL, (size_t)(n + 4) * sizeof *env);
-    memcpy(env, environ, (size_t)n * sizeof *env);
-    addr_text(&o->src, ip + strlen(ip));
-    snprintf(door, sizeof door, "KNOCKD_DOOR=%s", o->door);
-    env[n++] = ip;
-    env[n++] = door;
-    env[n++] = start ? "KNOCKD_EVENT=start" : "KNOCKD_EVENT=stop";
-    env[n] = NULL;
+    setenv("KNOCKD_IP", addr_text(&o->src, ip), 1);
+    setenv("KNOCKD_DOOR", o->door, 1);
+    setenv("KNOCKD_EVENT", start ? "start" : "stop", 1);
     if (m->noutputs < OUTPUTS_MAX && !pipe2(pipes, O_CLOEXEC))
         fcntl(pipes[0], F_SETFL, O_NONBLOCK);
-    sigfillset(&all);
-    sigemptyset(&none);
-    posix_spawnattr_init(&attr);
-    posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK |
-                             POSIX_SPAWN_SETSIGDEF);
-    posix_spawnattr_setsigmask(&attr, &none);
-    posix_spawnattr_setsigdefault(&attr, &all);
     posix_spawn_file_actions_init(&act);
     posix_spawn_file_actions_adddup2(&act, m->null, 0);
     posix_spawn_file_actions_adddup2(&act, pipes[1], 1);
     posix_spawn_file_actions_adddup2(&act, pipes[1], 2);
-    int error = spawn(start ? o->start : o->stop, env, &act, &attr, &o->pid);
+    int error = spawn(start ? o->start : o->stop, &act, &m->attr, &o->pid);
     posix_spawn_file_actions_destroy(&act);
-    posix_spawnattr_destroy(&attr);
-    free(env);
     if (pipes[1] != m->null) close(pipes[1]);
     if (error && pipes[0] >= 0) close(pipes[0]);
     else if (pipes[0] >= 0) {
@@ -1598,7 +1260,8 @@ static void opening_unlink(struct monitor *m, struct opening *o) {
 static void opening_queue(struct monitor *m, struct opening *o, unsigned state) {
     struct opening **end = &m->openings;
     o->blocked = false;
-    for (; *end; end = &(*end)->next) o->blocked |= in_way(*end, o);
+    for (; *end; end = &(*end)->next)
+        o->blocked |= state != STANDING && in_way(*end, o);
     o->state = state;
     o->next = NULL;
     *end = o;
@@ -1627,16 +1290,13 @@ static void command_end(struct monitor *m, struct opening *o) {
     m->running--;
     if (o->state == STOPPING)
         say(LOG, "%s: %s: CLOSE SESAME", addr_text(&o->src, ip), o->door);
-    if (o->state == STOPPING || !o->stop) {
-        bool save = o->stop;
-        opening_free(m, o);
-        if (save) state_save(m);
-        return;
-    }
-    opening_unlink(m, o);
-    opening_queue(m, o, STANDING);
-    prolong(m, o);
-    state_save(m);
+    bool save = o->stop;
+    if (o->state == STARTING && o->stop) {
+        opening_unlink(m, o);
+        opening_queue(m, o, STANDING);
+        prolong(m, o);
+    } else opening_free(m, o);
+    if (save) state_save(m);
 }
 
 /* A child has ended: finds its opening and logs why if it failed. */
@@ -1663,14 +1323,13 @@ static void commands_launch(struct monitor *m, int64_t now) {
         save |= o->state == WAITING && o->stop;
         m->waiting -= o->state == WAITING;
         o->state = o->state == WAITING ? STARTING : STOPPING;
-        o->chosen = true;
+        o->pid = 0;                 /* not yet */
         m->running++;
     }
     if (save) state_save(m);
     for (struct opening *o = m->openings; o; o = next) {
         next = o->next;
-        if (!o->chosen) continue;
-        o->chosen = false;
+        if (o->pid || (o->state != STARTING && o->state != STOPPING)) continue;
         m->commands++;
         say(LOG, "%s: running command: %s", o->door,
             o->state == STARTING ? o->start : o->stop);
@@ -1698,6 +1357,10 @@ static int64_t openings_close(struct monitor *m, int64_t now) {
                 say(LOG, "%s: %s: command timeout", addr_text(&o->src, ip), o->door);
             opening_unlink(m, o);
             opening_queue(m, o, DUE);
+            o->when = now;
+        } else if (o->state == WAITING && m->ending) {
+            say(LOG, "%s: not run, knockd ends: %s", o->door, o->start);
+            opening_free(m, o);
         } else if (o->when > now && !o->blocked && !o->pid)
             wake = min_ms(wake, o->when);
     }
@@ -1713,37 +1376,6 @@ static struct opening *opening_new(const char *door, const struct addr *src,
         .stop = stop && *stop ? expand(stop, src) : NULL };
     return o;
 }
-
-static void order_send(struct monitor *m, struct order *o);
-
-/* The door has opened for src: logs it, takes the next one-time sequence and
- * queues the start command. */
-static void door_open(struct monitor *m, struct door *d, const struct addr *src) {
-    const char *start = d->start, *stop = d->stop;
-    char ip[ADDR_TEXT];
-    say(LOG, "%s: %s: %s", addr_text(src, ip), d->name,
-        d->message ? d->message : "OPEN SESAME");
-    if (!is_v4(src) && d->start6) start = d->start6;
-    if (!is_v4(src) && d->stop6) stop = d->stop6;
-    if (d->one_time) {
-        int left = one_time(&m->conf, d, m->cwd, true);
-        if (left > 0 && left <= ONE_TIME_LOW)
-            say(LOG, "%s: %d one-time sequences left", d->name, left);
-        order_send(m, &(struct order){ .kind = NEW_SEQUENCE, .seq = d->seq,
-                                     .door = (uint32_t)(d - m->conf.doors) });
-    }
-    if (!start || !*start) return;
-    if (m->waiting >= QUEUE_MAX) {
-        say(LOG, "%s: %s: %u commands wait already: refused", ip, d->name,
-            m->waiting);
-        return;
-    }
-    struct opening *o = opening_new(d->name, src, start, stop, d->cmd_timeout);
-    m->waiting++;
-    opening_queue(m, o, WAITING);
-    prolong(m, o);
-}
-
 /* ---- The state file --------------------------------------------------- */
 
 /* Openings outlive the daemon here; locked while in use, replaced at once:
@@ -1751,6 +1383,7 @@ static void door_open(struct monitor *m, struct door *d, const struct addr *src)
  *     open TIMEOUT-S DEADLINE-MS ADDRESS DOOR
  *     stop COMMAND
  *     sum FNV-1A-64 OF ALL BEFORE IT (RFC 9923) */
+#define STATE_HEAD "knockd-state 1 "
 static uint64_t checksum(const void *data, size_t n) {
     uint64_t h = 0xcbf29ce484222325;
     for (const uint8_t *p = data; n--;) h = (h ^ *p++) * 0x100000001b3;
@@ -1763,7 +1396,7 @@ static void state_save(struct monitor *m) {
     int64_t now = now_ms();
     FILE *f = m->state ? open_memstream(&text, &n) : NULL;
     if (!f) return;
-    fprintf(f, "knockd-state 1 %s\n", m->boot);
+    fprintf(f, STATE_HEAD "%s\n", m->boot);
     for (const struct opening *o = m->openings; o; o = o->next)
         if (o->stop && o->state != WAITING)
             fprintf(f, "open %u %lld %s %s\nstop %s\n", o->timeout, (long long)
@@ -1791,25 +1424,24 @@ static void state_save(struct monitor *m) {
 
 /* Takes the openings out of a state file's text; false if it is damaged. */
 static bool state_parse(struct monitor *m, char *text, size_t n) {
-    char boot[64] = "", *sum = n < 21 ? text : text + n - 21, *line;
-    unsigned long long said;
-    if (strlen(text) != n || sscanf(sum, "sum %16llx\n", &said) != 1 ||
-        checksum(text, n - 21) != said ||
-        sscanf(text, "knockd-state 1 %63s\n", boot) != 1) return false;
-    *sum = '\0';
-    for (strsep(&text, "\n"); (line = strsep(&text, "\n")) && *line;) {
-        char ip[ADDR_TEXT], *stop = strsep(&text, "\n");
+    if (n < 21 || strlen(text) != n || strncmp(text + n - 21, "sum ", 4) ||
+        checksum(text, n - 21) != strtoull(text + n - 17, NULL, 16) ||
+        strncmp(text, STATE_HEAD, strlen(STATE_HEAD))) return false;
+    text[n - 21] = '\0';
+    bool same_boot = !strcmp(strsep(&text, "\n") + strlen(STATE_HEAD), m->boot);
+    for (char *line; (line = strsep(&text, "\n")) && *line;) {
+        char *word = strsep(&line, " "), *time = strsep(&line, " ");
+        char *deadline = strsep(&line, " "), *ip = strsep(&line, " ");
+        char *stop = strsep(&text, "\n");
         unsigned timeout;
-        long long deadline;
-        int door = 0;
         struct addr src;
-        if (sscanf(line, "open %u %lld %45s %n", &timeout, &deadline, ip, &door)
-            != 3 || !addr_parse(ip, &src) || !stop || strncmp(stop, "stop ", 5) ||
-            strlen(line + door) > DOOR_NAME_MAX) return false;
-        struct opening *o = opening_new(line + door, &src, "", stop + 5, timeout);
+        if (strcmp(word, "open") || !line || strlen(line) > DOOR_NAME_MAX ||
+            !number(time, 0, SECONDS_MAX, &timeout) || !addr_parse(ip, &src) ||
+            !stop || strncmp(stop, "stop ", 5)) return false;
+        struct opening *o = opening_new(line, &src, "", stop + 5, timeout);
         opening_queue(m, o, STANDING);
-        if (!strcmp(boot, m->boot))
-            o->when = min_ms(deadline, now_ms() + (int64_t)timeout * 1000);
+        if (same_boot) o->when = min_ms(strtoll(deadline, NULL, 10), now_ms() +
+                                        (int64_t)timeout * 1000);
         say(LOG, "%s: %s: left open by an earlier run", ip, o->door);
     }
     return true;
@@ -1827,15 +1459,15 @@ static void state_load(struct monitor *m) {
     if (fd >= 0) close(fd);
     fd = openat(m->cwd, m->state, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0 && errno != ENOENT) why = strerror(errno);
-    else if (fd >= 0 && (fstat(fd, &st) || !S_ISREG(st.st_mode)))
-        why = "no regular file";
-    else if (fd >= 0 && st.st_uid != geteuid()) why = "it is another user's";
-    else if (fd >= 0 && st.st_mode & 077) why = "others may read or write it";
+    else if (fd >= 0 && (fstat(fd, &st) || !S_ISREG(st.st_mode) ||
+                         st.st_uid != geteuid() || st.st_mode & 077))
+        why = "not a file of this user's alone";
     else if (fd >= 0 && (flock(fd, LOCK_EX | LOCK_NB) || fstatat(m->cwd, m->state,
                          &now, 0) || now.st_ino != st.st_ino)) {
         say(LOG, "%s is used by another knockd: give this one a pidfile of its "
             "own (-p), or its doors stay open if it is killed", m->state);
         close(fd);
+        free(m->state);
         m->state = NULL;
         return;
     } else if (fd >= 0 && (!(text = read_all(fd, &n)) ||
@@ -1852,40 +1484,389 @@ static void state_load(struct monitor *m) {
     if (fd >= 0) close(fd);
 }
 
+/* ---- Configuration ---------------------------------------------------- */
+
+enum { OPTIONS = 1, DOOR = 2 };
+#define O(field) offsetof(struct conf, field)
+#define D(field) offsetof(struct door, field)
+static const struct keyword {
+    const char *name, *alias;
+    int section;
+    enum { FLAG, TEXT, NAMES, COMMAND, NUMBER, PORTS, FLAGS, NETS } kind;
+    size_t offset;                  /* in struct door, or else struct conf */
+    unsigned max;
+} keywords[] = {
+    { "UseSyslog", "", OPTIONS | DOOR, FLAG, O(use_syslog), 0 },
+    { "AllowDuplicates", "AllowDupes", OPTIONS | DOOR, FLAG,
+      O(allow_duplicates), 0 },
+    { "LogFile", "", OPTIONS, TEXT, O(logfile), 0 },
+    { "PidFile", "", OPTIONS, TEXT, O(pidfile), 0 },
+    { "Interface", "", OPTIONS, NAMES, O(interface), 0 },
+    { "Stray_Limit", "", OPTIONS, NUMBER, O(stray_limit), STRAY_LIMIT_MAX },
+    { "Sequence", "", DOOR, PORTS, D(seq), 0 },
+    { "One_Time_Sequences", "", DOOR, TEXT, D(one_time), 0 },
+    { "Seq_Timeout", "Timeout", DOOR, NUMBER, D(seq_timeout), SECONDS_MAX },
+    { "TCPFlags", "", DOOR, FLAGS, D(tcp), 0 },
+    { "Target", "", DOOR, NETS, D(target), 0 },
+    { "Allow", "", DOOR, NETS, D(allow), 0 },
+    { "Stray_Limit", "", DOOR, NUMBER, D(stray_limit), STRAY_LIMIT_MAX },
+    { "Seq_Cooldown", "Cooldown", DOOR, NUMBER, D(cooldown), SECONDS_MAX },
+    { "Message", "", DOOR, TEXT, D(message), 0 },
+    { "Start_Command", "Command", DOOR, COMMAND, D(start), 0 },
+    { "Start_Command_6", "Command_6", DOOR, COMMAND, D(start6), 0 },
+    { "Cmd_Timeout", "", DOOR, NUMBER, D(cmd_timeout), SECONDS_MAX },
+    { "Stop_Command", "", DOOR, COMMAND, D(stop), 0 },
+    { "Stop_Command_6", "", DOOR, COMMAND, D(stop6), 0 },
+};
+#define KEYWORDS (sizeof keywords / sizeof *keywords)
+static const char *const flag_names[] = { "fin", "syn", "rst", "psh", "ack",
+                                          "urg" };
+
+#define complain(c, at, fmt, ...) \
+    say(LOG, "%s:%d: " fmt, (c)->path, at, __VA_ARGS__)
+#define wrong(c, ...) ((c)->errors++, complain(c, (c)->line, __VA_ARGS__))
+#define warn(c, at, fmt, ...) \
+    ((c)->test ? complain(c, at, "warning: " fmt, __VA_ARGS__) : (void)0)
+
+/* Reads "port[:protocol], ..."; what follows a second colon is ignored, as in
+ * 0.8.  Returns NULL or, in why, what is wrong. */
+static const char *sequence_parse(struct sequence *seq, char *text,
+                                  char why[WHY_MAX]) {
+    unsigned n = 0, port = 0;
+    for (char *item; (item = strsep(&text, ",")); n++) {
+        char *name = trim(strsep(&item, ":")), *proto = strsep(&item, ":");
+        bool udp = proto && !strcasecmp(proto = trim(proto), "udp");
+        if (n == SEQUENCE_MAX)
+            snprintf(why, WHY_MAX, "more than %u ports in a sequence", n);
+        else if (!*name)
+            snprintf(why, WHY_MAX, "item %u of the sequence is empty", n + 1);
+        else if (!number(name, 1, 65535, &port))
+            snprintf(why, WHY_MAX, "port '%.40s' is not a number from 1 to "
+                     "65535", name);
+        else if (proto && !udp && strcasecmp(proto, "tcp"))
+            snprintf(why, WHY_MAX, "protocol '%.40s' is neither tcp nor udp",
+                     proto);
+        else {
+            seq->knock[n] = (struct knock){ (uint16_t)port, udp ? UDP : TCP };
+            continue;
+        }
+        return why;
+    }
+    seq->n = n;
+    return NULL;
+}
+
+static void flags_parse(struct conf *c, struct flags *f, char *text) {
+    for (char *item; (item = strsep(&text, ","));) {
+        unsigned bit = 0;
+        bool not = *(item = trim(item)) == '!';
+        item = trim(item + not);
+        while (bit < 6 && strcasecmp(item, flag_names[bit])) bit++;
+        if (bit == 6) wrong(c, "unknown TCP flag '%.40s'", item);
+        else *(not ? &f->forbid : &f->want) |= 1u << bit;
+    }
+}
+
+static void nets_parse(struct conf *c, struct nets *l, char *text) {
+    l->n = 0;
+    for (char *item; (item = strsep(&text, ","));) {
+        char *address = trim(strsep(&item, "/"));
+        struct net n = { .bits = 0 };
+        if (!addr_parse(address, &n.addr))
+            wrong(c, "'%.40s' is not an IPv4 or IPv6 address", address);
+        unsigned most = is_v4(&n.addr) ? 32 : 128;
+        if (!item) n.bits = most;
+        else if (!number(item = trim(item), 0, most, &n.bits))
+            wrong(c, "'%.40s' is not a number of bits from 0 to %u", item, most);
+        n.bits += 128 - most;
+        l->net = allocate(l->net, (l->n + 1) * sizeof n);
+        l->net[l->n++] = n;
+    }
+}
+
+/* One directive; value is NULL where its line has no '='. */
+static void directive(struct conf *c, const struct keyword *k, char *value) {
+    struct door *d = c->ndoors ? &c->doors[c->ndoors - 1] : NULL;
+    void *field = (k->section == DOOR ? (char *)d : (char *)c) + k->offset;
+    char why[WHY_MAX];
+    if (!value != (k->kind == FLAG))
+        wrong(c, "%s %s", k->name, value ? "stands alone: it takes no value" :
+              "needs a value, with '=' before it");
+    else if (k->kind == FLAG) *(bool *)field = true;
+    else if (k->kind == FLAGS) flags_parse(c, field, value);
+    else if (k->kind == NETS) nets_parse(c, field, value);
+    else if (k->kind == NUMBER) {
+        if (!number(value, 0, k->max, field))
+            wrong(c, "%s '%.40s' is not a number from 0 to %u", k->name, value,
+                  k->max);
+    } else if (k->kind == PORTS) {
+        const char *empty = *value ? NULL : "the sequence is empty";
+        if (empty || sequence_parse(field, value, why)) {
+            wrong(c, "%s", empty ? empty : why);
+            d->seq.n = 1;           /* not missing, at any rate */
+        }
+    } else {
+        if (!*value && k->kind != COMMAND) wrong(c, "%s is empty", k->name);
+        *(char **)field = value;
+        for (size_t n; k->kind == NAMES && *value; value += n + !!value[n])
+            if ((n = strcspn(value, LIST)) >= IFNAMSIZ)
+                wrong(c, "interface name '%.40s' is longer than %d characters",
+                      value, IFNAMSIZ - 1);
+    }
+}
+
+/* -t: what 0.8 accepts as well and its owner may not have meant. */
+static void door_review(struct conf *c, const struct door *d) {
+    const char *start = d->start ? d->start : "", *what = NULL;
+    unsigned up = 0, n = d->seq.n;
+    for (unsigned i = 1; i < n; i++)
+        up += d->seq.knock[i].port > d->seq.knock[i - 1].port;
+    if (n == 3 && d->seq.knock[1].port == 8000 && d->seq.knock[0].port +
+        d->seq.knock[2].port == 16000)
+        what = "everyone knows this sequence from the manuals: take another";
+    else if (n > 1 && (up == 0 || up == n - 1))
+        what = "the ports stand in the order of a scan: mix them";
+    else if (n && n < 3) what = "fewer than 3 ports are easily guessed";
+    if (what) warn(c, d->line, "door '%s': %s", d->name, what);
+    what = !*start ? (d->start6 ? NULL : "no command: it will only log") :
+        !strstr(start, "%IP%") ? "the command lacks %IP%: is it for everyone?" :
+        strstr(start, "tables -A") ? "-A puts the rule behind those that reject:"
+                                     " -I is meant?" :
+        d->stop && d->cmd_timeout == UINT_MAX ? "a Stop_Command without a "
+                                                "Cmd_Timeout: it is 10 s" :
+        !d->stop && !strstr(start, "-D") && !strstr(start, "delete") ?
+        "no Stop_Command: another door must close it" : NULL;
+    if (what) warn(c, d->line, "door '%s': %s", d->name, what);
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%.*s", (int)strcspn(start, BLANKS), start);
+    if (*path == '/' && access(path, X_OK))
+        warn(c, d->line, "door '%s': %.200s: %s", d->name, path, strerror(errno));
+    for (const struct door *o = c->doors; o < d; o++)
+        if (c->test && !strcmp(o->name, d->name))
+            warn(c, d->line, "there is a door '%s' at line %d, too", d->name,
+                 o->line);
+}
+
+/* What can only be said of a section at its end. */
+static void section_end(struct conf *c) {
+    if (c->section != DOOR) return;
+    struct door *d = &c->doors[c->ndoors - 1];
+    c->line = d->line;
+    if (!d->one_time && !d->seq.n) wrong(c, "door '%s' has no sequence", d->name);
+    if (d->seq_timeout == 0 && d->seq.n > 1)
+        wrong(c, "Seq_Timeout 0 leaves door '%s' no time", d->name);
+    if (c->test) door_review(c, d);
+    if (d->cmd_timeout == UINT_MAX) d->cmd_timeout = CMD_TIMEOUT;
+}
+
+static void section(struct conf *c, char *line, int at) {
+    char *end = strrchr(line, ']'), *name = line + 1;
+    section_end(c);
+    c->line = at;
+    if (!end || end[1]) wrong(c, "bad section line '%.40s'", line);
+    else *end = '\0';
+    if (!*(name = trim(name)) || strlen(name) > DOOR_NAME_MAX)
+        wrong(c, "a section name has 1 to %d characters", DOOR_NAME_MAX);
+    c->section = strcasecmp(name, "options") ? DOOR : OPTIONS;
+    c->seen = 0;
+    if (c->section == OPTIONS) return;
+    if (!(c->ndoors & (c->ndoors - 1)))     /* room for the next power of 2 */
+        c->doors = allocate(c->doors, (c->ndoors * 2 + 1) * sizeof *c->doors);
+    c->doors[c->ndoors++] = (struct door){ .name = name, .line = at,
+        .seq_timeout = SEQ_TIMEOUT, .cmd_timeout = UINT_MAX,
+        .stray_limit = UINT_MAX };
+}
+
+/* One line of the file.  A comment after white space ends every value but a
+ * command, which may well need its '#'. */
+static void config_line(struct conf *c, char *line, int at) {
+    const struct keyword *k = NULL;
+    char *hash = line = trim(line), *value = strchr(line, '=');
+    c->line = at;
+    if (!*line || *line == '#') return;
+    while ((hash = strchr(hash + 1, '#')) && !strchr(BLANKS, hash[-1])) {}
+    if (hash && (!value || hash < value)) *hash = '\0', value = NULL;
+    if (value && *line != '[') *value++ = '\0';
+    line = trim(line);
+    if (*line == '[') {
+        section(c, line, at);
+        return;
+    }
+    for (const struct keyword *i = keywords; i < keywords + KEYWORDS; i++)
+        if ((!strcasecmp(line, i->name) || !strcasecmp(line, i->alias)) &&
+            (!k || i->section & c->section)) k = i;
+    if (!k)
+        wrong(c, "%s '%.40s'", value ? "unknown directive" :
+              "syntax error: unknown word", line);
+    else if (!c->section)
+        wrong(c, "'%.40s' stands before the first [section]", line);
+    else if (!(k->section & c->section))
+        wrong(c, "'%.40s' belongs in %s", line, k->section == DOOR ?
+              "a door, not in [options]" : "[options], not in a door");
+    else {
+        if (hash && value && k->kind != COMMAND) *hash = '\0';
+        if (c->seen >> (k - keywords) & 1 && k->kind != FLAGS)
+            warn(c, at, "%s is given again: the last one counts", k->name);
+        c->seen |= 1u << (k - keywords);
+        directive(c, k, value ? trim(value) : NULL);
+    }
+}
+
+static void config_free(struct conf *c) {
+    for (struct door *d = c->doors; d < c->doors + c->ndoors; d++) {
+        free(d->target.net);
+        free(d->allow.net);
+    }
+    free(c->doors);
+    free(c->text);
+}
+
+/* Takes the first sequence in a door's one-time file, seen from the directory
+ * dir, as the door's own; with spend, the one it has is marked as used before,
+ * durably.  Returns how many are left; 0 disables the door, as does -1, when
+ * the file can't be used or marked (why is said). */
+static int one_time(struct conf *c, struct door *d, int dir, bool spend) {
+    int left = 0, at = 0, fd = openat(dir, d->one_time, (c->test ? O_RDONLY :
+                                                         O_RDWR) | O_CLOEXEC);
+    struct sequence old = d->seq, next = old;
+    size_t size, n;
+    char *text = read_all(fd, &size), why[WHY_MAX];
+    d->seq.n = 0;
+    if (!text) {
+        say(LOG, "door %s: %s: %s", d->name, d->one_time, strerror(errno));
+        left = -1;
+    }
+    for (char *p = text; p && *p; p += n + (p[n] == '\n')) {
+        n = strcspn(p, "\n");
+        char *line = strndup(p, n), *item = line ? trim(line) : "";
+        at++;
+        if (!*item || *item == '#') {
+        } else if (sequence_parse(&next, item, why))
+            say(LOG, "%s:%d: %s", d->one_time, at, why);
+        else if (spend && next.n == old.n && !memcmp(next.knock, old.knock,
+                                                 next.n * sizeof *old.knock)) {
+            bool blank = strchr(BLANKS, *p);    /* room for the mark */
+            spend = pwrite(fd, "#", 1, p - text) != 1 || (!blank && pwrite(fd, p,
+                           strlen(p), p - text + 1) < 0) || fsync(fd);
+        } else if (left++ == 0) d->seq = next;
+        free(line);
+    }
+    if (spend) {
+        say(LOG, "door %s: can't mark its sequence as used in %s: disabling it",
+            d->name, d->one_time);
+        d->seq.n = 0;
+        left = -1;
+    } else if (left == 0)
+        say(LOG, "no more sequences left in the one time sequences file for "
+            "door %s --> disabling the door", d->name);
+    free(text);
+    if (fd >= 0) close(fd);
+    return left;
+}
+
+/* Reads the file at path, seen from the directory dir, into c.  Says all that
+ * is wrong with it, and with test what is doubtful; false if anything is. */
+static bool config_load(struct conf *c, int dir, const char *path, bool test) {
+    int at = 0, fd = openat(dir, path, O_RDONLY | O_CLOEXEC);
+    struct stat st = { 0 };
+    size_t n;
+    *c = (struct conf){ .path = path, .test = test, .stray_limit = STRAY_LIMIT };
+    char *next = c->text = read_all(fd, &n);
+    if (!next) c->errors++, say(LOG, "could not open %s: %s", path, strerror(errno));
+    else if (strlen(next) != n) {
+        wrong(c, "byte %zu is zero: this is no text file", strlen(next));
+        next = NULL;
+    } else if (!fstat(fd, &st) && st.st_mode & S_IROTH)
+        warn(c, 1, "everyone may read this file: chmod 600 %s", path);
+    if (fd >= 0) close(fd);
+    if (next && !strncmp(next, "\xef\xbb\xbf", 3)) next += 3; /* BOM, RFC 3629 */
+    while (next) config_line(c, strsep(&next, "\n"), ++at);
+    section_end(c);
+    for (struct door *d = c->doors; d < c->doors + c->ndoors; d++) {
+        if (d->stray_limit == UINT_MAX) d->stray_limit = c->stray_limit;
+        if (d->one_time && one_time(c, d, dir, false) < 0) c->errors++;
+    }
+    if (!c->ndoors && !c->errors) warn(c, at, "%s has no door", path);
+    return !c->errors;
+}
+
+/* -t: prints a directive as understood, in the file's own language. */
+static void directive_print(const struct keyword *k, const char *base,
+                            const struct door *d) {
+    const void *field = base + k->offset;
+    bool word = k->kind > FLAG && k->kind <= COMMAND;
+    const char *text = word ? *(const char *const *)field : NULL;
+    const struct sequence *seq = field;
+    const struct flags *f = field;
+    const struct nets *l = field;
+    char buf[ADDR_TEXT];
+    unsigned n = k->kind == PORTS ? (d && d->one_time ? 0 : seq->n) : k->kind == FLAGS ? 12 :
+                 k->kind == NETS ? l->n : 0, items = 0;
+    if (k->kind == FLAG && *(const bool *)field) printf("%s\n", k->name);
+    if (k->kind == NUMBER) printf("%s = %u\n", k->name, *(const unsigned *)field);
+    if (text) printf("%s = %s\n", k->name, text);
+    for (unsigned i = 0; i < n; i++) {
+        if (k->kind == FLAGS && !((i < 6 ? f->want : f->forbid) >> i % 6 & 1))
+            continue;
+        printf("%s%s", items ? "," : k->name, items ? "" : " = ");
+        items++;
+        if (k->kind == PORTS) printf("%u%s", seq->knock[i].port,
+                                     seq->knock[i].proto == UDP ? ":udp" : "");
+        else if (k->kind == FLAGS) printf("%s%s", i < 6 ? "" : "!",
+                                          flag_names[i % 6]);
+        else printf("%s/%u", addr_text(&l->net[i].addr, buf), l->net[i].bits -
+                    (is_v4(&l->net[i].addr) ? 96 : 0));
+    }
+    if (items) printf("\n");
+}
+
+static void config_print(const struct conf *c) {
+    for (unsigned i = 0; i <= c->ndoors; i++) {
+        const struct door *d = i ? &c->doors[i - 1] : NULL;
+        printf("%s[%s]\n", d ? "\n" : "", d ? d->name : "options");
+        for (const struct keyword *k = keywords; k < keywords + KEYWORDS; k++)
+            if (d ? k->section == DOOR : k->section & OPTIONS)
+                directive_print(k, d ? (const char *)d : (const char *)c, d);
+    }
+}
+
 /* ---- The monitor: interfaces, events, reload -------------------------- */
 
 /* Reads where knocks may come in: the interfaces of the list (or any but
- * loopback) and their addresses.  missing: names that do not exist; waiting:
- * what can't be knocked on yet and why.  False if the kernel can't be asked. */
+ * loopback) and their addresses.  waiting: what can't be knocked on yet, and
+ * why.  False if the kernel can't be asked. */
 static bool locals_read(struct monitor *m, struct locals *l,
-                        char missing[TEXT_MAX], char waiting[TEXT_MAX]) {
+                        char waiting[TEXT_MAX]) {
     char *list = copy(m->interface), *next = list, *name;
     struct ifaddrs *all;
-    *missing = *waiting = '\0';
+    size_t n = 0;
+    *waiting = '\0';
     *l = (struct locals){ .any = !strcasecmp(list, "any") };
     bool good = !getifaddrs(&all);
     while (good && (name = strsep(&next, LIST))) {
         unsigned index = if_nametoindex(name), up = 0, first = l->naddrs;
         for (struct ifaddrs *a = *name ? all : NULL; a; a = a->ifa_next) {
-            size_t n = strcspn(a->ifa_name, ":");   /* eth0:1 is of eth0 */
-            int family = a->ifa_addr ? a->ifa_addr->sa_family : AF_UNSPEC;
-            if (!l->any && (strncmp(a->ifa_name, name, n) || name[n])) continue;
+            size_t length = strcspn(a->ifa_name, ":");  /* eth0:1 is of eth0 */
+            char *sa = (char *)a->ifa_addr;
+            int family = sa ? a->ifa_addr->sa_family : AF_UNSPEC;
+            if (!l->any && (strncmp(a->ifa_name, name, length) || name[length]))
+                continue;
             up |= a->ifa_flags & IFF_UP;
             if (l->naddrs == ADDRESSES_MAX) continue;
-            if (family == AF_INET)
-                l->addr[l->naddrs++] = addr_v4((char *)a->ifa_addr +
-                                               offsetof(struct sockaddr_in, sin_addr));
+            if (family == AF_INET) l->addr[l->naddrs++] =
+                addr_v4(sa + offsetof(struct sockaddr_in, sin_addr));
             else if (family == AF_INET6 && !m->only_v4)
-                memcpy(&l->addr[l->naddrs++], (char *)a->ifa_addr +
+                memcpy(&l->addr[l->naddrs++], sa +
                        offsetof(struct sockaddr_in6, sin6_addr), sizeof *l->addr);
         }
         if (l->any || !*name) continue;
-        if (!index) snprintf(missing + strlen(missing), 32, " %s", name);
-        else if (l->ninterfaces < INTERFACES_MAX)
-            l->interface[l->ninterfaces++] = index;
-        if ((!index || !up || first == l->naddrs) && strlen(waiting) < TEXT_MAX - 64)
-            sprintf(waiting + strlen(waiting), "%s%s %s", *waiting ? ", " : "", name,
-                    !index ? "does not exist" : !up ? "is down" : "has no address");
+        const char *why = !index ? "does not exist" : !up ? "is down" :
+                          first == l->naddrs ? "has no address" : NULL;
+        if (index && l->ninterfaces == INTERFACES_MAX) why = "is one too many";
+        else if (index) l->interface[l->ninterfaces++] = index;
+        if (why && n < TEXT_MAX - 64)
+            n += (size_t)snprintf(waiting + n, 64, "%s%.15s %s", n ? ", " : "", name,
+                                  why);
     }
     qsort(l->addr, l->naddrs, sizeof *l->addr, addr_cmp);
     if (good) freeifaddrs(all);
@@ -1899,13 +1880,43 @@ static void order_send(struct monitor *m, struct order *o) {
         kill(m->sniffer, SIGKILL);  /* it hangs; the next one starts up to date */
 }
 
+/* The door has opened for src: logs it, takes the next one-time sequence and
+ * queues the start command. */
+static void door_open(struct monitor *m, struct door *d, const struct addr *src) {
+    const char *start = d->start, *stop = d->stop;
+    char ip[ADDR_TEXT];
+    say(LOG, "%s: %s: %s", addr_text(src, ip), d->name,
+        d->message ? d->message : "OPEN SESAME");
+    if (!is_v4(src) && d->start6) start = d->start6;
+    if (!is_v4(src) && d->stop6) stop = d->stop6;
+    if (d->one_time) {
+        int left = one_time(&m->conf, d, m->cwd, true);
+        if (left > 0 && left <= ONE_TIME_LOW)
+            say(LOG, "%s: %d one-time sequences left", d->name, left);
+        order_send(m, &(struct order){ .kind = NEW_SEQUENCE, .seq = d->seq,
+                                       .door = (uint32_t)(d - m->conf.doors) });
+        if (left < 0) return;       /* else it could be used once more */
+    }
+    if (!start || !*start) return;
+    if (m->waiting >= QUEUE_MAX) {
+        say(LOG, "%s: %s: %u commands wait already: refused", ip, d->name,
+            m->waiting);
+        return;
+    }
+    struct opening *o = opening_new(d->name, src, start, stop, d->cmd_timeout);
+    m->waiting++;
+    opening_queue(m, o, WAITING);
+    prolong(m, o);
+}
+
+
 /* An interface or an address has changed (rtnetlink(7)): reads all anew. */
 static void locals_changed(struct monitor *m) {
     static struct order o;
-    char buf[8192], missing[TEXT_MAX], waiting[TEXT_MAX];
+    char buf[8192], waiting[TEXT_MAX];
     while (recv(m->netlink, buf, sizeof buf, MSG_DONTWAIT) > 0) {}
     o.kind = NEW_LOCALS;
-    if (!locals_read(m, &o.locals, missing, waiting)) return;
+    if (!locals_read(m, &o.locals, waiting)) return;
     if (strcmp(waiting, m->waiting_for)) {
         if (*waiting) say(LOG, "waiting: %s", waiting);
         else say(LOG, "listening on %s again", m->interface);
@@ -1939,15 +1950,17 @@ static void sniffer_start(struct monitor *m) {
 
 /* What is wrong with a record from the sniffer, which a stranger may have taken
  * over; NULL if nothing is. */
-static const char *fault(const struct monitor *m, const struct event *e, ssize_t n) {
+static const char *fault(struct monitor *m, const struct event *e, ssize_t n) {
+    if (now_ms() - m->second >= 1000) m->second = now_ms(), m->records = 0;
     if (n != sizeof *e) return "size";
     if (e->kind >= KINDS) return "kind";
+    if (e->kind != OPEN && ++m->records > KINDS * LINES_PER_SECOND) return "rate";
     if (e->kind == COUNTER && e->stage >= COUNTERS) return "counter";
     if (e->kind != STAGE && e->kind != OPEN && e->kind != TIMEOUT) return NULL;
     if (e->door >= m->conf.ndoors) return "door";
     const struct door *d = &m->conf.doors[e->door];
-    if (e->stage < 1 || e->stage > d->seq.n ||
-        (e->kind == OPEN && e->stage < d->seq.n)) return "stage";
+    if (e->stage < 1 || e->stage > SEQUENCE_MAX ||
+        (e->kind == OPEN && e->stage != d->seq.n)) return "stage";
     return addr_usable(&e->src) && !(m->only_v4 && !is_v4(&e->src)) &&
            allowed(d, &e->src) ? NULL : "address";
 }
@@ -2001,43 +2014,38 @@ static bool event_take(struct monitor *m) {
     return true;
 }
 
-/* Takes what an ending sniffer has still to say; not for long. */
-static void sniffer_drain(struct monitor *m) {
+/* Lets the sniffer end, and takes what it has still to say; not for long. */
+static void sniffer_stop(struct monitor *m) {
     int64_t until = now_ms() + DRAIN_MS;
     struct pollfd fd = { m->channel, POLLIN, 0 };
+    if (m->channel >= 0) shutdown(m->channel, SHUT_WR);
     while (m->channel >= 0 && now_ms() < until && poll(&fd, 1, DRAIN_MS) > 0 &&
            event_take(m)) {}
     if (m->channel >= 0) close(m->channel);
-    m->channel = -1;
-}
-
-static void sniffer_stop(struct monitor *m) {
-    if (m->channel >= 0) shutdown(m->channel, SHUT_WR);
-    sniffer_drain(m);
-    if (m->sniffer > 0) {
-        kill(m->sniffer, SIGKILL);  /* should it not have ended by itself */
+    if (m->sniffer > 0 && !kill(m->sniffer, SIGKILL))   /* if it did not */
         waitpid(m->sniffer, NULL, 0);
-    }
-    m->sniffer = -1;
+    m->channel = m->sniffer = -1;
 }
 
 /* The sniffer has died by itself: another one, after a pause if it was young. */
 static void sniffer_died(struct monitor *m, int status) {
+    bool killed = WIFSIGNALED(status);
     m->sniffer = -1;
-    sniffer_drain(m);
-    say(LOG, "the sniffer died (%s %d): starting another", WIFSIGNALED(status) ?
-        "signal" : "status", WIFSIGNALED(status) ? WTERMSIG(status) :
-        WEXITSTATUS(status));
+    sniffer_stop(m);
+    say(LOG, "the sniffer died (%s %d)%s", killed ? "signal" : "status",
+        killed ? WTERMSIG(status) : WEXITSTATUS(status),
+        m->ready ? ": starting another" : "");
+    if (!m->ready) exit(1);
 }
 
 /* -l: a process of its own looks names up, so that no slow DNS delays a knock.
  * All lines go through it, to stay in order; if it is behind, they don't. */
-static void namer(const struct monitor *m, int from) {
+static void namer(int from) {
     static struct { struct addr addr; char name[256]; } cache[256];
     char text[TEXT_MAX], ip[ADDR_TEXT];
     ssize_t n;
-    close(m->packets);
-    close(m->state_fd);
+    close_others(3, from, out.file);
+    out.syslog = -1;
     own_id();
     for (out.namer = -1; (n = recv(from, text, sizeof text - 1, 0)) > 0;) {
         struct sockaddr_in v4 = { .sin_family = AF_INET };
@@ -2074,19 +2082,25 @@ static void namer_start(struct monitor *m) {
     m->namer = fork();
     if (!m->namer) {
         close(ends[0]);
-        namer(m, ends[1]);
+        namer(ends[1]);
     }
     close(ends[1]);
     out.namer = ends[0];
 }
 
 /* Opens the log anew; the configuration's before the option's, as in 0.8.
- * /dev/stdout and /dev/stderr are what they were at the start. */
+ * /dev/stdout and /dev/stderr stay what they were: -d closes them. */
 static bool log_open(struct monitor *m) {
     const char *path = m->conf.logfile ? m->conf.logfile : m->logfile;
+    bool standard = path && !strncmp(path, "/dev/std", 8);
     int fd = -1;
-    if (path && (!strcmp(path, "/dev/stdout") || !strcmp(path, "/dev/stderr")))
-        fd = fcntl(m->standard[path[8] == 'e'], F_DUPFD_CLOEXEC, 3);
+    out.use_syslog = m->conf.use_syslog;
+    if (standard && m->log_path && !strcmp(path, m->log_path)) return true;
+    if (m->log_path && out.verbose)
+        say(OUT, "closing log file: %s", m->log_path);
+    if (standard)
+        fd = fcntl(path[8] == 'e' ? STDERR_FILENO : STDOUT_FILENO, F_DUPFD_CLOEXEC,
+                   3);
     else if (path)
         fd = openat(m->cwd, path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC |
                     O_NOCTTY, 0640);
@@ -2097,8 +2111,8 @@ static bool log_open(struct monitor *m) {
     if (path && out.started) say(LOG, "re-opening log file: %s", path);
     if (out.file >= 0) close(out.file);
     out.file = fd;
-    out.use_syslog = m->conf.use_syslog;
-    namer_start(m);
+    free(m->log_path);
+    m->log_path = path ? copy(path) : NULL;
     return true;
 }
 
@@ -2120,8 +2134,11 @@ static void reload(struct monitor *m) {
     sniffer_stop(m);
     config_free(&m->conf);
     m->conf = new;
+    for (struct door *d = m->conf.doors; d < m->conf.doors + m->conf.ndoors; d++)
+        if (d->one_time) one_time(&m->conf, d, m->cwd, false); /* used since? */
     interface_set(m);
     log_open(m);
+    namer_start(m);
     locals_changed(m);
     sniffer_start(m);
 }
@@ -2155,11 +2172,15 @@ static void started(struct monitor *m, uint64_t skipped) {
     if (*list) say(LOG, "warning: the sniffer has to do without: %s", list);
     if (*m->waiting_for) say(LOG, "waiting: %s", m->waiting_for);
     notify_ready();
-    if (m->ready_fd < 0) return;
+    if (m->ready_fd < 0) {
+        namer_start(m);
+        return;
+    }
     if (chdir("/")) say(LOG, "chdir: %s", strerror(errno));
     for (int fd = 0; fd < 3; fd++) dup2(m->null, fd);
     out.detached = true;
     if (write(m->ready_fd, "", 1) == 1) close(m->ready_fd);
+    namer_start(m);
 }
 
 static void signal_take(struct monitor *m) {
@@ -2186,15 +2207,14 @@ static void turn(struct monitor *m) {
     commands_launch(m, now);
     wake = openings_close(m, now);
     if (m->sniffer < 0 && !m->ending && now >= m->sniffer_again) sniffer_start(m);
-    if (m->sniffer < 0) wake = min_ms(wake, m->sniffer_again);
+    if (m->sniffer < 0 && !m->ending) wake = min_ms(wake, m->sniffer_again);
     if (m->ending) wake = min_ms(wake, now + 100);
     fds[SIGNALS] = (struct pollfd){ m->signals, POLLIN, 0 };
     fds[CHANNEL] = (struct pollfd){ m->channel, POLLIN, 0 };
     fds[NETLINK] = (struct pollfd){ m->netlink, POLLIN, 0 };
     for (unsigned i = 0; i < m->noutputs; i++)
         fds[SLOTS + i] = (struct pollfd){ m->outputs[i].fd, POLLIN, 0 };
-    int64_t ms = wake == INT64_MAX ? -1 : wake > now ? wake - now : 0;
-    if (poll(fds, SLOTS + m->noutputs, (int)min_ms(ms, INT_MAX)) <= 0) return;
+    if (poll(fds, SLOTS + m->noutputs, poll_ms(now, wake)) <= 0) return;
     for (unsigned i = m->noutputs; i--;)
         if (fds[SLOTS + i].revents && !output_read(&m->outputs[i]))
             m->outputs[i] = m->outputs[--m->noutputs];
@@ -2211,10 +2231,6 @@ static void run(struct monitor *m) {
     while (!m->ending) turn(m);
     if (out.verbose) say(OUT, "waiting for child processes...");
     sniffer_stop(m);
-    for (struct opening *o = m->openings, *next; o; o = next) {
-        next = o->next;
-        if (o->state == WAITING) opening_free(m, o);
-    }
     int64_t until = now_ms() + SHUTDOWN_MS;
     while (m->openings && now_ms() < until) turn(m);
     say(LOG, "shutting down");
@@ -2252,10 +2268,9 @@ static bool options(struct monitor *m, int argc, char **argv) {
         case 'h': exit(fputs(USAGE, stdout) < 0);
         default: fputs(USAGE, stderr), exit(1);
         }
-    if (optind < argc) {
-        fprintf(stderr, "knockd: unexpected operand '%s'\n%s", argv[optind], USAGE);
-        exit(1);
-    }
+    if (optind < argc)
+        fprintf(stderr, "knockd: unexpected operand '%s'\n%s", argv[optind], USAGE),
+            exit(1);
     return test;
 }
 
@@ -2273,15 +2288,13 @@ static void detach(struct monitor *m) {
 }
 
 /* Writes the pidfile, locked while we run; another daemon's is left alone. */
-static void pidfile_write(struct monitor *m) {
-    int fd = openat(m->cwd, m->pid_path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW,
-                    0644);
+static void pidfile_write(struct monitor *m, const char *path) {
+    int fd = openat(m->cwd, path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
     if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB))
-        die("another knockd runs with pid file %s", m->pid_path);
-    if (fd < 0 || ftruncate(fd, 0) || dprintf(fd, "%d\n", (int)getpid()) < 0) {
-        say(LOG, "could not create pid file %s: %s", m->pid_path, strerror(errno));
-        m->pid_path = NULL;
-    }
+        die("another knockd runs with pid file %s", path);
+    if (fd < 0 || ftruncate(fd, 0) || dprintf(fd, "%d\n", (int)getpid()) < 0)
+        say(LOG, "could not create pid file %s: %s", path, strerror(errno));
+    else m->pid_path = copy(path);
 }
 
 /* The state file's path: beside the pidfile, for each of several daemons. */
@@ -2297,26 +2310,33 @@ static char *state_path(const char *pidfile) {
 /* Interfaces must exist at the start; up and with an address they may be
  * later, which rtnetlink(7) tells. */
 static void interfaces_open(struct monitor *m) {
-    char missing[TEXT_MAX], waiting[TEXT_MAX], there[TEXT_MAX] = "";
+    char waiting[TEXT_MAX], there[TEXT_MAX / 2] = "";
     struct netlink_addr_ group = { AF_NETLINK, 0, 0, RTNL_GROUPS };
     m->netlink = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, 0);
     if (bind(m->netlink, (void *)&group, sizeof group))
         say(LOG, "warning: changes of interfaces will go unnoticed: %s",
             strerror(errno));
-    if (!locals_read(m, &m->locals, missing, waiting))
+    if (!locals_read(m, &m->locals, waiting))
         die("could not read the interfaces: %s", strerror(errno));
-    struct if_nameindex *names = *missing ? if_nameindex() : NULL;
-    for (struct if_nameindex *i = names; i && i->if_name; i++)
-        if (strlen(there) < TEXT_MAX / 2)
-            sprintf(there + strlen(there), " %s", i->if_name);
-    if (*missing) die("no such interface:%s; there are:%s", missing, there);
     m->waiting_for = copy(waiting);
+    if (!strstr(waiting, "not exist") && !strstr(waiting, "too many")) return;
+    struct if_nameindex *i = if_nameindex();
+    for (size_t n = 0; i && i->if_name && n < sizeof there - 32; i++)
+        n += (size_t)snprintf(there + n, 32, " %s", i->if_name);
+    die("no such interface: %s; there are:%s", waiting, there);
 }
 
+/* Signals come by a descriptor; commands get none of this. */
 static void signals_open(struct monitor *m) {
     static const int numbers[] = { SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGCHLD };
-    sigset_t set;
+    sigset_t set, all;
     sigemptyset(&set);
+    sigfillset(&all);
+    posix_spawnattr_init(&m->attr);
+    posix_spawnattr_setflags(&m->attr, POSIX_SPAWN_SETSID |
+                             POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+    posix_spawnattr_setsigmask(&m->attr, &set);
+    posix_spawnattr_setsigdefault(&m->attr, &all);
     for (int i = 0; i < 5; i++) sigaddset(&set, numbers[i]);
     sigprocmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
@@ -2341,18 +2361,15 @@ int main(int argc, char **argv) {
     setenv("PATH", DEFAULT_PATH, 0);
     mode_t mask = umask(022);       /* what commands write is not everyone's */
     if (mask) umask(mask);
-    m.standard[0] = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
-    m.standard[1] = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
     interface_set(&m);
     if (m.daemon) detach(&m);
     signals_open(&m);
     m.packets = packet_socket();
     interfaces_open(&m);
-    m.pid_path = copy(m.conf.pidfile ? m.conf.pidfile : m.pidfile);
-    m.state = state_path(m.pid_path);
-    if (m.daemon) pidfile_write(&m);
-    else m.pid_path = NULL;
     if (!log_open(&m)) return 1;
+    const char *pidfile = m.conf.pidfile ? m.conf.pidfile : m.pidfile;
+    m.state = state_path(pidfile);
+    if (m.daemon) pidfile_write(&m, pidfile);
     out.started = true;
     state_load(&m);
     sniffer_start(&m);

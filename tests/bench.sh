@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
 # The bench: ours and knockd 0.8, run in turn, on real packets between network
-# namespaces of its own. Prints the table of docs/bench.md; writes docs/bench.md
-# and docs/bench.svg as well.
+# namespaces of its own. Prints the report and writes it, with a plot, to
+# docs/bench.md and docs/bench.svg (quick: to build/).
 #
 #	tests/bench.sh [quick] [ROW...]		rows: the functions row_* below
 #
 # Needs root, nft, strace, and build/knockd-0.8 (./test.sh fetches it on Debian;
 # without it the columns of 0.8 stay empty). Each figure is the median of runs
 # that alternate between the two daemons; in brackets the smallest and largest.
+# What is set here is read in lib.bash and packets.bash, and the other way round.
+# shellcheck disable=SC1091,SC2034,SC2153
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
 BATS_TEST_DIRNAME=$PWD/tests
 BATS_TEST_TMPDIR=$(mktemp -d) || exit 1
 skip() { echo "bench: $*" >&2; exit 1; }
-# shellcheck source=tests/lib.bash
 . tests/lib.bash
-# shellcheck source=tests/packets.bash
 . tests/packets.bash
 
 QUICK='' ONLY=''
@@ -27,6 +27,7 @@ QUICK='' ONLY=''
 by() { [ -n "$QUICK" ] && echo "$1" || echo "$2"; }
 
 ROUNDS=$(by 1 3)
+OUT=$(by build docs)	# where the report goes
 PROBE=$PWD/build/bench_probe STAMP=$PWD/build/bench_stamp
 R=$T/results		# R/ROW.WHO: the samples, one a line
 TABLE=$T/table		# lines of: figure|0.8|ours|ratio|target|met
@@ -50,18 +51,7 @@ network() {
 	net_up
 	in_a ip route add local 10.78.0.0/16 dev lo
 	in_s ip route add 10.78.0.0/16 via 10.77.0.2
-	quiet_floods
-}
-
-quiet_floods() {
-	in_s nft -f - <<-EOT
-	table netdev quiet {
-		chain in {
-			type filter hook ingress device eth0 priority 0; policy accept;
-			ip saddr 100.64.0.0/10 drop
-		}
-	}
-	EOT
+	no_answers
 }
 
 finish() {
@@ -108,7 +98,7 @@ up() {
 	[ "$1" = new ] || cmd=("${OLD_KNOCKD[@]}")
 	rm -f "$LOG"
 	nsenter -t "$S" -m -n -- "${cmd[@]}" -i eth0 -c "$T/knockd.conf" \
-		-p "$T/k.pid" </dev/null >"$T/out" 2>&1 &
+		-p /run/bench.pid </dev/null >"$T/out" 2>&1 &
 	PID=$!
 	until_true "${UP_WAIT:-60}" grep -qs "$READY" "$LOG" && return
 	echo "bench: $1 did not start: $(tail -n 3 "$T/out")" >&2
@@ -166,7 +156,7 @@ loaded() {
 
 # percentile P FILE: of its numbers.
 percentile() {
-	grep -v '^-' "$2" 2>/dev/null | sort -g | awk -v p="$1" '{ v[NR] = $1 }
+	grep -v '^-$' "$2" 2>/dev/null | sort -g | awk -v p="$1" '{ v[NR] = $1 }
 		END { if (NR) { i = int(p / 100 * NR + 0.9999); print v[i < 1 ? 1 : i] } else print "-" }'
 }
 
@@ -174,7 +164,8 @@ percentile() {
 number() {
 	awk -v x="$1" 'BEGIN {
 		if (x !~ /^[-0-9.e+]+$/ || x == "-") print x
-		else if (x + 0 == 0) print 0
+		else if (x == int(x)) print x + 0
+		else if (x < 0) printf "%.2f\n", x
 		else if (x >= 100) printf "%.0f\n", x
 		else if (x >= 10) printf "%.1f\n", x
 		else if (x >= 0.1) printf "%.2f\n", x
@@ -187,7 +178,7 @@ spread() {
 	if [ "$(wc -l <"$1")" = 1 ]; then
 		number "$(cat "$1")"
 	else
-		echo "$(number "$(percentile 50 "$1")") ($(number "$(percentile 0 "$1")")-$(number "$(percentile 100 "$1")"))"
+		echo "$(number "$(percentile 50 "$1")") ($(number "$(percentile 0 "$1")")..$(number "$(percentile 100 "$1")"))"
 	fi
 }
 
@@ -215,7 +206,7 @@ compared() {
 row_latency() {
 	local n who
 
-	n=$(by 40 100)
+	n=$(by 30 100)
 	for ((i = 0; i < ROUNDS; i++)); do
 		for who in $DAEMONS; do
 			config < <(doors 1 "command = $STAMP $T/sock %IP%")
@@ -323,7 +314,7 @@ row_flood() {
 	local knocks time rate who
 
 	knocks=$(by 10 20)
-	time=$(by 2 3)
+	time=$(by 1 3)
 	for ((i = 0; i < ROUNDS; i++)); do
 		for rate in 50000 250000 10000000; do
 			[ -z "$QUICK" ] || [ $rate != 250000 ] || continue
@@ -384,28 +375,28 @@ row_memory() {
 
 # What is no first knock: noise to other ports, data, datagrams, egress.
 row_noise() {
-	local who time
+	local who all some noise
 
-	time=$(by 1 1)
+	all=$(by 150000 400000) some=$(by 20000 50000)
 	for ((i = 0; i < ROUNDS; i++)); do
 		for who in $DAEMONS; do
 			config < <(doors 1)
 			up "$who"
-			noise="src=100.64.0.1 sources=1000000 n=1000 ports=10000-60000 order=rand time=$time"
+			noise="src=100.64.0.1 sources=1000000 ports=10000-60000 order=rand"
 			# shellcheck disable=SC2086
 			{
-				loaded syn."$who" $noise
-				loaded syn50."$who" $noise rate=50000
+				loaded syn."$who" $noise count=$all
+				loaded syn50."$who" $noise rate=50000 count=$some
 				load src=10.77.0.2 ports=7000
-				loaded synon."$who" $noise
-				loaded synon50."$who" $noise rate=50000
+				loaded synon."$who" $noise count=$all
+				loaded synon50."$who" $noise rate=50000 count=$some
 				load src=10.77.0.2 ports=9000
 			}
 			switches >"$T/switches"
 			loaded ack."$who" src=100.64.0.1 sources=64 n=100000000 ports=443 \
-				flags=A payload=1360 time="$time"
+				flags=A payload=1360 count="$all"
 			loaded udp."$who" src=100.64.0.1 sources=64 n=100000000 ports=443 \
-				proto=udp payload=1200 time="$time"
+				proto=udp payload=1200 count="$all"
 			settle
 			echo $(($(switches) - $(cat "$T/switches"))) >>"$R/bulkwakes.$who"
 			down
@@ -535,7 +526,7 @@ row_nft_only() {
 	paste "$R/floor.first" "$R/floor.base" | awk '{ printf "%.4f\n", $1 - $2 }' >"$R/floor.added"
 	in_s nft delete table inet floor
 	in_s nft delete table netdev quiet
-	quiet_floods
+	no_answers
 	add 'nftables alone: last knock to open, p50, ms' - "$(ms_at 50 floor.rule)" ''
 	add 'nftables alone: CPU, s per million first knocks' - "$(spread "$R/floor.added")" ''
 }
@@ -545,7 +536,7 @@ start_us() {
 	local cmd=("$KNOCKD")
 
 	[ "$1" = new ] || cmd=("${OLD_KNOCKD[@]}")
-	in_s "$PROBE" start 'listening on' "${cmd[@]}" -v -i eth0 -c "$T/knockd.conf" -p "$T/k.pid"
+	in_s "$PROBE" start 'listening on' "${cmd[@]}" -v -i eth0 -c "$T/knockd.conf" -p /run/bench.pid
 }
 
 row_start() {
@@ -573,11 +564,11 @@ row_idle() {
 		up "$who"
 		settle
 		before=$(switches)
-		pause "$(by 2 5)"
+		pause "$(by 1 5)"
 		echo $(($(switches) - before)) >"$R/idle.$who"
 		down
 	done
-	compared "wake-ups in $(by 2 5) idle seconds" idle 0
+	compared 'wake-ups while idle' idle 0
 }
 
 row_syscalls() {
@@ -708,7 +699,7 @@ row_growth() {
 		grown 'resident memory, KiB' 'open grants' $n "$(rss)"
 		for p in $(daemon_pids); do kill -KILL "$p"; done
 		wait "$PID" 2>/dev/null
-		rm -f "$T"/k.*
+		in_s rm -f /run/bench.state /run/bench.pid
 		until_true 10 no_daemon_left
 	done
 }
@@ -900,9 +891,9 @@ done
 [ -n "$ONLY" ] || code_size >"$T/size"
 [ -n "$ONLY" ] || instructions >"$T/instructions"
 if [ -z "$ONLY" ]; then
-	report >docs/bench.md
-	svg >docs/bench.svg
-	cat docs/bench.md
+	report >"$OUT/bench.md"
+	svg >"$OUT/bench.svg"
+	cat "$OUT/bench.md"
 else
 	report
 fi

@@ -142,7 +142,7 @@ as_nobody() {
 	matches "$(cat "$T/k.pid")" '^[0-9]+$'
 	has_lines "$LOG" "$READY" 1
 	PID=$(cat "$T/k.pid")
-	is "$(cat "/proc/$PID/comm")" knockd
+	is "$(cat "/proc/$PID/comm")" "$(basename "$KNOCKD")"
 	is "$(readlink "/proc/$PID/cwd")" /
 	is "$(readlink "/proc/$PID/fd/0") $(readlink "/proc/$PID/fd/1") $(readlink "/proc/$PID/fd/2")" \
 		"/dev/null /dev/null /dev/null"
@@ -270,7 +270,7 @@ as_nobody() {
 	echo 1 >"$T/k.pid"
 	in_s "$KNOCKD" -d -i eth0 -c "$T/knockd.conf" -p "$T/k.pid" 3>&-
 	PID=$(cat "$T/k.pid")
-	is "$(cat "/proc/$PID/comm")" knockd
+	is "$(cat "/proc/$PID/comm")" "$(basename "$KNOCKD")"
 	for p in $(pids_in "$S" "$(basename "$KNOCKD")"); do kill -KILL "$p" 2>/dev/null || :; done
 	until_true "$WAIT" no_daemon_left
 	is "$(cat "$T/k.pid")" "$PID"

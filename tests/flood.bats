@@ -8,48 +8,9 @@ load packets
 setup() {
 	need_gen
 	net_up
-	# What the host would answer to spoofed addresses costs the generator
-	# its rate; the daemon sees packets before netfilter does.
-	! command -v nft >/dev/null || in_s nft -f - <<-EOF
-	table netdev quiet {
-		chain in {
-			type filter hook ingress device eth0 priority 0; policy accept;
-			ip saddr 100.64.0.0/10 drop
-			ip6 saddr fd99::/16 drop
-		}
-	}
-	EOF
-	conf <<-EOF
-	[openSSH]
-		sequence = 7000,8000,9000
-		seq_timeout = 5
-		tcpflags = syn
-	[udp]
-		sequence = 6000:udp,6001:udp,6002:udp
-		seq_timeout = 5
-	[shuffled]
-		sequence = 31337,2222,48111
-		seq_timeout = 5
-		tcpflags = syn
-	EOF
+	no_answers
+	flood_conf
 	start
-}
-
-# flood ADDR WORD...: 3 seconds of packets from a million sources, counted up
-# from ADDR, in the background; FLOOD is its process.
-flood() {
-	from "$1" n=1000000 sources=1000000 time=3 "${@:2}" &
-	FLOOD=$!
-}
-
-# drops: packets that the kernel had no room for, by the daemon's own count.
-drops() {
-	local n
-
-	n=$(count "$LOG" ' counters: ')
-	kill -USR1 "$PID"
-	logged ' counters: ' $((n + 1))
-	sed -n 's/.* counters: .*drops \([0-9]*\).*/\1/p' "$LOG" | tail -n 1
 }
 
 # honest ADDR DOOR ARG...: knocks as B with -d 0, 50 and 200 as long as the

@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 # What the packet, scan, flood and differential tests share beside lib.bash:
 # the generator, and sending many cases before asking once what came of them.
 
@@ -125,4 +125,131 @@ rss() {
 # switches: how often they have been given a CPU: what wake-ups there were.
 switches() {
 	status_sum '_ctxt_switches:'
+}
+
+# --- scans -----------------------------------------------------------------------
+
+# Doors for the scans: the example's and others, guarded; and unguarded ones
+# that an ascending or descending scan has to open.
+GUARDED='openSSH|closeSSH|shuffled|free|null|udp|udpshuffled'
+scan_conf() {
+	conf <<-EOF
+	[openSSH]
+		sequence = 7000,8000,9000
+		seq_timeout = 15
+		tcpflags = syn
+	[closeSSH]
+		sequence = 9000,8000,7000
+		seq_timeout = 15
+		tcpflags = syn
+	[shuffled]
+		sequence = 31337,2222,48111
+		tcpflags = syn
+	[free]
+		sequence = 7000,8000,9000
+	[null]
+		sequence = 7000,8000,9000
+		tcpflags = !syn,!ack,!rst
+	[udp]
+		sequence = 7000:udp,8000:udp,9000:udp
+	[udpshuffled]
+		sequence = 31337:udp,2222:udp,48111:udp
+	[bare_syn]
+		sequence = 7000,8000,9000
+		tcpflags = syn
+		stray_limit = 0
+	[bare_syn_down]
+		sequence = 9000,8000,7000
+		tcpflags = syn
+		stray_limit = 0
+	[bare_null]
+		sequence = 7000,8000,9000
+		tcpflags = !syn,!ack,!rst
+		stray_limit = 0
+	[bare_ack]
+		sequence = 7000,8000,9000
+		tcpflags = ack
+		stray_limit = 0
+	[bare_udp]
+		sequence = 7000:udp,8000:udp,9000:udp
+		stray_limit = 0
+	EOF
+}
+
+MASSCAN='--router-mac 02-00-00-00-00-01 -e s0 --wait 0 --open-only'
+
+# nmap_a OPTION...: as fast as it goes, no ping, no names.
+nmap_a() {
+	in_a nmap -n -Pn -T5 --max-retries 0 "$@" >"$T/nmap" 2>&1 || { cat "$T/nmap"; return 1; }
+}
+
+masscan_a() {
+	# shellcheck disable=SC2086
+	in_a masscan "$ME4" $MASSCAN "$@" >"$T/masscan" 2>&1 || { cat "$T/masscan"; return 1; }
+}
+
+# browsing: a script for the generator, 5 seconds of somebody who uses the host:
+# 80 and 443, QUIC, ssh that retries.
+browsing() {
+	local i
+
+	for ((i = 0; i < 100; i++)); do
+		cat <<-EOF
+		ports=80,443,443:udp,22,443 n=2
+		ports=443 flags=PA payload=300 n=5
+		ports=443:udp payload=1200 n=5
+		ports=22,22,80 flags=S wait=50
+		EOF
+	done
+}
+
+# --- floods ----------------------------------------------------------------------
+
+# no_answers: S does not answer the floods' spoofed addresses, which would cost
+# the generator its rate. The daemon sees packets before netfilter does.
+no_answers() {
+	! command -v nft >/dev/null || in_s nft -f - <<-EOF
+	table netdev quiet {
+		chain in {
+			type filter hook ingress device eth0 priority 0; policy accept;
+			ip saddr 100.64.0.0/10 drop
+			ip6 saddr fd99::/16 drop
+		}
+	}
+	EOF
+}
+
+flood_conf() {
+	conf <<-EOF
+	[openSSH]
+		sequence = 7000,8000,9000
+		seq_timeout = 5
+		tcpflags = syn
+	[udp]
+		sequence = 6000:udp,6001:udp,6002:udp
+		seq_timeout = 5
+	[shuffled]
+		sequence = 31337,2222,48111
+		seq_timeout = 5
+		tcpflags = syn
+	EOF
+}
+
+FLOOD_TIME=3
+
+# flood ADDR WORD...: $FLOOD_TIME seconds of packets from a million sources,
+# counted up from ADDR, in the background; FLOOD is its process.
+flood() {
+	from "$1" n=1000000 sources=1000000 time="$FLOOD_TIME" "${@:2}" &
+	FLOOD=$!
+}
+
+# drops: packets that the kernel had no room for, by the daemon's own count.
+drops() {
+	local n
+
+	n=$(count "$LOG" ' counters: ')
+	kill -USR1 "$PID"
+	logged ' counters: ' $((n + 1))
+	sed -n 's/.* counters: .*drops \([0-9]*\).*/\1/p' "$LOG" | tail -n 1
 }

@@ -308,6 +308,7 @@ three() {
 	$(door tcp 7000,8000,9000 'tcpflags = syn')
 	$(door twice 6000,6000,6001 'tcpflags = syn')
 	$(door udp 5000:udp,5001:udp)
+	$(door udptwice 5100:udp,5100:udp,5101:udp)
 	$(door back 4000,4001,4000,4002 'tcpflags = syn')
 	EOF
 	start
@@ -320,6 +321,8 @@ three() {
 		'ports=7000 sport=1000 seq=1' 'ports=9000'
 	both yes udp 'each datagram twice' 'ports=5000,5000,5001 proto=udp'
 	both yes twice 'a port that comes twice' ports=6000,6000,6001
+	both yes udptwice 'a UDP port that comes twice' 'ports=5100,5100,5101 proto=udp'
+	both no udptwice 'but once is not twice' 'ports=5100,5101 proto=udp'
 	both yes twice 'and is repeated' ports=6000,6000,6000,6001
 	both no twice 'but once is not twice' ports=6000,6001
 	both no twice 'a retransmission is not the next knock' \

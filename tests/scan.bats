@@ -10,52 +10,9 @@ load packets
 setup() {
 	need_gen
 	net_up
-	conf <<-EOF
-	[openSSH]
-		sequence = 7000,8000,9000
-		seq_timeout = 15
-		tcpflags = syn
-	[closeSSH]
-		sequence = 9000,8000,7000
-		seq_timeout = 15
-		tcpflags = syn
-	[shuffled]
-		sequence = 31337,2222,48111
-		tcpflags = syn
-	[free]
-		sequence = 7000,8000,9000
-	[null]
-		sequence = 7000,8000,9000
-		tcpflags = !syn,!ack,!rst
-	[udp]
-		sequence = 7000:udp,8000:udp,9000:udp
-	[udpshuffled]
-		sequence = 31337:udp,2222:udp,48111:udp
-	[bare_syn]
-		sequence = 7000,8000,9000
-		tcpflags = syn
-		stray_limit = 0
-	[bare_syn_down]
-		sequence = 9000,8000,7000
-		tcpflags = syn
-		stray_limit = 0
-	[bare_null]
-		sequence = 7000,8000,9000
-		tcpflags = !syn,!ack,!rst
-		stray_limit = 0
-	[bare_ack]
-		sequence = 7000,8000,9000
-		tcpflags = ack
-		stray_limit = 0
-	[bare_udp]
-		sequence = 7000:udp,8000:udp,9000:udp
-		stray_limit = 0
-	EOF
+	scan_conf
 	start
 }
-
-GUARDED='openSSH|closeSSH|shuffled|free|null|udp|udpshuffled'
-MASSCAN='--router-mac 02-00-00-00-00-01 -e s0 --wait 0 --open-only'
 
 # refused WHAT: no guarded door has opened up to now.
 refused() {
@@ -77,16 +34,6 @@ bare() {
 	done
 	echo "did not open even $door: $*"
 	return 1
-}
-
-# nmap_a OPTION...: as fast as it goes, no ping, no names.
-nmap_a() {
-	in_a nmap -n -Pn -T5 --max-retries 0 "$@" >"$T/nmap" 2>&1 || { cat "$T/nmap"; return 1; }
-}
-
-masscan_a() {
-	# shellcheck disable=SC2086
-	in_a masscan "$ME4" $MASSCAN "$@" >"$T/masscan" 2>&1 || { cat "$T/masscan"; return 1; }
 }
 
 # honest [COUNT]: that many knocks from B after all that: each opens.
@@ -203,16 +150,7 @@ honest() {
 }
 
 @test "who knocks while browsing this host gets in every time" {
-	# 80 and 443, QUIC, and ssh that retries, 400 packets a second.
-	cat >"$T/browse" <<-EOF
-	ports=80,443,443:udp,22,443 n=2
-	ports=443 flags=PA payload=300 n=5
-	ports=443:udp payload=1200 n=5
-	ports=22,22,80 flags=S wait=50
-	EOF
-	for ((i = 0; i < 100; i++)); do
-		cat "$T/browse"
-	done >"$T/script"
+	browsing >"$T/script"
 	for f in 4 6; do
 		me=$(me $f)
 		[ $f = 4 ] && a=10.77.0.3 || a=fd77::3
