@@ -88,14 +88,18 @@ struct locals {                     /* where knocks come in */
 enum kind {                         /* of an event, sniffer to monitor */
     READY,                          /* value: bits of skipped sandbox steps */
     STAGE, OPEN, TIMEOUT,           /* src, door, stage */
-    PACKET,                         /* src; value: -D, see frame() */
+    PACKET,                         /* src, dst; value: see frame() (-D) */
     SUPPRESSED,                     /* value: lines beyond the rate */
     DROPS,                          /* value: packets lost in the kernel */
     COUNTER,                        /* stage: which; value */
     KINDS
 };
 enum { PACKETS, LOST, HITS, ATTEMPTS, EVICTIONS, CANCELLED, OPENS, COUNTERS };
-struct event { uint64_t value; struct addr src; uint32_t door, kind, stage; };
+struct event {
+    uint64_t value;
+    struct addr src, dst;           /* dst: of PACKET alone */
+    uint32_t door, kind, stage;
+};
 struct order {                      /* monitor to sniffer */
     enum { NEW_LOCALS, NEW_SEQUENCE, TELL_COUNTERS } kind;
     uint32_t door;
@@ -105,7 +109,7 @@ struct order {                      /* monitor to sniffer */
 
 /* ---- Messages --------------------------------------------------------- */
 
-enum { LOG, OUT };                  /* the log (-v: stdout, too); stdout only */
+enum { LOG, OUT, QUIET };   /* the log, and stdout with -v; either alone */
 static struct {
     bool started;                   /* until then all goes to stderr */
     bool detached, verbose, debug, use_syslog;
@@ -137,12 +141,12 @@ static void write_syslog(const char *head, const char *text) {
     }
 }
 
-static void write_log(const char *text) {
+static void write_log(const char *text, bool verbose) {
     char head[64];
     time_t now = time(NULL);
     struct tm tm = { 0 };
     localtime_r(&now, &tm);
-    if (out.verbose) write_line(STDOUT_FILENO, "", text);
+    if (verbose) write_line(STDOUT_FILENO, "", text);
     strftime(head, sizeof head, "[%Y-%m-%d %H:%M] ", &tm);
     if (out.file >= 0) write_line(out.file, head, text);
     strftime(head, sizeof head, "<29>%b %e %H:%M:%S knockd: ", &tm);
@@ -159,9 +163,10 @@ static void say(int where, const char *fmt, ...) {
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
     if (where == OUT) write_line(STDOUT_FILENO, "", text);
+    else if (where == QUIET) write_log(text, false);
     else if (!out.started) write_line(STDERR_FILENO, "knockd: ", text);
     else if (send(out.namer, text, strlen(text), MSG_DONTWAIT) < 0)
-        write_log(text);
+        write_log(text, out.verbose);
 }
 
 #define die(...) (say(LOG, __VA_ARGS__), exit(1))
@@ -609,10 +614,13 @@ static uint32_t first_at(const struct sniffer *s, uint32_t key) {
     return low;
 }
 
-/* Tells the monitor; so many lines a second that a stranger can cause. */
+/* Tells the monitor; so many lines a second that a stranger can cause.  With a
+ * PACKET, the destination's address follows the source's. */
 static void tell(struct sniffer *s, enum kind kind, uint32_t door,
                  unsigned stage, const struct addr *src, uint64_t value) {
-    struct event e = { value, src ? *src : mapped, door, kind, stage };
+    struct event e = { .value = value, .src = src ? src[0] : mapped,
+                       .dst = kind == PACKET ? src[1] : mapped, .door = door,
+                       .kind = kind, .stage = stage };
     bool limited = kind == STAGE || kind == TIMEOUT || kind == PACKET;
     if (limited && s->lines[kind]++ >= LINES_PER_SECOND) s->suppressed++;
     else if (write(s->channel, &e, sizeof e) != sizeof e)
@@ -1982,6 +1990,18 @@ static void counter(struct monitor *m, const struct event *e) {
 
 static void started(struct monitor *m, uint64_t skipped);
 
+/* -D: a packet, as 0.8 prints it (which is a month behind). */
+static void packet_say(const struct event *e) {
+    char date[64], src[ADDR_TEXT], dst[ADDR_TEXT];
+    time_t now = time(NULL);
+    struct tm tm = { 0 };
+    strftime(date, sizeof date, "%Y-%m-%d %H:%M:%S", localtime_r(&now, &tm));
+    say(OUT, "%s: %s: %s:%u -> %s:%u %u bytes", date, e->value >> 48 == TCP ? "tcp" :
+        "udp", addr_text(&e->src, src), (unsigned)(e->value >> 32) & 0xffff,
+        addr_text(&e->dst, dst), (unsigned)e->value >> 16, (unsigned)e->value &
+        0xffff);
+}
+
 /* One record from the sniffer; false at the channel's end. */
 static bool event_take(struct monitor *m) {
     struct event e;
@@ -2003,9 +2023,7 @@ static bool event_take(struct monitor *m) {
     case OPEN: door_open(m, d, &e.src); break;
     case TIMEOUT: say(LOG, "%s: %s: sequence timeout (stage %u)", ip, d->name,
                       e.stage); break;
-    case PACKET: say(OUT, "packet: %s: %s:%u -> port %u, %u bytes",
-                     value >> 48 == TCP ? "tcp" : "udp", ip, (unsigned)(value >> 32) &
-                     0xffff, (unsigned)value >> 16, (unsigned)value & 0xffff); break;
+    case PACKET: packet_say(&e); break;
     case SUPPRESSED: say(LOG, "%llu messages suppressed", value); break;
     case DROPS: say(LOG, "%llu packets came too fast and were lost", value); break;
     case COUNTER: counter(m, &e); break;
@@ -2055,7 +2073,7 @@ static void namer(int from) {
         char *rest = strstr(text, ": ");
         snprintf(ip, sizeof ip, "%.*s", (int)(rest ? rest - text : 0), text);
         if (!addr_parse(ip, &a)) {
-            write_log(text);
+            write_log(text, out.verbose);
             continue;
         }
         memcpy(&v4.sin_addr, a.b + 12, 4);
@@ -2068,7 +2086,7 @@ static void namer(int from) {
         *cached = a;
         char line[TEXT_MAX + 512];
         snprintf(line, sizeof line, *name ? "%s (%s)%s" : "%s%s%s", ip, name, rest);
-        write_log(line);
+        write_log(line, out.verbose);
     }
     _exit(0);
 }
@@ -2090,12 +2108,12 @@ static void namer_start(struct monitor *m) {
 
 /* Opens the log anew; the configuration's before the option's, as in 0.8.
  * /dev/stdout and /dev/stderr stay what they were: -d closes them. */
-static bool log_open(struct monitor *m) {
+static void log_open(struct monitor *m) {
     const char *path = m->conf.logfile ? m->conf.logfile : m->logfile;
     bool standard = path && !strncmp(path, "/dev/std", 8);
     int fd = -1;
     out.use_syslog = m->conf.use_syslog;
-    if (standard && m->log_path && !strcmp(path, m->log_path)) return true;
+    if (standard && m->log_path && !strcmp(path, m->log_path)) return;
     if (m->log_path && out.verbose)
         say(OUT, "closing log file: %s", m->log_path);
     if (standard)
@@ -2104,16 +2122,13 @@ static bool log_open(struct monitor *m) {
     else if (path)
         fd = openat(m->cwd, path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC |
                     O_NOCTTY, 0640);
-    if (path && fd < 0) {
+    if (path && fd < 0)
         say(LOG, "could not open log file %s: %s", path, strerror(errno));
-        return false;
-    }
-    if (path && out.started) say(LOG, "re-opening log file: %s", path);
+    else if (path && out.started) say(LOG, "re-opening log file: %s", path);
     if (out.file >= 0) close(out.file);
     out.file = fd;
     free(m->log_path);
     m->log_path = path ? copy(path) : NULL;
-    return true;
 }
 
 static void interface_set(struct monitor *m) {
@@ -2167,7 +2182,7 @@ static void started(struct monitor *m, uint64_t skipped) {
         if (skipped >> i & 1)
             snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s",
                      *list ? ", " : "", sandbox_steps[i]);
-    say(LOG, "starting up, listening on %s", m->interface);
+    say(QUIET, "starting up, listening on %s", m->interface);
     if (out.verbose) say(OUT, "listening on %s...", m->interface);
     if (*list) say(LOG, "warning: the sniffer has to do without: %s", list);
     if (*m->waiting_for) say(LOG, "waiting: %s", m->waiting_for);
@@ -2233,7 +2248,7 @@ static void run(struct monitor *m) {
     sniffer_stop(m);
     int64_t until = now_ms() + SHUTDOWN_MS;
     while (m->openings && now_ms() < until) turn(m);
-    say(LOG, "shutting down");
+    say(QUIET, "shutting down");
     if (m->state && !m->openings) unlinkat(m->cwd, m->state, 0);
     if (m->pid_path) unlinkat(m->cwd, m->pid_path, 0);
     if (out.verbose) say(OUT, "closing...");
@@ -2366,7 +2381,7 @@ int main(int argc, char **argv) {
     signals_open(&m);
     m.packets = packet_socket();
     interfaces_open(&m);
-    if (!log_open(&m)) return 1;
+    log_open(&m);
     const char *pidfile = m.conf.pidfile ? m.conf.pidfile : m.pidfile;
     m.state = state_path(pidfile);
     if (m.daemon) pidfile_write(&m, pidfile);
