@@ -64,7 +64,7 @@ struct door {
     struct nets target, allow;      /* n = 0: local addresses, everyone */
     unsigned seq_timeout, cmd_timeout, cooldown;        /* seconds */
     unsigned stray_limit;           /* ports; 0 = any number */
-    int line;                       /* of [name] in the file */
+    int line, one_time_line;        /* of [name] and that, in the file */
     /* What the sniffer keeps about it. */
     bool wide;                      /* see index_doors() */
     int64_t quiet_until;            /* ms: cooldown */
@@ -1616,6 +1616,7 @@ static void directive(struct conf *c, const struct keyword *k, char *value) {
     } else {
         if (!*value && k->kind != COMMAND) wrong(c, "%s is empty", k->name);
         *(char **)field = value;
+        if (d && field == &d->one_time) d->one_time_line = c->line;
         for (size_t n; k->kind == NAMES && *value; value += n + !!value[n])
             if ((n = strcspn(value, LIST)) >= IFNAMSIZ)
                 wrong(c, "interface name '%.40s' is longer than %d characters",
@@ -1701,8 +1702,8 @@ static void config_line(struct conf *c, char *line, int at) {
         return;
     }
     for (const struct keyword *i = keywords; i < keywords + KEYWORDS; i++)
-        if ((!strcasecmp(line, i->name) || !strcasecmp(line, i->alias)) &&
-            (!k || i->section & c->section)) k = i;
+        if (*line && (!strcasecmp(line, i->name) || !strcasecmp(line, i->alias))
+            && (!k || i->section & c->section)) k = i;
     if (!k)
         wrong(c, "%s '%.40s'", value ? "unknown directive" :
               "syntax error: unknown word", line);
@@ -1741,7 +1742,8 @@ static int one_time(struct conf *c, struct door *d, int dir, bool spend) {
     char *text = read_all(fd, &size), why[WHY_MAX];
     d->seq.n = 0;
     if (!text) {
-        say(LOG, "door %s: %s: %s", d->name, d->one_time, strerror(errno));
+        complain(c, d->one_time_line, "door '%s': %s: %s", d->name, d->one_time,
+                 strerror(errno));
         left = -1;
     }
     for (char *p = text; p && *p; p += n + (p[n] == '\n')) {
@@ -1792,7 +1794,7 @@ static bool config_load(struct conf *c, int dir, const char *path, bool test) {
     section_end(c);
     for (struct door *d = c->doors; d < c->doors + c->ndoors; d++) {
         if (d->stray_limit == UINT_MAX) d->stray_limit = c->stray_limit;
-        if (d->one_time && one_time(c, d, dir, false) < 0) c->errors++;
+        if (d->one_time && *d->one_time && one_time(c, d, dir, false) < 0) c->errors++;
     }
     if (!c->ndoors && !c->errors) warn(c, at, "%s has no door", path);
     return !c->errors;
@@ -1872,8 +1874,8 @@ static bool locals_read(struct monitor *m, struct locals *l,
                           first == l->naddrs ? "has no address" : NULL;
         if (index && l->ninterfaces == INTERFACES_MAX) why = "is one too many";
         else if (index) l->interface[l->ninterfaces++] = index;
-        if (why && n < TEXT_MAX - 64)
-            n += (size_t)snprintf(waiting + n, 64, "%s%.15s %s", n ? ", " : "", name,
+        if (why && n < TEXT_MAX - 96)
+            n += (size_t)snprintf(waiting + n, 96, "%s%.40s %s", n ? ", " : "", name,
                                   why);
     }
     qsort(l->addr, l->naddrs, sizeof *l->addr, addr_cmp);
