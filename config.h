@@ -37,6 +37,7 @@
 #define FRAME_BYTES        256    /* a ring slot; captures 176 of a packet */
 #define FRAMES             4096   /* ring: 1 MiB, 8 ms at 500,000 packets/s */
 #define BLOCK_BYTES        65536
+#define RING_BYTES         (FRAMES * (size_t)FRAME_BYTES)
 #define FILTER_MAX         4096   /* the kernel's BPF_MAXINSNS */
 #define FILTER_EDGES_MAX   1024   /* ends of port ranges in one search tree */
 #define FILTER_ADDRS_MAX   64     /* beyond, user space checks them alone */

@@ -8,8 +8,8 @@
  * needs privilege: log, commands, timers, reload, interfaces, state file.
  *
  * From top to bottom, the way of a packet: types, messages, helpers; then the
- * sniffer: socket and filter, parse, match, sandbox; then the monitor: commands,
- * state file, configuration, interfaces, events, reload, loop; then main.
+ * sniffer: socket and filter, parse, match, sandbox; the monitor: commands,
+ * state file, configuration, interfaces, events, reload, loop; and main.
  *
  * SPDX-License-Identifier: ISC
  */
@@ -116,8 +116,8 @@ static struct {
     int file, syslog, namer;        /* LogFile, /dev/log, -l; or -1 */
 } out = { .file = -1, .syslog = -1, .namer = -1 };
 
-/* One write for a line, so that processes don't mix theirs.  Control characters,
- * which may come from a command or from the DNS, could forge other lines. */
+/* One write for a line, so that processes don't mix theirs.  Control
+ * characters, which a command or the DNS may send, could forge other lines. */
 static bool write_line(int fd, const char *head, const char *text) {
     char line[TEXT_MAX + 64];
     snprintf(line, sizeof line - 1, "%s%s", head, text);
@@ -411,8 +411,8 @@ static long attach(int fd, const struct bpf_prog_ *prog) {
 }
 
 /* Makes and attaches the filter: what can't matter is thrown away here, before
- * it costs a wake-up; a port costs one look-up in a search tree.  It may let too
- * much through, for the parser tests again, but never too little.
+ * it costs a wake-up; a port costs one look-up in a search tree.  It may let
+ * too much through, for the parser tests again, but never too little.
  * Bulk packets (UDP, and TCP with ACK and without SYN) pass on ports that they
  * can knock on, and from sources with an attempt at a wide door, whose strays
  * count; all other TCP passes: attempts to connect, and probes of a scan. */
@@ -466,15 +466,16 @@ static void filter_attach(const struct sniffer *s) {
 static int packet_socket(void) {
     int fd = socket(AF_PACKET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     int yes = 1, version = TPACKET_V2_;
-    struct tpacket_req_ ring = { BLOCK_BYTES, FRAMES * FRAME_BYTES / BLOCK_BYTES,
+    struct tpacket_req_ ring = { BLOCK_BYTES, RING_BYTES / BLOCK_BYTES,
                                  FRAME_BYTES, FRAMES };
     struct bpf_insn_ none = { RET, 0, 0, 0 };
     struct bpf_prog_ prog = { 1, &none };
     struct sockaddr_ll all = { .sll_family = AF_PACKET,
                                .sll_protocol = htons(ETHERTYPE_ALL) };
     if (fd < 0)
-        die("opening a packet socket%s: %s", errno == EPERM ? " needs CAP_NET_RAW "
-            "(start as root, or see capabilities(7))" : "", strerror(errno));
+        die("opening a packet socket%s: %s", errno == EPERM ? " needs "
+            "CAP_NET_RAW (start as root, or see capabilities(7))" : "",
+            strerror(errno));
     /* Before Linux 4.20 the filter knows outgoing packets by their type. */
     setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &yes, sizeof yes);
     if (setsockopt(fd, SOL_PACKET, PACKET_VERSION, &version, sizeof version) ||
@@ -696,7 +697,8 @@ static bool is_knock(const struct knock *k, const struct packet *p) {
 
 static bool is_of(const struct sniffer *s, uint32_t i, const struct addr *src,
                   uint32_t door) {
-    return i && s->attempts[i].door == door && !addr_cmp(&s->attempts[i].src, src);
+    const struct attempt *a = &s->attempts[i];
+    return i && a->door == door && !addr_cmp(&a->src, src);
 }
 
 /* A door's knock has come: its last one opens the door. */
@@ -717,7 +719,8 @@ static bool is_twin(struct sniffer *s, const struct packet *p, uint32_t key,
                     bool *again) {
     struct recent *r = &s->recent[p->mark % RECENT_MAX];
     int64_t age = s->now - r->time;
-    bool same = r->mark == p->mark && r->key == key && !addr_cmp(&r->src, &p->src);
+    bool same = r->mark == p->mark && r->key == key &&
+                !addr_cmp(&r->src, &p->src);
     *again = same && p->proto == TCP && age < SEQ_TIMEOUT * 1000;
     if (same && r->interface != p->interface && age < TWIN_MS) return true;
     *r = (struct recent){ p->src, s->now, key, p->interface, p->mark };
@@ -772,7 +775,8 @@ static void spoil(struct sniffer *s, uint32_t *link, const struct packet *p,
     while (is_of(s, *link, &p->src, door)) {
         struct attempt *a = &s->attempts[*link];
         a->strays |= 1ull << (x >> 58);
-        if (known || (unsigned)__builtin_popcountll(a->strays) > d->stray_limit) {
+        unsigned strays = (unsigned)__builtin_popcountll(a->strays);
+        if (known || strays > d->stray_limit) {
             s->counters[CANCELLED]++;
             attempt_move(s, *link, 0);
         } else link = &a->next;
@@ -859,7 +863,7 @@ static void match(struct sniffer *s, const struct packet *p) {
 /* ---- The sniffer ------------------------------------------------------ */
 
 static void drops_tell(struct sniffer *s) {
-    struct { unsigned packets, drops; } stats = { 0, 0 };   /* since last asked */
+    struct { unsigned packets, drops; } stats = { 0, 0 };   /* since asked */
     socklen_t size = sizeof stats;
     getsockopt(s->packets, SOL_PACKET, PACKET_STATISTICS, &stats, &size);
     s->counters[LOST] += stats.drops;
@@ -881,14 +885,15 @@ static void frame(struct sniffer *s, const uint8_t slot_bytes[FRAME_BYTES]) {
     struct packet p;
     memcpy(&t, slot_bytes, sizeof t);
     memcpy(&from, slot_bytes + ((sizeof t + 15) & ~15ul), sizeof from);
-    size_t room = FRAME_BYTES - (size_t)t.net;
+    size_t n = FRAME_BYTES - (size_t)t.net;
+    if (n > t.captured) n = t.captured;
     s->counters[PACKETS]++;
-    if (!parse(slot_bytes + t.net, t.captured < room ? t.captured : room, t.len, &p)
-        || (addr_loopback(&p.src) && from.sll_hatype != HATYPE_LOOPBACK)) return;
+    if (!parse(slot_bytes + t.net, n, t.len, &p) ||
+        (addr_loopback(&p.src) && from.sll_hatype != HATYPE_LOOPBACK)) return;
     p.interface = (uint32_t)from.sll_ifindex;
     if (s->debug)
-        tell(s, PACKET, 0, 0, &p.src, (uint64_t)p.proto << 48 | (t.len & 0xffff) |
-             (uint64_t)p.sport << 32 | (uint64_t)p.dport << 16);
+        tell(s, PACKET, 0, 0, &p.src, (uint64_t)p.proto << 48 |
+             (uint64_t)p.sport << 32 | (uint64_t)p.dport << 16 | (t.len & 0xffff));
     match(s, &p);
 }
 
@@ -910,8 +915,8 @@ static uint32_t ring_read(struct sniffer *s) {
  * know how far the one before had come. */
 static bool ring_find(struct sniffer *s) {
     uint32_t i = 0;
-    while (i < FRAMES && !(is_full(slot(s, i)) && !is_full(slot(s, i + FRAMES - 1))))
-        i++;
+    while (i < FRAMES && (is_full(slot(s, i + FRAMES - 1)) ||
+                          !is_full(slot(s, i)))) i++;
     s->at = i % FRAMES;
     return i < FRAMES;
 }
@@ -1042,7 +1047,8 @@ static unsigned sandbox(pid_t monitor) {
     bool root = !geteuid();
     unsigned skipped = 0, cap = 0;
 #define STEP(bit, done) (skipped |= (done) ? 0 : 1u << (bit))
-    while (cap <= CAP_LAST_POSSIBLE && !prctl(PR_CAPBSET_DROP, cap, 0, 0, 0)) cap++;
+    while (cap <= CAP_LAST_POSSIBLE && !prctl(PR_CAPBSET_DROP, cap, 0, 0, 0))
+        cap++;
     STEP(0, cap > 0);
     STEP(1, empty_root());
     STEP(2, own_id());
@@ -1051,8 +1057,8 @@ static unsigned sandbox(pid_t monitor) {
     if (getppid() != monitor) _exit(0);
     STEP(4, !prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
     STEP(5, !prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) &&
-            !setrlimit(RLIMIT_NPROC, &zero) && !setrlimit(RLIMIT_FSIZE, &zero) &&
-            !setrlimit(RLIMIT_CORE, &zero));
+            !setrlimit(RLIMIT_NPROC, &zero) &&
+            !setrlimit(RLIMIT_FSIZE, &zero) && !setrlimit(RLIMIT_CORE, &zero));
     STEP(6, seccomp());
     return skipped;
 }
@@ -1066,8 +1072,9 @@ static void *map(size_t bytes, int fd) {
 
 /* Makes the tables, closes all but the two descriptors, locks itself in. */
 static void sniffer_init(struct sniffer *s, pid_t monitor) {
-    s->ring = map((size_t)FRAMES * FRAME_BYTES, s->packets);
-    s->attempts = map((SEQUENCE_MAX + ATTEMPTS_MAX + 1) * sizeof *s->attempts, -1);
+    size_t attempts = SEQUENCE_MAX + ATTEMPTS_MAX + 1;
+    s->ring = map(RING_BYTES, s->packets);
+    s->attempts = map(attempts * sizeof *s->attempts, -1);
     s->buckets = map(ATTEMPTS_MAX * sizeof *s->buckets, -1);
     s->firsts = map((s->conf->ndoors + 1) * sizeof *s->firsts, -1);
     s->next_expiry = INT64_MAX;
@@ -1085,7 +1092,8 @@ static void sniffer_init(struct sniffer *s, pid_t monitor) {
 /* The sniffer's life: until the channel to the monitor ends. */
 static void sniff(struct sniffer *s, pid_t monitor) {
     sniffer_init(s, monitor);
-    struct pollfd fds[] = { { s->channel, POLLIN, 0 }, { s->packets, POLLIN, 0 } };
+    struct pollfd fds[] = { { s->channel, POLLIN, 0 },
+                            { s->packets, POLLIN, 0 } };
     for (bool found = false;;) {
         s->now = now_ms();
         uint32_t n = found || (found = ring_find(s)) ? ring_read(s) : 0;
@@ -1107,7 +1115,7 @@ static void sniff(struct sniffer *s, pid_t monitor) {
 struct opening {                    /* of a door for an address */
     struct opening *next;           /* in the order in which they are due */
     enum { WAITING, STARTING, STANDING, DUE, STOPPING } state;
-    bool blocked;                   /* by one of this address that is not over */
+    bool blocked;                   /* by one before it of this address */
     struct addr src;
     unsigned timeout;               /* s, from the start's end to the stop */
     int64_t when;                   /* ms: not before; deadline if STANDING */
@@ -1265,7 +1273,8 @@ static void opening_unlink(struct monitor *m, struct opening *o) {
 
 /* Puts it behind all others, in a new state.  Commands of one address run one
  * after another in this order; nobody else waits for them. */
-static void opening_queue(struct monitor *m, struct opening *o, unsigned state) {
+static void opening_queue(struct monitor *m, struct opening *o,
+                          unsigned state) {
     struct opening **end = &m->openings;
     o->blocked = false;
     for (; *end; end = &(*end)->next)
@@ -1362,7 +1371,8 @@ static int64_t openings_close(struct monitor *m, int64_t now) {
         next = o->next;
         if (o->state == STANDING && (m->ending || o->when <= now)) {
             if (!m->ending)
-                say(LOG, "%s: %s: command timeout", addr_text(&o->src, ip), o->door);
+                say(LOG, "%s: %s: command timeout", addr_text(&o->src, ip),
+                    o->door);
             opening_unlink(m, o);
             opening_queue(m, o, DUE);
             o->when = now;
@@ -1420,8 +1430,8 @@ static void state_save(struct monitor *m) {
            write(fd, text, n) == (ssize_t)n &&
            !renameat(m->cwd, new, m->cwd, m->state);
     if (!good && !m->state_bad)
-        say(LOG, "could not write %s: %s: doors that are open then stay open if "
-            "knockd is killed", m->state, strerror(errno));
+        say(LOG, "could not write %s: %s: doors that are open then stay open "
+            "if knockd is killed", m->state, strerror(errno));
     m->state_bad = !good;
     if (!good) unlinkat(m->cwd, new, 0);
     int old = good ? m->state_fd : fd;
@@ -1465,13 +1475,15 @@ static void state_load(struct monitor *m) {
     int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
     if (fd < 0 || read(fd, m->boot, 36) != 36) strcpy(m->boot, "unknown");
     if (fd >= 0) close(fd);
-    fd = openat(m->cwd, m->state, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    fd = openat(m->cwd, m->state, O_RDONLY | O_NOFOLLOW | O_NONBLOCK |
+                O_CLOEXEC);
     if (fd < 0 && errno != ENOENT) why = strerror(errno);
     else if (fd >= 0 && (fstat(fd, &st) || !S_ISREG(st.st_mode) ||
                          st.st_uid != geteuid() || st.st_mode & 077))
         why = "not a file of this user's alone";
-    else if (fd >= 0 && (flock(fd, LOCK_EX | LOCK_NB) || fstatat(m->cwd, m->state,
-                         &now, 0) || now.st_ino != st.st_ino)) {
+    else if (fd >= 0 && (flock(fd, LOCK_EX | LOCK_NB) ||
+                         fstatat(m->cwd, m->state, &now, 0) ||
+                         now.st_ino != st.st_ino)) {
         say(LOG, "%s is used by another knockd: give this one a pidfile of its "
             "own (-p), or its doors stay open if it is killed", m->state);
         close(fd);
@@ -1484,8 +1496,8 @@ static void state_load(struct monitor *m) {
         while (m->openings) opening_free(m, m->openings);
         snprintf(aside, sizeof aside, "%s.refused", m->state);
         renameat(m->cwd, m->state, m->cwd, aside);
-        say(LOG, "state file refused: %s: %s; a door in it may stand open still: "
-            "see %s", m->state, why, aside);
+        say(LOG, "state file refused: %s: %s; a door in it may stand open "
+            "still: see %s", m->state, why, aside);
     }
     free(text);
     state_save(m);
@@ -1585,7 +1597,8 @@ static void nets_parse(struct conf *c, struct nets *l, char *text) {
         unsigned most = is_v4(&n.addr) ? 32 : 128;
         if (!item) n.bits = most;
         else if (!number(item = trim(item), 0, most, &n.bits))
-            wrong(c, "'%.40s' is not a number of bits from 0 to %u", item, most);
+            wrong(c, "'%.40s' is not a number of bits from 0 to %u", item,
+                  most);
         n.bits += 128 - most;
         l->net = allocate(l->net, (l->n + 1) * sizeof n);
         l->net[l->n++] = n;
@@ -1639,17 +1652,18 @@ static void door_review(struct conf *c, const struct door *d) {
     if (what) warn(c, d->line, "door '%s': %s", d->name, what);
     what = !*start ? (d->start6 ? NULL : "no command: it will only log") :
         !strstr(start, "%IP%") ? "the command lacks %IP%: is it for everyone?" :
-        strstr(start, "tables -A") ? "-A puts the rule behind those that reject:"
-                                     " -I is meant?" :
-        d->stop && d->cmd_timeout == UINT_MAX ? "a Stop_Command without a "
-                                                "Cmd_Timeout: it is 10 s" :
+        strstr(start, "tables -A") ?
+        "-A puts the rule behind those that reject: -I is meant?" :
+        d->stop && d->cmd_timeout == UINT_MAX ?
+        "a Stop_Command without a Cmd_Timeout: it is 10 s" :
         !d->stop && !strstr(start, "-D") && !strstr(start, "delete") ?
         "no Stop_Command: another door must close it" : NULL;
     if (what) warn(c, d->line, "door '%s': %s", d->name, what);
     char path[PATH_MAX];
     snprintf(path, sizeof path, "%.*s", (int)strcspn(start, BLANKS), start);
     if (*path == '/' && access(path, X_OK))
-        warn(c, d->line, "door '%s': %.200s: %s", d->name, path, strerror(errno));
+        warn(c, d->line, "door '%s': %.200s: %s", d->name, path,
+             strerror(errno));
     for (const struct door *o = c->doors; o < d; o++)
         if (c->test && !strcmp(o->name, d->name))
             warn(c, d->line, "there is a door '%s' at line %d, too", d->name,
@@ -1661,7 +1675,8 @@ static void section_end(struct conf *c) {
     if (c->section != DOOR) return;
     struct door *d = &c->doors[c->ndoors - 1];
     c->line = d->line;
-    if (!d->one_time && !d->seq.n) wrong(c, "door '%s' has no sequence", d->name);
+    if (!d->one_time && !d->seq.n)
+        wrong(c, "door '%s' has no sequence", d->name);
     if (d->seq_timeout == 0 && d->seq.n > 1)
         wrong(c, "Seq_Timeout 0 leaves door '%s' no time", d->name);
     if (c->test) door_review(c, d);
@@ -1756,8 +1771,9 @@ static int one_time(struct conf *c, struct door *d, int dir, bool spend) {
         else if (spend && next.n == old.n && !memcmp(next.knock, old.knock,
                                                  next.n * sizeof *old.knock)) {
             bool blank = strchr(BLANKS, *p);    /* room for the mark */
-            spend = pwrite(fd, "#", 1, p - text) != 1 || (!blank && pwrite(fd, p,
-                           strlen(p), p - text + 1) < 0) || fsync(fd);
+            off_t place = p - text;
+            spend = pwrite(fd, "#", 1, place) != 1 || fsync(fd) ||
+                    (!blank && pwrite(fd, p, strlen(p), place + 1) < 0);
         } else if (left++ == 0) d->seq = next;
         free(line);
     }
@@ -1780,21 +1796,24 @@ static bool config_load(struct conf *c, int dir, const char *path, bool test) {
     int at = 0, fd = openat(dir, path, O_RDONLY | O_CLOEXEC);
     struct stat st = { 0 };
     size_t n;
-    *c = (struct conf){ .path = path, .test = test, .stray_limit = STRAY_LIMIT };
+    *c = (struct conf){ .path = path, .test = test,
+                        .stray_limit = STRAY_LIMIT };
     char *next = c->text = read_all(fd, &n);
-    if (!next) c->errors++, say(LOG, "could not open %s: %s", path, strerror(errno));
+    if (!next)
+        c->errors++, say(LOG, "could not open %s: %s", path, strerror(errno));
     else if (strlen(next) != n) {
         wrong(c, "byte %zu is zero: this is no text file", strlen(next));
         next = NULL;
     } else if (!fstat(fd, &st) && st.st_mode & S_IROTH)
         warn(c, 1, "everyone may read this file: chmod 600 %s", path);
     if (fd >= 0) close(fd);
-    if (next && !strncmp(next, "\xef\xbb\xbf", 3)) next += 3; /* BOM, RFC 3629 */
+    if (next && !strncmp(next, "\xef\xbb\xbf", 3)) next += 3; /* RFC 3629 */
     while (next) config_line(c, strsep(&next, "\n"), ++at);
     section_end(c);
     for (struct door *d = c->doors; d < c->doors + c->ndoors; d++) {
         if (d->stray_limit == UINT_MAX) d->stray_limit = c->stray_limit;
-        if (d->one_time && *d->one_time && one_time(c, d, dir, false) < 0) c->errors++;
+        if (d->one_time && *d->one_time && one_time(c, d, dir, false) < 0)
+            c->errors++;
     }
     if (!c->ndoors && !c->errors) warn(c, at, "%s has no door", path);
     return !c->errors;
@@ -1810,10 +1829,11 @@ static void directive_print(const struct keyword *k, const char *base,
     const struct flags *f = field;
     const struct nets *l = field;
     char buf[ADDR_TEXT];
-    unsigned n = k->kind == PORTS ? (d && d->one_time ? 0 : seq->n) : k->kind == FLAGS ? 12 :
-                 k->kind == NETS ? l->n : 0, items = 0;
+    unsigned n = k->kind == PORTS ? (d && d->one_time ? 0 : seq->n) :
+                 k->kind == FLAGS ? 12 : k->kind == NETS ? l->n : 0, items = 0;
     if (k->kind == FLAG && *(const bool *)field) printf("%s\n", k->name);
-    if (k->kind == NUMBER) printf("%s = %u\n", k->name, *(const unsigned *)field);
+    if (k->kind == NUMBER)
+        printf("%s = %u\n", k->name, *(const unsigned *)field);
     if (text) printf("%s = %s\n", k->name, text);
     for (unsigned i = 0; i < n; i++) {
         if (k->kind == FLAGS && !((i < 6 ? f->want : f->forbid) >> i % 6 & 1))
@@ -1866,8 +1886,8 @@ static bool locals_read(struct monitor *m, struct locals *l,
             if (family == AF_INET) l->addr[l->naddrs++] =
                 addr_v4(sa + offsetof(struct sockaddr_in, sin_addr));
             else if (family == AF_INET6 && !m->only_v4)
-                memcpy(&l->addr[l->naddrs++], sa +
-                       offsetof(struct sockaddr_in6, sin6_addr), sizeof *l->addr);
+                memcpy(&l->addr[l->naddrs++], sa + offsetof(struct sockaddr_in6,
+                       sin6_addr), sizeof *l->addr);
         }
         if (l->any || !*name) continue;
         const char *why = !index ? "does not exist" : !up ? "is down" :
@@ -1875,8 +1895,8 @@ static bool locals_read(struct monitor *m, struct locals *l,
         if (index && l->ninterfaces == INTERFACES_MAX) why = "is one too many";
         else if (index) l->interface[l->ninterfaces++] = index;
         if (why && n < TEXT_MAX - 96)
-            n += (size_t)snprintf(waiting + n, 96, "%s%.40s %s", n ? ", " : "", name,
-                                  why);
+            n += (size_t)snprintf(waiting + n, 96, "%s%.40s %s", n ? ", " : "",
+                                  name, why);
     }
     qsort(l->addr, l->naddrs, sizeof *l->addr, addr_cmp);
     if (good) freeifaddrs(all);
@@ -1885,14 +1905,16 @@ static bool locals_read(struct monitor *m, struct locals *l,
 }
 
 static void order_send(struct monitor *m, struct order *o) {
-    size_t n = o->kind == NEW_LOCALS ? sizeof *o : offsetof(struct order, locals);
+    size_t n = o->kind == NEW_LOCALS ? sizeof *o :
+               offsetof(struct order, locals);
     if (m->sniffer > 0 && send(m->channel, o, n, MSG_DONTWAIT) < 0)
-        kill(m->sniffer, SIGKILL);  /* it hangs; the next one starts up to date */
+        kill(m->sniffer, SIGKILL);  /* it hangs; the next one is up to date */
 }
 
 /* The door has opened for src: logs it, takes the next one-time sequence and
  * queues the start command. */
-static void door_open(struct monitor *m, struct door *d, const struct addr *src) {
+static void door_open(struct monitor *m, struct door *d,
+                      const struct addr *src) {
     const char *start = d->start, *stop = d->stop;
     char ip[ADDR_TEXT];
     say(LOG, "%s: %s: %s", addr_text(src, ip), d->name,
@@ -1941,8 +1963,8 @@ static void locals_changed(struct monitor *m) {
 static void sniffer_start(struct monitor *m) {
     int ends[2] = { -1, -1 };
     pid_t monitor = getpid();
-    m->sniffer = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) ? -1 :
-                 fork();
+    bool made = !socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends);
+    m->sniffer = made ? fork() : -1;
     if (m->sniffer == 0) {
         struct sniffer *s = allocate(NULL, sizeof *s);
         *s = (struct sniffer){ .conf = &m->conf, .locals = m->locals,
@@ -1950,7 +1972,8 @@ static void sniffer_start(struct monitor *m) {
             .debug = out.debug };
         sniff(s, monitor);
     }
-    if (m->sniffer < 0) say(LOG, "could not start the sniffer: %s", strerror(errno));
+    if (m->sniffer < 0)
+        say(LOG, "could not start the sniffer: %s", strerror(errno));
     close(ends[1]);
     m->channel = ends[0];
     m->sniffer_since = now_ms();
@@ -1964,7 +1987,8 @@ static const char *fault(struct monitor *m, const struct event *e, ssize_t n) {
     if (now_ms() - m->second >= 1000) m->second = now_ms(), m->records = 0;
     if (n != sizeof *e) return "size";
     if (e->kind >= KINDS) return "kind";
-    if (e->kind != OPEN && ++m->records > KINDS * LINES_PER_SECOND) return "rate";
+    if (e->kind != OPEN && ++m->records > KINDS * LINES_PER_SECOND)
+        return "rate";
     if (e->kind == COUNTER && e->stage >= COUNTERS) return "counter";
     if (e->kind != STAGE && e->kind != OPEN && e->kind != TIMEOUT) return NULL;
     if (e->door >= m->conf.ndoors) return "door";
@@ -1982,10 +2006,11 @@ static void counter(struct monitor *m, const struct event *e) {
     char text[512];
     m->counters[e->stage] = e->value;
     if (e->stage < COUNTERS - 1) return;
-    for (const struct opening *o = m->openings; o; o = o->next) standing += !!o->stop;
+    for (const struct opening *o = m->openings; o; o = o->next)
+        standing += !!o->stop;
     for (unsigned i = 0; i < COUNTERS; i++)
-        n += (unsigned)snprintf(text + n, sizeof text - n, "%s %llu, ", names[i],
-                                (unsigned long long)m->counters[i]);
+        n += (unsigned)snprintf(text + n, sizeof text - n, "%s %llu, ",
+                                names[i], (unsigned long long)m->counters[i]);
     say(LOG, "counters: %sgrants %u, commands %llu", text, standing,
         (unsigned long long)m->commands);
 }
@@ -1998,10 +2023,10 @@ static void packet_say(const struct event *e) {
     time_t now = time(NULL);
     struct tm tm = { 0 };
     strftime(date, sizeof date, "%Y-%m-%d %H:%M:%S", localtime_r(&now, &tm));
-    say(OUT, "%s: %s: %s:%u -> %s:%u %u bytes", date, e->value >> 48 == TCP ? "tcp" :
-        "udp", addr_text(&e->src, src), (unsigned)(e->value >> 32) & 0xffff,
-        addr_text(&e->dst, dst), (unsigned)e->value >> 16, (unsigned)e->value &
-        0xffff);
+    say(OUT, "%s: %s: %s:%u -> %s:%u %u bytes", date,
+        e->value >> 48 == TCP ? "tcp" : "udp", addr_text(&e->src, src),
+        (unsigned)(e->value >> 32) & 0xffff, addr_text(&e->dst, dst),
+        (unsigned)e->value >> 16, (unsigned)e->value & 0xffff);
 }
 
 /* One record from the sniffer; false at the channel's end. */
@@ -2027,7 +2052,7 @@ static bool event_take(struct monitor *m) {
                       e.stage); break;
     case PACKET: packet_say(&e); break;
     case SUPPRESSED: say(LOG, "%llu messages suppressed", value); break;
-    case DROPS: say(LOG, "%llu packets came too fast and were lost", value); break;
+    case DROPS: say(LOG, "%llu packets came too fast: lost", value); break;
     case COUNTER: counter(m, &e); break;
     case KINDS: break;
     }
@@ -2047,7 +2072,8 @@ static void sniffer_stop(struct monitor *m) {
     m->channel = m->sniffer = -1;
 }
 
-/* The sniffer has died by itself: another one, after a pause if it was young. */
+/* The sniffer has died by itself: another one, after a pause if it was young,
+ * but not if it never got ready. */
 static void sniffer_died(struct monitor *m, int status) {
     bool killed = WIFSIGNALED(status);
     m->sniffer = -1;
@@ -2082,12 +2108,13 @@ static void namer(int from) {
         memcpy(&v6.sin6_addr, &a, sizeof a);
         char *name = cache[checksum(&a, sizeof a) % 256].name;
         struct addr *cached = &cache[checksum(&a, sizeof a) % 256].addr;
-        if (addr_cmp(cached, &a) && getnameinfo(is_v4(&a) ? (void *)&v4 : (void *)&v6,
-            is_v4(&a) ? sizeof v4 : sizeof v6, name, 256, NULL, 0, NI_NAMEREQD))
-            *name = '\0';
+        void *sa = is_v4(&a) ? (void *)&v4 : (void *)&v6;
+        if (addr_cmp(cached, &a) && getnameinfo(sa, is_v4(&a) ? sizeof v4 :
+            sizeof v6, name, 256, NULL, 0, NI_NAMEREQD)) *name = '\0';
         *cached = a;
         char line[TEXT_MAX + 512];
-        snprintf(line, sizeof line, *name ? "%s (%s)%s" : "%s%s%s", ip, name, rest);
+        snprintf(line, sizeof line, *name ? "%s (%s)%s" : "%s%s%s", ip, name,
+                 rest);
         write_log(line, out.verbose);
     }
     _exit(0);
@@ -2095,10 +2122,10 @@ static void namer(int from) {
 
 static void namer_start(struct monitor *m) {
     int ends[2];
-    if (out.namer >= 0) close(out.namer);   /* it writes what it has, and ends */
+    if (out.namer >= 0) close(out.namer);   /* it writes all it has, and ends */
     out.namer = -1;
-    if (!m->lookup || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends))
-        return;
+    if (!m->lookup ||
+        socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends)) return;
     m->namer = fork();
     if (!m->namer) {
         close(ends[0]);
@@ -2119,8 +2146,8 @@ static void log_open(struct monitor *m) {
     if (m->log_path && out.verbose)
         say(OUT, "closing log file: %s", m->log_path);
     if (standard)
-        fd = fcntl(path[8] == 'e' ? STDERR_FILENO : STDOUT_FILENO, F_DUPFD_CLOEXEC,
-                   3);
+        fd = fcntl(path[8] == 'e' ? STDERR_FILENO : STDOUT_FILENO,
+                   F_DUPFD_CLOEXEC, 3);
     else if (path)
         fd = openat(m->cwd, path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC |
                     O_NOCTTY, 0640);
@@ -2151,8 +2178,9 @@ static void reload(struct monitor *m) {
     sniffer_stop(m);
     config_free(&m->conf);
     m->conf = new;
-    for (struct door *d = m->conf.doors; d < m->conf.doors + m->conf.ndoors; d++)
-        if (d->one_time) one_time(&m->conf, d, m->cwd, false); /* used since? */
+    struct conf *c = &m->conf;
+    for (struct door *d = c->doors; d < c->doors + c->ndoors; d++)
+        if (d->one_time) one_time(c, d, m->cwd, false); /* used since? */
     interface_set(m);
     log_open(m);
     namer_start(m);
@@ -2223,7 +2251,8 @@ static void turn(struct monitor *m) {
     openings_close(m, now);
     commands_launch(m, now);
     wake = openings_close(m, now);
-    if (m->sniffer < 0 && !m->ending && now >= m->sniffer_again) sniffer_start(m);
+    if (m->sniffer < 0 && !m->ending && now >= m->sniffer_again)
+        sniffer_start(m);
     if (m->sniffer < 0 && !m->ending) wake = min_ms(wake, m->sniffer_again);
     if (m->ending) wake = min_ms(wake, now + 100);
     fds[SIGNALS] = (struct pollfd){ m->signals, POLLIN, 0 };
@@ -2269,7 +2298,8 @@ static bool options(struct monitor *m, int argc, char **argv) {
         { "version", 0, NULL, 'V' }, { "help", 0, NULL, 'h' }, { 0, 0, NULL, 0 }
     };
     bool test = false;
-    for (int c; (c = getopt_long(argc, argv, "i:c:tdp:g:l4vDVh", names, NULL)) != -1;)
+    static const char letters[] = "i:c:tdp:g:l4vDVh";
+    for (int c; (c = getopt_long(argc, argv, letters, names, NULL)) != -1;)
         switch (c) {
         case 'i': m->interface_option = optarg; break;
         case 'c': m->config = optarg; break;
@@ -2286,8 +2316,8 @@ static bool options(struct monitor *m, int argc, char **argv) {
         default: fputs(USAGE, stderr), exit(1);
         }
     if (optind < argc)
-        fprintf(stderr, "knockd: unexpected operand '%s'\n%s", argv[optind], USAGE),
-            exit(1);
+        fprintf(stderr, "knockd: unexpected operand '%s'\n%s", argv[optind],
+                USAGE), exit(1);
     return test;
 }
 
@@ -2306,7 +2336,8 @@ static void detach(struct monitor *m) {
 
 /* Writes the pidfile, locked while we run; another daemon's is left alone. */
 static void pidfile_write(struct monitor *m, const char *path) {
-    int fd = openat(m->cwd, path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+    int fd = openat(m->cwd, path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW,
+                    0644);
     if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB))
         die("another knockd runs with pid file %s", path);
     if (fd < 0 || ftruncate(fd, 0) || dprintf(fd, "%d\n", (int)getpid()) < 0)
@@ -2369,7 +2400,7 @@ int main(int argc, char **argv) {
     int ends[2];                    /* without a /dev: a pipe's dead end */
     while ((m.null = open("/dev/null", O_RDWR)) >= 0 && m.null < 3) {}
     if (m.null < 0 && !pipe(ends)) m.null = ends[0], close(ends[1]);
-    fcntl(m.null, F_SETFD, FD_CLOEXEC); /* and 0-2 are open, whatever they are */
+    fcntl(m.null, F_SETFD, FD_CLOEXEC); /* and 0-2 are open, to whatever */
     bool test = options(&m, argc, argv);
     m.cwd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
     bool good = config_load(&m.conf, m.cwd, m.config, test);
