@@ -1396,6 +1396,7 @@ static struct opening *opening_new(const char *door, const struct addr *src,
         .stop = stop && *stop ? expand(stop, src) : NULL };
     return o;
 }
+
 /* ---- The state file --------------------------------------------------- */
 
 /* Openings outlive the daemon here; locked while in use, replaced at once:
@@ -1703,7 +1704,7 @@ static void section(struct conf *c, char *line, int at) {
         .stray_limit = UINT_MAX };
 }
 
-/* In any case; the first letter decides mostly (10,000 doors are many lines). */
+/* In any case.  The first letter decides mostly: 10,000 doors are long. */
 static bool is_word(const char *text, const char *word) {
     return (*text | 32) == (*word | 32) && !strcasecmp(text, word);
 }
