@@ -55,11 +55,15 @@
 
 /* The monitor. */
 #define CHILDREN_MAX       512    /* commands at once */
+#define STOPS_MIN          64     /* ... of which so many only for stops */
 #define QUEUE_MAX          4096   /* commands waiting; stops are never refused */
+#define OPENINGS_MAX       16384  /* doors open and commands waiting */
+#define EVENTS_MAX         64     /* taken at a time */
 #define OUTPUTS_MAX        512    /* commands whose output is read */
 #define OUTPUT_LINES_MAX   50     /* logged of one command */
 #define OUTPUT_LINE_MAX    240    /* bytes; a longer one is several */
 #define RETRY_MS           1000   /* no process to be had; sniffer died young */
+#define ORPHAN_MS          10000  /* for a start command that we left alone */
 #define DRAIN_MS           1000   /* for a sniffer that is told to end */
 #define SHUTDOWN_MS        10000  /* for the stop commands at the end */
 

@@ -363,6 +363,11 @@ static bool has(const uint8_t set[8192], unsigned port) {
     return set[port >> 3] >> (port & 7) & 1;
 }
 
+static void add(uint8_t set[8192], unsigned port, unsigned last) {
+    for (; port <= last && port < 65536; port++)
+        set[port >> 3] |= (uint8_t)(1 << (port & 7));
+}
+
 /* Where the ranges of the ports in set begin and end.  If they are too many,
  * the smallest gaps are closed: the parser tests again. */
 static unsigned range_edges(const uint8_t set[8192], uint32_t *edge) {
@@ -581,7 +586,9 @@ static int first_cmp(const void *a, const void *b) {
 }
 
 /* What is looked up for each packet, made from the doors.  A door is wide if
- * bulk packets can knock on it: with UDP, or with flags that an ACK fits. */
+ * bulk packets can knock on it: with UDP, or with flags that an ACK fits.  The
+ * filter takes bulk packets to the ports around such a knock, too: a scan that
+ * comes along is seen at once, not only when the filter has been widened. */
 static void index_doors(struct sniffer *s) {
     memset(s->known, 0, sizeof s->known);
     memset(s->bulk, 0, sizeof s->bulk);
@@ -592,10 +599,11 @@ static void index_doors(struct sniffer *s) {
         d->wide = false;
         for (unsigned n = 0; n < d->seq.n; n++) {
             struct knock k = d->seq.knock[n];
-            uint8_t bit = (uint8_t)(1 << (k.port & 7));
-            s->known[k.proto == UDP][k.port >> 3] |= bit;
+            unsigned around = d->stray_limit ? d->stray_limit + 1 : 0;
+            add(s->known[k.proto == UDP], k.port, k.port);
             if (!ack && k.proto == TCP) continue;
-            s->bulk[k.proto == UDP][k.port >> 3] |= bit;
+            add(s->bulk[k.proto == UDP], k.port > around ? k.port - around : 0,
+                k.port + around);
             d->wide = true;
         }
         s->targets |= d->target.n > 0;
@@ -1147,13 +1155,12 @@ struct monitor {
     int64_t second;                 /* ms: in which so many ... */
     unsigned records;               /* ... came from the sniffer */
     struct opening *openings;
-    unsigned running, waiting;
+    unsigned count, running, waiting;
+    bool dirty;                     /* the state file is to be written */
     struct output outputs[OUTPUTS_MAX];
-    unsigned noutputs;
+    unsigned noutputs, most_outputs;
     uint64_t commands, counters[COUNTERS];
 };
-
-static void state_save(struct monitor *m);
 
 /* A command with the address for each %IP%; only digits, hex, dots and colons
  * can get in. */
@@ -1216,7 +1223,7 @@ static int command_run(struct monitor *m, struct opening *o) {
     setenv("KNOCKD_IP", addr_text(&o->src, ip), 1);
     setenv("KNOCKD_DOOR", o->door, 1);
     setenv("KNOCKD_EVENT", start ? "start" : "stop", 1);
-    if (m->noutputs < OUTPUTS_MAX && !pipe2(pipes, O_CLOEXEC))
+    if (m->noutputs < m->most_outputs && !pipe2(pipes, O_CLOEXEC))
         fcntl(pipes[0], F_SETFL, O_NONBLOCK);
     posix_spawn_file_actions_init(&act);
     posix_spawn_file_actions_adddup2(&act, m->null, 0);
@@ -1288,6 +1295,7 @@ static void opening_queue(struct monitor *m, struct opening *o,
 
 static void opening_free(struct monitor *m, struct opening *o) {
     opening_unlink(m, o);
+    m->count--;
     free(o->door);
     free(o->start);
     free(o->stop);
@@ -1303,19 +1311,18 @@ static void prolong(struct monitor *m, const struct opening *o) {
 }
 
 /* Its command is over, or can't be run at all: the stop comes in time. */
-static void command_end(struct monitor *m, struct opening *o) {
+static void command_end(struct monitor *m, struct opening *o, bool ran) {
     char ip[ADDR_TEXT];
     o->pid = 0;
     m->running--;
-    if (o->state == STOPPING)
+    if (o->state == STOPPING && ran)
         say(LOG, "%s: %s: CLOSE SESAME", addr_text(&o->src, ip), o->door);
-    bool save = o->stop;
+    m->dirty |= o->stop != NULL;
     if (o->state == STARTING && o->stop) {
         opening_unlink(m, o);
         opening_queue(m, o, STANDING);
         prolong(m, o);
     } else opening_free(m, o);
-    if (save) state_save(m);
 }
 
 /* A child has ended: finds its opening and logs why if it failed. */
@@ -1328,24 +1335,26 @@ static void command_reap(struct monitor *m, pid_t pid, int status) {
     else if (WEXITSTATUS(status))
         say(LOG, "%s: command returned non-zero status code (%d)", o->door,
             WEXITSTATUS(status));
-    command_end(m, o);
+    command_end(m, o, true);
 }
 
-/* Runs every command that may run.  What is being opened is on record before:
- * no rule can be left behind that nobody will take back. */
-static void commands_launch(struct monitor *m, int64_t now) {
-    bool save = false;
-    struct opening *next;
+/* Chooses the commands that may run now; some places are for stops alone. */
+static void commands_choose(struct monitor *m, int64_t now) {
     for (struct opening *o = m->openings; o; o = o->next) {
-        if ((o->state != WAITING && o->state != DUE) || o->blocked ||
-            o->when > now || m->running == CHILDREN_MAX) continue;
-        save |= o->state == WAITING && o->stop;
-        m->waiting -= o->state == WAITING;
-        o->state = o->state == WAITING ? STARTING : STOPPING;
+        bool start = o->state == WAITING;
+        if ((!start && o->state != DUE) || o->blocked || o->when > now ||
+            m->running >= (start ? CHILDREN_MAX - STOPS_MIN : CHILDREN_MAX))
+            continue;
+        m->dirty |= start && o->stop;
+        m->waiting -= start;
+        o->state = start ? STARTING : STOPPING;
         o->pid = 0;                 /* not yet */
         m->running++;
     }
-    if (save) state_save(m);
+}
+
+static void commands_run(struct monitor *m, int64_t now) {
+    struct opening *next;
     for (struct opening *o = m->openings; o; o = next) {
         next = o->next;
         if (o->pid || (o->state != STARTING && o->state != STOPPING)) continue;
@@ -1355,12 +1364,13 @@ static void commands_launch(struct monitor *m, int64_t now) {
         int error = command_run(m, o);
         if (!error) continue;
         say(LOG, "%s: could not run it: %s", o->door, strerror(error));
-        if (error == EAGAIN || error == ENOMEM) {       /* once more, later */
+        if (error == EAGAIN || error == ENOMEM || error == EMFILE ||
+            error == ENFILE) {      /* once more, later */
             m->running--;
             m->waiting += o->state == STARTING;
             o->state = o->state == STARTING ? WAITING : DUE;
             o->when = now + RETRY_MS;
-        } else command_end(m, o);
+        } else command_end(m, o, false);
     }
 }
 
@@ -1387,10 +1397,11 @@ static int64_t openings_close(struct monitor *m, int64_t now) {
     return wake;
 }
 
-static struct opening *opening_new(const char *door, const struct addr *src,
-                                   const char *start, const char *stop,
-                                   unsigned timeout) {
+static struct opening *opening_new(struct monitor *m, const char *door,
+                                   const struct addr *src, const char *start,
+                                   const char *stop, unsigned timeout) {
     struct opening *o = allocate(NULL, sizeof *o);
+    m->count++;
     *o = (struct opening){ .src = *src, .timeout = timeout, .door = copy(door),
         .start = expand(start, src),
         .stop = stop && *stop ? expand(stop, src) : NULL };
@@ -1401,7 +1412,7 @@ static struct opening *opening_new(const char *door, const struct addr *src,
 
 /* Openings outlive the daemon here; locked while in use, replaced at once:
  *     knockd-state 1 BOOT-ID
- *     open TIMEOUT-S DEADLINE-MS ADDRESS DOOR
+ *     open (or starting) TIMEOUT-S DEADLINE-MS ADDRESS DOOR
  *     stop COMMAND
  *     sum FNV-1A-64 OF ALL BEFORE IT (RFC 9923) */
 #define STATE_HEAD "knockd-state 1 "
@@ -1414,15 +1425,15 @@ static uint64_t checksum(const void *data, size_t n) {
 static void state_save(struct monitor *m) {
     char *text = NULL, new[PATH_MAX], ip[ADDR_TEXT];
     size_t n = 0;
-    int64_t now = now_ms();
+    m->dirty = false;
     FILE *f = m->state ? open_memstream(&text, &n) : NULL;
     if (!f) return;
     fprintf(f, STATE_HEAD "%s\n", m->boot);
     for (const struct opening *o = m->openings; o; o = o->next)
         if (o->stop && o->state != WAITING)
-            fprintf(f, "open %u %lld %s %s\nstop %s\n", o->timeout, (long long)
-                    (o->state == STARTING ? now + (int64_t)o->timeout * 1000 :
-                     o->when), addr_text(&o->src, ip), o->door, o->stop);
+            fprintf(f, "%s %u %lld %s %s\nstop %s\n", o->state == STARTING ?
+                    "starting" : "open", o->timeout, (long long)o->when,
+                    addr_text(&o->src, ip), o->door, o->stop);
     fflush(f);
     fprintf(f, "sum %016llx\n", (unsigned long long)checksum(text, n));
     bool good = !fclose(f);
@@ -1456,13 +1467,16 @@ static bool state_parse(struct monitor *m, char *text, size_t n) {
         char *stop = strsep(&text, "\n");
         unsigned timeout;
         struct addr src;
-        if (strcmp(word, "open") || !line || strlen(line) > DOOR_NAME_MAX ||
+        bool starting = !strcmp(word, "starting");
+        if ((!starting && strcmp(word, "open")) || !line ||
+            strlen(line) > DOOR_NAME_MAX ||
             !number(time, 0, SECONDS_MAX, &timeout) || !addr_parse(ip, &src) ||
             !stop || strncmp(stop, "stop ", 5)) return false;
-        struct opening *o = opening_new(line, &src, "", stop + 5, timeout);
+        struct opening *o = opening_new(m, line, &src, "", stop + 5, timeout);
         opening_queue(m, o, STANDING);
-        if (same_boot) o->when = min_ms(strtoll(deadline, NULL, 10), now_ms() +
-                                        (int64_t)timeout * 1000);
+        int64_t most = now_ms() + (int64_t)timeout * 1000;
+        if (same_boot && starting) o->when = most + ORPHAN_MS; /* it may run */
+        else if (same_boot) o->when = min_ms(strtoll(deadline, NULL, 10), most);
         say(LOG, "%s: %s: left open by an earlier run", ip, o->door);
     }
     return true;
@@ -1494,7 +1508,7 @@ static void state_load(struct monitor *m) {
         m->state = NULL;
         return;
     } else if (fd >= 0 && (!(text = read_all(fd, &n)) ||
-                           (n && !state_parse(m, text, n)))) why = "damaged";
+                           !state_parse(m, text, n))) why = "damaged";
     if (why) {
         while (m->openings) opening_free(m, m->openings);
         snprintf(aside, sizeof aside, "%s.refused", m->state);
@@ -1938,12 +1952,13 @@ static void door_open(struct monitor *m, struct door *d,
         if (left < 0) return;       /* else it could be used once more */
     }
     if (!start || !*start) return;
-    if (m->waiting >= QUEUE_MAX) {
-        say(LOG, "%s: %s: %u commands wait already: refused", ip, d->name,
-            m->waiting);
+    if (m->waiting >= QUEUE_MAX || m->count >= OPENINGS_MAX) {
+        say(LOG, "%s: %s: refused: %u commands wait, %u doors are open", ip,
+            d->name, m->waiting, m->count - m->waiting);
         return;
     }
-    struct opening *o = opening_new(d->name, src, start, stop, d->cmd_timeout);
+    struct opening *o = opening_new(m, d->name, src, start, stop,
+                                    d->cmd_timeout);
     m->waiting++;
     opening_queue(m, o, WAITING);
     prolong(m, o);
@@ -1987,6 +2002,7 @@ static void sniffer_start(struct monitor *m) {
     m->sniffer_since = now_ms();
     m->sniffer_again = m->sniffer_since + RETRY_MS;
     m->bad_record = false;
+    m->records = 0;
 }
 
 /* What is wrong with a record from the sniffer, which a stranger may have taken
@@ -2037,12 +2053,17 @@ static void packet_say(const struct event *e) {
         (unsigned)e->value >> 16, (unsigned)e->value & 0xffff);
 }
 
-/* One record from the sniffer; false at the channel's end. */
+/* One record from the sniffer; false if there is none, or no more ever. */
 static bool event_take(struct monitor *m) {
     struct event e;
     char ip[ADDR_TEXT];
-    ssize_t n = recv(m->channel, &e, sizeof e, MSG_TRUNC);
-    if (n <= 0) return false;
+    ssize_t n = recv(m->channel, &e, sizeof e, MSG_TRUNC | MSG_DONTWAIT);
+    if (n < 0 && errno == EAGAIN) return false;
+    if (n <= 0) {                   /* SIGCHLD says the rest */
+        close(m->channel);
+        m->channel = -1;
+        return false;
+    }
     const char *why = fault(m, &e, n);
     if (why) {
         if (!m->bad_record) say(LOG, "bad record from the sniffer: %s", why);
@@ -2257,7 +2278,10 @@ static void turn(struct monitor *m) {
     static struct pollfd fds[SLOTS + OUTPUTS_MAX];
     int64_t now = now_ms(), wake;
     openings_close(m, now);
-    commands_launch(m, now);
+    commands_choose(m, now);
+    if (m->dirty) state_save(m);    /* what is opened is on record before: no */
+    commands_run(m, now);           /* rule is left that nobody takes back */
+    if (m->dirty) state_save(m);
     wake = openings_close(m, now);
     if (m->sniffer < 0 && !m->ending && now >= m->sniffer_again)
         sniffer_start(m);
@@ -2272,10 +2296,8 @@ static void turn(struct monitor *m) {
     for (unsigned i = m->noutputs; i--;)
         if (fds[SLOTS + i].revents && !output_read(&m->outputs[i]))
             m->outputs[i] = m->outputs[--m->noutputs];
-    if (fds[CHANNEL].revents && !event_take(m)) {
-        close(m->channel);
-        m->channel = -1;            /* SIGCHLD says the rest */
-    }
+    for (int i = 0; fds[CHANNEL].revents && i < EVENTS_MAX; i++)
+        if (!event_take(m)) break;
     if (fds[NETLINK].revents) locals_changed(m);
     if (fds[SIGNALS].revents) signal_take(m);
 }
@@ -2287,6 +2309,7 @@ static void run(struct monitor *m) {
     sniffer_stop(m);
     int64_t until = now_ms() + SHUTDOWN_MS;
     while (m->openings && now_ms() < until) turn(m);
+    if (m->dirty) state_save(m);
     say(QUIET, "shutting down");
     if (m->state && !m->openings) unlinkat(m->cwd, m->state, 0);
     if (m->pid_path) unlinkat(m->cwd, m->pid_path, 0);
@@ -2414,6 +2437,10 @@ int main(int argc, char **argv) {
     bool good = config_load(&m.conf, m.cwd, m.config, test);
     if (test && good) config_print(&m.conf);
     if (test || !good) return !good;
+    struct rlimit files;            /* some are for other things */
+    getrlimit(RLIMIT_NOFILE, &files);
+    m.most_outputs = files.rlim_cur > OUTPUTS_MAX + 32 ? OUTPUTS_MAX :
+                     files.rlim_cur > 64 ? (unsigned)files.rlim_cur / 2 : 0;
     setenv("PATH", DEFAULT_PATH, 0);
     mode_t mask = umask(022);       /* what commands write is not everyone's */
     if (mask) umask(mask);
