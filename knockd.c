@@ -1471,7 +1471,7 @@ static bool state_parse(struct monitor *m, char *text, size_t n) {
         if ((!starting && strcmp(word, "open")) || !line ||
             strlen(line) > DOOR_NAME_MAX ||
             !number(time, 0, SECONDS_MAX, &timeout) || !addr_parse(ip, &src) ||
-            !stop || strncmp(stop, "stop ", 5)) return false;
+            !stop || strncmp(stop, "stop ", 5) || !stop[5]) return false;
         struct opening *o = opening_new(m, line, &src, "", stop + 5, timeout);
         opening_queue(m, o, STANDING);
         int64_t most = now_ms() + (int64_t)timeout * 1000;
@@ -1819,7 +1819,8 @@ static bool config_load(struct conf *c, int dir, const char *path, bool test) {
     struct stat st = { 0 };
     size_t n;
     *c = (struct conf){ .path = path, .test = test,
-                        .stray_limit = STRAY_LIMIT };
+                        .stray_limit = STRAY_LIMIT,
+                        .doors = allocate(NULL, sizeof *c->doors) };
     char *next = c->text = read_all(fd, &n);
     if (!next)
         c->errors++, say(LOG, "could not open %s: %s", path, strerror(errno));

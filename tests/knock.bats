@@ -76,11 +76,37 @@ unshut() {
 	in_s iptables -w -D INPUT -p tcp --dport "$1" -j "$2"
 }
 
-# serve PORT ADDRESS [OPTION]: S answers there with socat's other ADDRESS.
+# serve PORT ADDRESS: S answers there with socat's other ADDRESS.
 serve() {
 	need socat
-	in_s socat ${3:+"$3"} "TCP6-LISTEN:$1,ipv6only=0,reuseaddr,fork" "$2" 2>"$T/serve" 3>&- &
+	in_s socat "TCP6-LISTEN:$1,ipv6only=0,reuseaddr,fork" "$2" 2>"$T/serve" 3>&- &
 	until_true "$WAIT" listens "$S" tcp "$1"
+}
+
+# peer: S takes one connection on port 5000, and a Python program on stdin says
+# what it does with it, c.
+peer() {
+	need python3
+	{
+		printf '%s\n' 'import os, socket, struct' \
+			's = socket.create_server(("10.77.0.1", 5000))' 'c, a = s.accept()'
+		cat
+	} >"$T/peer.py"
+	in_s python3 "$T/peer.py" 2>"$T/peer" 3>&- &
+	until_true "$WAIT" listens "$S" tcp 5000
+}
+
+# half_closing_peer: one that ends its own side at once, and then takes the rest
+# into $T/all.
+half_closing_peer() {
+	peer <<-EOF2
+	c.sendall(b"bye\n")
+	c.shutdown(socket.SHUT_WR)
+	with open("$T/part", "wb") as f:
+	    while d := c.recv(65536):
+	        f.write(d)
+	os.rename("$T/part", "$T/all")
+	EOF2
 }
 
 # --- the knock -------------------------------------------------------------------
@@ -160,10 +186,10 @@ serve() {
 
 	capture
 	start=$(now_ms)
-	knock_a -d 200 10.77.0.1 7000 8000 9000:udp
-	[ $(($(now_ms) - start)) -ge 600 ]
+	knock_a -d 500 10.77.0.1 7000 8000 9000:udp
+	[ $(($(now_ms) - start)) -ge 1500 ]
 	is "$(hits)" $'tcp 7000\ntcp 8000\nudp 9000'
-	# Half of it, as the capture of the first may have been late.
+	# Less, as a packet may have been seen late.
 	awk '/ 10\.77\.0\.2\./ {
 		if (last && $1 - last < 0.1) exit 1
 		last = $1 }' "$T/seen"
@@ -393,15 +419,17 @@ knock_named() {
 }
 
 @test "-W: a peer that ends its side first still gets all of stdin" {
-	serve 5000 "SYSTEM:exec >&-; cat >$T/part; mv $T/part $T/all,pipes"
+	half_closing_peer
 	head -c 8388608 /dev/urandom >"$T/in"
-	{ cat "$T/in"; pause 0.2; echo the end; } | knock_a -W 5000 10.77.0.1 7000
+	{ cat "$T/in"; pause 0.2; echo the end; } |
+		knock_a -W 5000 10.77.0.1 7000 >"$T/out"
 	until_true "$WAIT" test -e "$T/all"
+	is "$(cat "$T/out")" bye
 	cmp <(cat "$T/in"; echo the end) "$T/all"
 }
 
 @test "-W: the end of the peer's side is the end of stdout, not of stdin" {
-	serve 5000 "SYSTEM:echo bye; exec >&-; tail -n 1 >$T/part; mv $T/part $T/all,pipes"
+	half_closing_peer
 	mkfifo "$T/fifo"
 	# Not knock_a: its shell would hold the pipe open.
 	nsenter -t "$A" -n -- "$KNOCK" -W 5000 10.77.0.1 7000 <"$T/fifo" 3>&- |
@@ -410,10 +438,11 @@ knock_named() {
 	yes >&"$FIFO" 2>/dev/null 3>&- &
 	until_true "$WAIT" test -e "$T/eof"
 	kill $!
+	wait $! 2>/dev/null || :
 	echo last >&"$FIFO"
 	exec {FIFO}>&-
 	until_true "$WAIT" test -e "$T/all"
-	is "$(cat "$T/out") $(cat "$T/all")" 'bye last'
+	is "$(cat "$T/out") $(tail -n 1 "$T/all")" 'bye last'
 }
 
 @test "-W: the peer leaves, stdin stays open: stdout ends, then knock" {
@@ -441,18 +470,12 @@ knock_named() {
 }
 
 @test "-W: a connection that is reset is an error" {
-	need python3
-	cat >"$T/reset.py" <<-EOF2
-	import socket, struct
-	s = socket.create_server(("10.77.0.1", 5000))
-	c, a = s.accept()
-	c.sendall(b"half")
+	peer <<-EOF2
+	c.sendall(b"half\n")
 	c.recv(1)
 	c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 	c.close()
 	EOF2
-	in_s python3 "$T/reset.py" 3>&- &
-	until_true "$WAIT" listens "$S" tcp 5000
 	mkfifo "$T/fifo"
 	exec {FIFO}<>"$T/fifo"
 	knock_a -W 5000 10.77.0.1 7000 <"$T/fifo" >"$T/out" 2>"$T/err" 3>&- &
@@ -514,8 +537,9 @@ manual() {
 	recipe=${recipe/ssh /ssh -F $T/ssh_config }
 	recipe=${recipe/%host.example.org/10.77.0.1}
 	refute in_a ssh -F "$T/ssh_config" 10.77.0.1 true 2>/dev/null
-	in_a bash -c "$recipe echo it works" >"$T/out"
+	in_a bash -c "$recipe echo it works" >"$T/out" 2>"$T/err"
 	is "$(cat "$T/out")" 'it works'
+	is "$(cat "$T/err")" ''
 	head -c 16777216 /dev/urandom >"$T/in"
 	in_a bash -c "$recipe cat" <"$T/in" >"$T/out"
 	cmp "$T/in" "$T/out"
@@ -559,7 +583,7 @@ profile() {
 
 # at_home ARG...: the client of that user.
 at_home() {
-	in_a env -u XDG_CONFIG_HOME HOME="$T/home" "$KNOCK" "$@"
+	in_a env -u XDG_CONFIG_HOME HOME="$T/home" timeout 60 "$KNOCK" "$@"
 }
 
 @test "knock PROFILE: host, ports, delay, udp, and other profiles beside it" {
@@ -614,7 +638,8 @@ at_home() {
 	delay = 86400000
 	timeout = 86400
 	EOF2
-	is "$(at_home -v -d 0 -u 10.77.0.1)" 'hitting udp 10.77.0.3:7000'
+	at_home -v -d 0 -u 10.77.0.1 >"$T/out"
+	is "$(cat "$T/out")" 'hitting udp 10.77.0.3:7000'
 	is "$(at_home -v 10.77.0.1 9000)" 'hitting tcp 10.77.0.1:9000'
 }
 
@@ -715,7 +740,7 @@ wrong() {
 			tr , '\n' <<<"$a" >"$T/ports"
 			is "$(sort -u "$T/ports" | wc -l)" "$n"
 			awk '$1 < 1024 || $1 > 65535 { exit 1 }' "$T/ports"
-			[ "$n" = 1 ] || ! sort -nc "$T/ports" 2>/dev/null
+			[ "$n" = 1 ] || refute sort -nc "$T/ports" 2>/dev/null
 		done
 	done
 	a=$("$KNOCK" --generate 4)
