@@ -73,7 +73,7 @@ lint:
 		knockd.c knock.c -- -std=c11 -D_GNU_SOURCE
 	cppcheck --quiet --std=c11 --enable=warning,performance,portability \
 		--inline-suppr --error-exitcode=1 -D_GNU_SOURCE knockd.c knock.c
-	shellcheck test.sh .ci/run tests/*.sh tests/*.bash tests/*.bats \
+	shellcheck -S warning test.sh .ci/run tests/*.sh tests/*.bash tests/*.bats \
 		contrib/*.sh contrib/knockd-log contrib/knockd.init
 	mandoc -T lint -W warning man/*.[158]
 

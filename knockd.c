@@ -399,12 +399,12 @@ static unsigned search(struct program *p, const uint32_t *edge, unsigned low,
 static unsigned is_addr(struct program *p, bool source, const struct addr *a,
                         unsigned yes, unsigned no) {
     bool v4 = is_v4(a);
-    for (int word = 3; word >= (v4 ? 3 : 0); word--) {
+    for (size_t word = 4; word-- > (v4 ? 3u : 0u);) {
         uint32_t k;
         memcpy(&k, &a->b[4 * word], 4);
         yes = put(p, JEQ, ntohl(k), yes, no);
         yes = load(p, LD_W, v4 ? (source ? 12 : 16) : (source ? 8 : 24) +
-                   4 * word, yes);
+                   4 * (int)word, yes);
     }
     yes = put(p, JEQ, v4 ? ETHERTYPE_V4 : ETHERTYPE_V6, yes, no);
     return load(p, LD_W, AD_PROTOCOL, yes);
@@ -730,7 +730,7 @@ static bool is_twin(struct sniffer *s, const struct packet *p, uint32_t key,
     int64_t age = s->now - r->time;
     bool same = r->mark == p->mark && r->key == key &&
                 !addr_cmp(&r->src, &p->src);
-    *again = same && p->proto == TCP && age < SEQ_TIMEOUT * 1000;
+    *again = same && p->proto == TCP && age < SEQ_TIMEOUT * INT64_C(1000);
     if (same && r->interface != p->interface && age < TWIN_MS) return true;
     *r = (struct recent){ p->src, s->now, key, p->interface, p->mark };
     return false;
@@ -1624,8 +1624,9 @@ static void nets_parse(struct conf *c, struct nets *l, char *text) {
 
 /* One directive; value is NULL where its line has no '='. */
 static void directive(struct conf *c, const struct keyword *k, char *value) {
-    struct door *d = c->ndoors ? &c->doors[c->ndoors - 1] : NULL;
-    void *field = (k->section == DOOR ? (char *)d : (char *)c) + k->offset;
+    struct door *d = c->section == DOOR ? &c->doors[c->ndoors - 1] : NULL;
+    bool in_door = d && k->section == DOOR;
+    void *field = (in_door ? (char *)d : (char *)c) + k->offset;
     char why[WHY_MAX];
     if (!value != (k->kind == FLAG))
         wrong(c, "%s %s", k->name, value ? "stands alone: it takes no value" :
@@ -1641,12 +1642,12 @@ static void directive(struct conf *c, const struct keyword *k, char *value) {
         const char *empty = *value ? NULL : "the sequence is empty";
         if (empty || sequence_parse(field, value, why)) {
             wrong(c, "%s", empty ? empty : why);
-            d->seq.n = 1;           /* not missing, at any rate */
+            ((struct sequence *)field)->n = 1;  /* not missing, at any rate */
         }
     } else {
         if (!*value && k->kind != COMMAND) wrong(c, "%s is empty", k->name);
         *(char **)field = value;
-        if (d && field == &d->one_time) d->one_time_line = c->line;
+        if (in_door && field == &d->one_time) d->one_time_line = c->line;
         for (size_t n; k->kind == NAMES && *value; value += n + !!value[n])
             if ((n = strcspn(value, LIST)) >= IFNAMSIZ)
                 wrong(c, "interface name '%.40s' is longer than %d characters",
