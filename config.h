@@ -63,6 +63,8 @@
 #define OUTPUT_LINES_MAX   50     /* logged of one command */
 #define OUTPUT_LINE_MAX    240    /* bytes; a longer one is several */
 #define RETRY_MS           1000   /* no process to be had; sniffer died young */
+#define NAME_BYTES         256    /* of a host name */
+#define LOOKUP_MS          1000   /* for it to be found, -l */
 #define ORPHAN_MS          10000  /* for a start command that we left alone */
 #define DRAIN_MS           1000   /* for a sniffer that is told to end */
 #define SHUTDOWN_MS        10000  /* for the stop commands at the end */

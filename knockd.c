@@ -2115,18 +2115,41 @@ static void sniffer_died(struct monitor *m, int status) {
     if (!m->ready) exit(1);
 }
 
+/* Looks up the name of an address, in a process that gets so much time and no
+ * more: "" if there is none. */
+static void name_find(const struct addr *a, char name[NAME_BYTES]) {
+    struct sockaddr_in v4 = { .sin_family = AF_INET };
+    struct sockaddr_in6 v6 = { .sin6_family = AF_INET6 };
+    void *sa = is_v4(a) ? (void *)&v4 : (void *)&v6;
+    socklen_t size = is_v4(a) ? sizeof v4 : sizeof v6;
+    int ends[2];
+    memcpy(&v4.sin_addr, a->b + 12, 4);
+    memcpy(&v6.sin6_addr, a, sizeof *a);
+    memset(name, 0, NAME_BYTES);
+    if (pipe(ends)) return;
+    pid_t pid = fork();
+    if (!pid) {
+        getnameinfo(sa, size, name, NAME_BYTES - 1, NULL, 0, NI_NAMEREQD);
+        _exit(write(ends[1], name, NAME_BYTES) < 0);
+    }
+    struct pollfd fd = { ends[0], POLLIN, 0 };
+    close(ends[1]);
+    if (pid < 0 || poll(&fd, 1, LOOKUP_MS) <= 0 ||
+        read(ends[0], name, NAME_BYTES) < 0) *name = '\0';
+    close(ends[0]);
+    if (pid > 0 && !kill(pid, SIGKILL)) waitpid(pid, NULL, 0);
+}
+
 /* -l: a process of its own looks names up, so that no slow DNS delays a knock.
  * All lines go through it, to stay in order; if it is behind, they don't. */
 static void namer(int from) {
-    static struct { struct addr addr; char name[256]; } cache[256];
+    static struct { struct addr addr; char name[NAME_BYTES]; } cache[256];
     char text[TEXT_MAX], ip[ADDR_TEXT];
     ssize_t n;
     close_others(3, from, out.file);
     out.syslog = -1;
     own_id();
     for (out.namer = -1; (n = recv(from, text, sizeof text - 1, 0)) > 0;) {
-        struct sockaddr_in v4 = { .sin_family = AF_INET };
-        struct sockaddr_in6 v6 = { .sin6_family = AF_INET6 };
         struct addr a;
         text[n] = '\0';
         char *rest = strstr(text, ": ");
@@ -2135,13 +2158,9 @@ static void namer(int from) {
             write_log(text, out.verbose);
             continue;
         }
-        memcpy(&v4.sin_addr, a.b + 12, 4);
-        memcpy(&v6.sin6_addr, &a, sizeof a);
         char *name = cache[checksum(&a, sizeof a) % 256].name;
         struct addr *cached = &cache[checksum(&a, sizeof a) % 256].addr;
-        void *sa = is_v4(&a) ? (void *)&v4 : (void *)&v6;
-        if (addr_cmp(cached, &a) && getnameinfo(sa, is_v4(&a) ? sizeof v4 :
-            sizeof v6, name, 256, NULL, 0, NI_NAMEREQD)) *name = '\0';
+        if (addr_cmp(cached, &a)) name_find(&a, name);
         *cached = a;
         char line[TEXT_MAX + 512];
         snprintf(line, sizeof line, *name ? "%s (%s)%s" : "%s%s%s", ip, name,
@@ -2421,6 +2440,7 @@ static void signals_open(struct monitor *m) {
     for (int i = 0; i < 5; i++) sigaddset(&set, numbers[i]);
     sigprocmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGCHLD, SIG_DFL);       /* ignored, it would never come */
     m->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
