@@ -280,6 +280,7 @@ static bool addr_usable(const struct addr *a) {
 
 static bool in_nets(const struct nets *l, const struct addr *a) {
     for (const struct net *n = l->net; n < l->net + l->n; n++) {
+        if (n->bits < 96 && is_v4(a)) continue;         /* ::/0 is IPv6 only */
         unsigned whole = n->bits / 8, rest = n->bits % 8;
         if (!memcmp(&n->addr, a, whole) && (!rest ||
             !((n->addr.b[whole] ^ a->b[whole]) >> (8 - rest)))) return true;
@@ -1728,12 +1729,13 @@ static bool is_word(const char *text, const char *word) {
  * command, which may well need its '#'. */
 static void config_line(struct conf *c, char *line, int at) {
     const struct keyword *k = NULL;
-    char *hash = line = trim(line), *value = strchr(line, '=');
+    char *hash = line = trim(line);
+    char *value = *line == '[' ? NULL : strchr(line, '=');
     c->line = at;
     if (!*line || *line == '#') return;
     while ((hash = strchr(hash + 1, '#')) && !strchr(BLANKS, hash[-1])) {}
     if (hash && (!value || hash < value)) *hash = '\0', value = NULL;
-    if (value && *line != '[') *value++ = '\0';
+    if (value) *value++ = '\0';
     line = trim(line);
     if (*line == '[') {
         section(c, line, at);

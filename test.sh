@@ -10,10 +10,10 @@
 set -u
 cd "$(dirname "$0")" || exit 1
 
-# --one FILE: one file's tests, as TAP in build/test/; for ourselves, see below.
+# --one FILE: one file's tests, as TAP in $TAPS; for ourselves, see below.
 if [ "${1:-}" = --one ]; then
 	name=$(basename "$2" .bats)
-	tap=build/test/$name.tap
+	tap=$TAPS/$name.tap
 	start=$(date +%s)
 	case $2 in
 	*.bats) bats --tap "$2" >"$tap" 2>&1 </dev/null ;;
@@ -38,15 +38,22 @@ fi
 
 # --- what is missing -------------------------------------------------------------
 
-# tool COMMAND DEBIAN-PACKAGE ALPINE-PACKAGE: `-` where there is none or no need.
+# tool COMMAND DEBIAN-PACKAGE ALPINE-PACKAGE [WORD]: must be there, and if a WORD is
+# given, say it for -V: busybox has small ones of the same names. `-`: no package.
 missing='' packages=''
 tool() {
-	command -v "$1" >/dev/null 2>&1 && return
+	if command -v "$1" >/dev/null 2>&1; then
+		[ -n "${4:-}" ] || return 0
+		"$1" -V 2>&1 | grep -q "$4" && return
+	fi
 	missing="$missing $1"
 	case $system in
-	debian) [ "$2" = - ] || packages="$packages $2" ;;
-	alpine) [ "$3" = - ] || packages="$packages $3" ;;
+	debian) p=$2 ;;
+	alpine) p=$3 ;;
+	*) p=- ;;
 	esac
+	case "$packages " in *" $p "*) p=- ;; esac
+	[ "$p" = - ] || packages="$packages $p"
 }
 
 if command -v apt-get >/dev/null 2>&1; then
@@ -65,10 +72,10 @@ tools() {
 	[ -e /usr/include/stdio.h ] || tool stdio.h libc6-dev musl-dev
 	tool bash bash bash
 	tool bats bats bats
-	tool ip iproute2 iproute2
-	tool unshare util-linux util-linux
-	tool nsenter util-linux util-linux
-	tool setpriv util-linux setpriv
+	tool ip iproute2 iproute2 iproute2
+	tool unshare util-linux util-linux util-linux
+	tool nsenter util-linux util-linux util-linux
+	tool setpriv util-linux setpriv util-linux
 	tool iptables iptables iptables
 	tool iptables-legacy iptables iptables-legacy
 	tool nft nftables nftables
@@ -124,8 +131,12 @@ old_knockd() {
 	done
 }
 
-mkdir -p build/test || exit 1
-rm -f build/test/*.tap
+# A directory of its own, should two run at the same time; kept as build/test.
+mkdir -p build || exit 1
+TAPS=$(mktemp -d build/test.XXXXXX) || exit 1
+export TAPS
+trap 'rm -rf "$TAPS"' EXIT
+trap 'exit 1' INT TERM HUP
 tools
 if [ -n "$missing" ]; then
 	if [ -n "${NO_INSTALL:-}" ] || [ "$(id -u)" != 0 ] || [ -z "$packages" ]; then
@@ -142,14 +153,14 @@ fi
 # --- build ------------------------------------------------------------------------
 
 # step WHAT COMMAND...: silent unless it fails.
-failed_steps=0
+failed_steps=''
 step() {
 	what=$1
 	shift
-	"$@" >build/step.log 2>&1 && return
+	"$@" >"$TAPS/step" 2>&1 && return
 	echo "$what failed: $*"
-	cat build/step.log
-	failed_steps=$((failed_steps + 1))
+	cat "$TAPS/step"
+	failed_steps=$((${failed_steps:-0} + 1))
 	return 1
 }
 
@@ -189,11 +200,13 @@ fi
 for f in $(ls -S tests/*.bats); do
 	! chosen "$f" || run="$run $f"
 done
-if [ -z "$run" ]; then
+if [ -z "$run$failed_steps" ]; then
 	echo "no such tests: $*"
 	exit 1
 fi
-if command -v bats >/dev/null 2>&1; then
+if [ -z "$run" ]; then
+	:
+elif command -v bats >/dev/null 2>&1; then
 	BATS_TEST_TIMEOUT=${BATS_TEST_TIMEOUT:-300} export BATS_TEST_TIMEOUT
 	# shellcheck disable=SC2086
 	printf '%s\n' $run | xargs -P "${JOBS:-4}" -n 1 "$0" --one
@@ -205,11 +218,14 @@ fi
 # --- say what came of it --------------------------------------------------------------
 
 # Each failure with what it printed.
+: >"$TAPS/none.tap"
 awk '/^not ok/ { show = 1; sub(/.*\//, "", FILENAME); print "\n" FILENAME ": " $0; next }
-	/^ok|^1\.\./ { show = 0 } show' build/test/*.tap
+	/^ok|^1\.\./ { show = 0 } show' "$TAPS"/*.tap
 awk '/^ok .*# skip/ { sub(/^.*# skip */, ""); why[$0]++ }
-	END { for (w in why) print "skipped " why[w] ": " w }' build/test/*.tap
-cat build/test/*.tap | awk -v failed="$failed_steps" '
+	END { for (w in why) print "skipped " why[w] ": " w }' "$TAPS"/*.tap
+rm -rf build/test
+cp -r "$TAPS" build/test
+cat "$TAPS"/*.tap | awk -v failed="${failed_steps:-0}" '
 	/^not ok / { failed++; next }
 	/^ok .*# skip/ { skipped++; next }
 	/^ok / { passed++ }

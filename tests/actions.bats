@@ -256,16 +256,19 @@ stop 10.77.0.2'
 	did 'start 10.77.0.2'
 	crash
 	cp "$T/k.state" "$T/good"
-	for what in foreign cut garbage binary huge; do
+	for what in foreign others cut changed garbage binary huge; do
 		rm -f "$T/k.state"
 		case $what in
 		foreign) cp "$T/good" "$T/k.state"; chown 1234 "$T/k.state" ;;
+		others) cp "$T/good" "$T/k.state" ;;
+		changed) sed 's/stop 10/stop x10/; s/10.77.0.2/10.77.0.4/' "$T/good" >"$T/k.state" ;;
 		cut) head -c $(($(wc -c <"$T/good") - 3)) "$T/good" >"$T/k.state" ;;
 		garbage) { cat "$T/good"; echo 'd; touch /etc/owned'; } >"$T/k.state" ;;
 		binary) head -c 3000 /dev/urandom >"$T/k.state" ;;
 		huge) tr '\0' x </dev/zero | head -c 3000000 >"$T/k.state" ;;
 		esac
 		chmod 600 "$T/k.state"
+		[ $what != others ] || chmod 622 "$T/k.state"
 		launch -i eth0
 		said_so() { cat "$T/err" "$LOG" | grep -q "$T/k.state"; }
 		until_true "$WAIT" said_so || { echo "$what: nothing said"; return 1; }
@@ -302,6 +305,27 @@ stop 10.77.0.2'
 	logged 'd: command returned non-zero status code \(5\)$'
 	stop_knockd
 	is "$(times_did stop)" 1
+}
+
+@test "a stop command comes in time although other commands of the address run meanwhile" {
+	conf <<-EOF2
+	[d]
+	sequence = 7000
+	start_command = sleep 1; echo start >> $T/did
+	cmd_timeout = 1
+	stop_command = echo stop >> $T/did
+	[e]
+	sequence = 7001
+	command = echo other >> $T/did
+	EOF2
+	start
+	# No event follows that could wake the daemon by chance.
+	knock_a 10.77.0.1 7000 7001
+	did stop
+	is "$(cat "$T/did")" 'start
+other
+stop'
+	stop_knockd
 }
 
 # --- order -------------------------------------------------------------------------
@@ -436,8 +460,6 @@ EOF2
 	echo "path=${PATH:+set} cwd=$(pwd) umask=$(umask) in=$(readlink /proc/$$/fd/0)"
 	read -r _ _ _ _ pgrp sid _ </proc/$$/stat
 	[ "$pgrp $sid" = "$$ $$" ] && echo leader
-	grep -E '^Sig(Blk|Ign|Cgt)' /proc/$$/status | tr '\n\t' '  '
-	echo
 } >>"${0%/*}/did"
 EOF2
 	# bash -c needs no descriptor for its script.
@@ -450,28 +472,54 @@ EOF2
 	[f]
 	sequence = 7001
 	command = $BASH -c 'for f in {0..255}; do [ ! -e /proc/\$\$/fd/\$f ] || echo fd \$f; done'
+	[s]
+	sequence = 7002
+	command = grep Sig /proc/self/status
 	EOF2
 	# As hostile a start as there may be: signals ignored, odd descriptors.
 	(
-		trap '' INT QUIT PIPE HUP USR2 CHLD
+		trap '' INT QUIT PIPE HUP USR2
 		umask 0
 		exec 7</etc/hostname 9>"$T/nine" 199</etc/passwd 3>&-
-		cd "$T" && MINE=yes exec nsenter -t "$S" -m -n --wd="$T" -- "$KNOCKD" -i eth0 \
+		cd "$T" && MINE=yes exec nsenter -t "$S" -m -n -r --wd="$T" -- "$KNOCKD" -i eth0 \
 			-c "$T/knockd.conf" -p "$T/k.pid" </dev/null >"$T/out" 2>"$T/err"
 	) 3>&- &
 	PID=$!
 	logged "$READY"
-	knock_a 10.77.0.1 7000 7001
+	knock_a 10.77.0.1 7000 7001 7002
 	wait_for_line "$T/did" 'event=stop'
 	wait_for_line "$T/did" '^leader$' 2
 	is "$(head -n 1 "$T/did")" "ip=10.77.0.2 door=d event=start arg=10.77.0.2 mine=yes"
 	has_lines "$T/did" "^path=set cwd=$T umask=0*[1-7][0-7]* in=/dev/null\$" 2
-	wait_for_line "$T/did" 'SigBlk: 0+ SigIgn: 0+ ' 2
+	logged '\] s: SigBlk:.0+$'
+	logged '\] s: SigIgn:.0+$'
 	logged '\] f: fd 2$'
 	mark
 	is "$(log_text | grep '^f: fd')" 'f: fd 0
 f: fd 1
 f: fd 2'
+	stop_knockd
+}
+
+@test "SIGCHLD was ignored by whoever started the daemon: commands are still waited for" {
+	conf <<-EOF2
+	[d]
+	sequence = 7000
+	start_command = echo start >> $T/did
+	cmd_timeout = 1
+	stop_command = echo stop >> $T/did
+	EOF2
+	(
+		trap '' CHLD
+		exec nsenter -t "$S" -m -n -r -w -- "$KNOCKD" -i eth0 -c "$T/knockd.conf" \
+			-p "$T/k.pid" </dev/null >"$T/out" 2>"$T/err" 3>&-
+	) &
+	PID=$!
+	logged "$READY"
+	knock_a 10.77.0.1 7000
+	did stop
+	knock_a 10.77.0.1 7000
+	did start 2
 	stop_knockd
 }
 
@@ -484,7 +532,7 @@ f: fd 2'
 	(
 		umask 0137
 		exec 3>&-
-		exec nsenter -t "$S" -m -n -- env -i "$KNOCKD" -i eth0 \
+		exec nsenter -t "$S" -m -n -r -w -- env -i "$KNOCKD" -i eth0 \
 			-c "$T/knockd.conf" -p "$T/k.pid" </dev/null >"$T/out" 2>"$T/err"
 	) &
 	PID=$!
@@ -526,43 +574,49 @@ EOF2
 }
 
 @test "every kind of shell syntax is left to the shell" {
-	conf <<-EOF2
-	[a]
-	sequence = 7000
-	command = A=1 env >> $T/did
-	[b]
-	sequence = 7001
-	command = cd / && exec /bin/echo "in \$PWD" 'a  b' >> $T/did
-	[c]
-	sequence = 7002
-	command = umask 077
-	[d]
-	sequence = 7003
-	command = echo {x} \`echo tick\` \$((1 + 1)) /et[c] ~root a\\ \\ b # comment >> /nowhere
-	[e]
-	sequence = 7004
-	command = if true; then echo yes >> $T/did; fi
-	[f]
-	sequence = 7005
-	command = (echo sub) >> $T/did
-	[g]
-	sequence = 7006
-	command = exec /bin/echo via exec
-	[h]
-	sequence = 7007
-	command = ! false
+	local c n=0 door
+
+	# One special character each, and what becomes of it.
+	while IFS='	' read -r c door; do
+		n=$((n + 1))
+		printf '[%s]\nsequence = %d\ncommand = %s\n' "d$n" $((7000 + n)) "$c"
+		echo "d$n: $door" >>"$T/expected"
+	done <<-'EOF2' | conf
+	A=1 env	A=1
+	echo a ; echo b	b
+	echo a && echo c	c
+	false || echo d	d
+	echo e | cat	e
+	echo "f  f"	f  f
+	echo 'g  g'	g  g
+	echo h\ \ h	h  h
+	echo $((4 + 4))	8
+	echo $KNOCKD_EVENT	start
+	echo `echo i`	i
+	echo /et[c]	/etc
+	echo /et?	/etc
+	echo /etc/host*name	/etc/hostname
+	echo ~root	/root
+	cat < /etc/hostname	HOSTNAME
+	echo j > /dev/stderr	j
+	(echo k)	k
+	{ echo l; }	l
+	! echo m	m
+	echo n # comment	n
+	if true; then echo o; fi	o
+	echo p &	p
+	exec /bin/echo q	q
+	cd / && echo $PWD	/
+	test -d / && echo r	r
+	echo {x} - -- a:b @c %d,e+f	{x} - -- a:b @c %d,e+f
 	EOF2
+	sed -i "s,HOSTNAME,$(cat /etc/hostname)," "$T/expected"
 	start
-	knock_a 10.77.0.1 7000 7001 7002 7003 7004 7005 7006 7007
-	did 'A=1'
-	did 'in / a  b'
-	did yes
-	did sub
-	logged '\] d: \{x\} tick 2 /etc /root a  b$'
-	logged '\] g: via exec$'
-	logged '\] h: running command: ! false$'
-	mark
-	not_logged '\] [a-h]: command returned'
+	# shellcheck disable=SC2046
+	knock_a 10.77.0.1 $(seq 7001 $((7000 + $(wc -l <"$T/expected"))))
+	while read -r c; do
+		logged "\\] $(sed 's/[][{}+*?.()]/\\&/g' <<<"$c")\$"
+	done <"$T/expected"
 	stop_knockd
 }
 
@@ -643,6 +697,8 @@ EOF2
 	logged '10.77.0.2: f: OPEN SESAME'
 	mark
 	not_logged 'fd77::2: [ef]: '
+	# The sniffer itself looks at allow, not only the monitor behind it.
+	not_logged 'bad record'
 	stop_knockd
 }
 

@@ -20,7 +20,9 @@
  * A value that does not come within 2 seconds (start: 60) is printed as "-".
  * All times are of CLOCK_MONOTONIC.
  */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include <arpa/inet.h>
 #include <err.h>
 #include <errno.h>

@@ -431,6 +431,17 @@ closing..."
 	grep -q '^starting up, listening on eth0$' "$T/err"
 }
 
+@test "a log file that cannot be opened is a warning, as in 0.8, and no reason to stay away" {
+	printf '[options]\nlogfile = %s\n[d]\nsequence = 7000\ncommand = echo open >> %s\n' \
+		"$T/no/such/log" "$T/did" >"$T/knockd.conf"
+	launch -i eth0 -v
+	wait_for_line "$T/out" 'listening on eth0'
+	grep -q "$T/no/such/log: No such file" "$T/err"
+	knock_a 10.77.0.1 7000
+	did open
+	stop_knockd
+}
+
 # Takes what arrives at S's /dev/log; $T/syslog gets it line by line.
 syslogd() {
 	need socat
@@ -487,6 +498,32 @@ in_syslog() {
 	syslogd
 	knock_a 10.77.0.1 7000
 	syslogged 'd: OPEN SESAME'
+	stop_knockd
+}
+
+@test "SIGHUP: UseSyslog comes and goes" {
+	local n
+
+	syslogd
+	conf <<-EOF2
+	[d]
+	sequence = 7000
+	EOF2
+	start
+	knock_a 10.77.0.1 7000
+	logged ' d: OPEN SESAME'
+	[ ! -s "$T/syslog.raw" ]
+	sed -i '1a UseSyslog' "$T/knockd.conf"
+	kill -HUP "$PID"
+	knock_until ' d: OPEN SESAME' 2 10.77.0.1 7000
+	syslogged 'knockd: '
+	sed -i '/UseSyslog/d' "$T/knockd.conf"
+	kill -HUP "$PID"
+	logged 're-reading config file' 2
+	mark
+	n=$(wc -c <"$T/syslog.raw")
+	mark
+	is "$(wc -c <"$T/syslog.raw")" "$n"
 	stop_knockd
 }
 

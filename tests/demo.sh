@@ -9,18 +9,25 @@ set -u
 cd "$(dirname "$0")/.." || exit 1
 [ "$(id -u)" = 0 ] || { echo "make demo needs root, for its network namespaces"; exit 1; }
 debian='' alpine=''
+# tool COMMAND DEBIAN-PACKAGE ALPINE-PACKAGE [WORD]: must be there, and if a WORD is
+# given, say it for -V: busybox has small ones of the same names.
 tool() {
-	command -v "$1" >/dev/null 2>&1 || { debian="$debian $2" alpine="$alpine $3"; }
+	if command -v "$1" >/dev/null 2>&1; then
+		[ -n "${4:-}" ] || return 0
+		"$1" -V 2>&1 | grep -q "$4" && return
+	fi
+	case "$debian " in *" $2 "*) return ;; esac
+	debian="$debian $2" alpine="$alpine $3"
 }
 tool bash bash bash
 tool make make make
 tool cc gcc gcc
 [ -e /usr/include/stdio.h ] || tool stdio.h libc6-dev musl-dev
 command -v apk >/dev/null 2>&1 || tool musl-gcc musl-tools musl-dev
-tool ip iproute2 iproute2
+tool ip iproute2 iproute2 iproute2
 tool iptables iptables iptables
-tool unshare util-linux util-linux
-tool nsenter util-linux util-linux
+tool unshare util-linux util-linux util-linux
+tool nsenter util-linux util-linux util-linux
 tool socat socat socat
 if [ -n "$debian" ]; then
 	mkdir -p build

@@ -43,17 +43,17 @@
  *
  * At the end one line: sent=, wall=, pps=, cpu=, seed=.
  */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include <arpa/inet.h>
-#include <ctype.h>
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/if_packet.h>
-#include <linux/if_tun.h>
 #include <net/ethernet.h>
 #include <net/if.h>
 #include <netinet/in.h>
+#include <netpacket/packet.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -65,6 +65,11 @@
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
+
+/* linux/if_packet.h, linux/if_tun.h */
+#define PACKET_QDISC_BYPASS_	20
+#define TUNSETIFF_		_IOW('T', 202, int)
+#define IFF_TUN_NO_PI_		0x1001
 
 #define FRAME_MAX	9216	/* bytes of one frame */
 #define PORTS_MAX	65536
@@ -199,8 +204,6 @@ static void set32(uint8_t *p, uint32_t v)
 
 static void open_link(const char *name)
 {
-	int on = 1;
-
 	out.fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
 	if (out.fd < 0)
 		err(1, "packet socket");
@@ -209,7 +212,8 @@ static void open_link(const char *name)
 	out.to.sll_halen = 6;
 	if (!out.to.sll_ifindex)
 		errx(1, "no interface %s", name);
-	setsockopt(out.fd, SOL_PACKET, PACKET_QDISC_BYPASS, &on, sizeof(on));
+	setsockopt(out.fd, SOL_PACKET, PACKET_QDISC_BYPASS_, &(int){ 1 },
+		   sizeof(int));
 	setsockopt(out.fd, SOL_SOCKET, SO_SNDBUF, &(int){ 4 << 20 },
 		   sizeof(int));
 	out.sink = TO_LINK;
@@ -217,13 +221,13 @@ static void open_link(const char *name)
 
 static void open_tun(const char *name)
 {
-	struct ifreq ifr = { .ifr_flags = IFF_TUN | IFF_NO_PI };
+	struct ifreq ifr = { .ifr_flags = IFF_TUN_NO_PI_ };
 
 	out.fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
 	if (out.fd < 0)
 		err(1, "/dev/net/tun");
 	snprintf(ifr.ifr_name, sizeof(ifr.ifr_name), "%s", name);
-	if (ioctl(out.fd, TUNSETIFF, &ifr) < 0)
+	if (ioctl(out.fd, TUNSETIFF_, &ifr) < 0)
 		err(1, "tun %s", name);
 	out.sink = TO_TUN;
 }
@@ -329,13 +333,10 @@ static void parse_mac(const char *text, uint8_t mac[6])
 
 static int parse_proto(const char *text)
 {
-	if (!strcmp(text, "tcp"))
-		return IPPROTO_TCP;
-	if (!strcmp(text, "udp"))
-		return IPPROTO_UDP;
-	if (!strcmp(text, "icmp"))
-		return IPPROTO_ICMP;
-	return (int)parse_number("proto", text, 255);
+	return !strcmp(text, "tcp") ? IPPROTO_TCP :
+	       !strcmp(text, "udp") ? IPPROTO_UDP :
+	       !strcmp(text, "icmp") ? IPPROTO_ICMP :
+				       (int)parse_number("proto", text, 255);
 }
 
 static uint8_t parse_flags(const char *text)
@@ -345,8 +346,7 @@ static uint8_t parse_flags(const char *text)
 	uint8_t flags = 0;
 
 	for (; *text && *text != '-'; text++) {
-		at = strchr(letters, toupper((unsigned char)*text));
-		if (!at)
+		if (!(at = strchr(letters, *text)))
 			errx(1, "flags: what is '%c'?", *text);
 		flags |= (uint8_t)(1 << (at - letters));
 	}
@@ -877,7 +877,7 @@ int main(int argc, char **argv)
 	if (out.sink == TO_NOWHERE)
 		errx(1, "if=, tun= or pcap= is needed (see gen.c)");
 	if (spec.num[N_QDISC] && out.sink == TO_LINK)
-		setsockopt(out.fd, SOL_PACKET, PACKET_QDISC_BYPASS,
+		setsockopt(out.fd, SOL_PACKET, PACKET_QDISC_BYPASS_,
 			   &(int){ 0 }, sizeof(int));
 	if (spec.num[N_SEED] < 0)
 		spec.num[N_SEED] = (long)(now(CLOCK_REALTIME) >> 8 & 0xffffff);

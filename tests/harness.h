@@ -63,7 +63,7 @@ static size_t kept_length;
 #define FAULTS(X) \
 	X(write) X(open) X(socketpair) X(fork) X(realloc) X(fsync) X(pwrite) \
 	X(rename) X(prctl) X(chroot) X(setgroups) X(setresgid) X(setresuid) \
-	X(setrlimit) X(capset) X(mkdtemp) X(getrandom) X(mmap) X(getifaddrs) \
+	X(setrlimit) X(capset) X(attach) X(mkdtemp) X(getrandom) X(mmap) X(getifaddrs) \
 	X(spawn) X(pipe2) X(socket) X(bind) X(flock) X(poll) X(send)
 #define FAULT(name) FAULT_##name,
 enum { FAULTS(FAULT) NFAULTS };
@@ -108,9 +108,12 @@ static void forget(void)
 static jmp_buf end;
 static bool end_caught;
 static int end_status;
+static bool t_child; /* a real child, that really ends */
 
 __attribute__((noreturn)) static void t_exit(int status)
 {
+	if (t_child)
+		_exit(status);
 	if (!end_caught) {
 		fprintf(stderr, "unexpected end: %d\n%s\n", status, kept);
 		abort();
@@ -120,10 +123,31 @@ __attribute__((noreturn)) static void t_exit(int status)
 	longjmp(end, 1);
 }
 
+/* What a process that ends has not freed is no leak. */
+#if defined(__SANITIZE_ADDRESS__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+#ifdef SANITIZED
+#include <sanitizer/lsan_interface.h>
+#else
+static void __lsan_disable(void)
+{
+}
+static void __lsan_enable(void)
+{
+}
+#endif
+
 /* Runs something that ends the process; true if it did. */
 #define ENDS(what) \
-	(end_caught = true, setjmp(end) ? true : \
-			    ((void)(what), end_caught = false, false))
+	(__lsan_disable(), end_caught = true, setjmp(end) ? \
+			(__lsan_enable(), true) : \
+			((void)(what), __lsan_enable(), end_caught = false, \
+				false))
 
 static void take_event(const void *event, size_t n);
 
@@ -170,6 +194,8 @@ static int t_setsockopt(int fd, int level, int name, const void *value,
 	(void)fd;
 	if (level != SOL_SOCKET || name != SO_ATTACH_FILTER)
 		return 0;
+	if (fails(FAULT_attach))
+		return -1;
 	if (n != sizeof(prog))
 		abort();
 	memcpy(&prog, value, n);
@@ -231,9 +257,13 @@ static int t_kill(pid_t pid, int number)
 /* Capabilities are kept in a variable; no range of descriptors is closed. */
 static uint32_t t_capabilities[6] = {1, 1, 1, 1, 1, 1};
 
-static long t_syscall(long number, void *a, void *b)
+static long t_syscall(long number, void *a, void *b, void *c, void *value,
+	void *n)
 {
 	(void)a;
+	if (number == SYS_setsockopt)
+		return t_setsockopt(-1, (int)(intptr_t)b, (int)(intptr_t)c,
+			value, (socklen_t)(uintptr_t)n);
 	if (number == SYS_capset && fails(FAULT_capset))
 		return -1;
 	if (number == SYS_capset)
@@ -260,6 +290,11 @@ static unsigned t_if_nametoindex(const char *name)
 	return 0;
 }
 
+/* Whether fork(), poll() and waitpid() are the real ones, which they are not
+ * mostly; how many children there were. */
+static bool t_really;
+static unsigned t_children;
+
 /* What poll() is to report, how often it was called and with which timeout. */
 static int poll_result, poll_timeout;
 static unsigned polls;
@@ -269,6 +304,8 @@ static int t_poll(struct pollfd *fds, nfds_t n, int timeout)
 {
 	for (nfds_t i = 0; i < n; i++)
 		fds[i].revents = 0;
+	if (t_really)
+		return fails(FAULT_poll) ? 0 : poll(fds, n, timeout);
 	polls++;
 	poll_timeout = timeout;
 	if (poll_hook)
@@ -277,7 +314,55 @@ static int t_poll(struct pollfd *fds, nfds_t n, int timeout)
 }
 
 static bool t_closes = true; /* whether close() really closes */
-static pid_t t_forked = 4242; /* what fork() returns */
+static pid_t t_forks[4]; /* what fork() is to return; then always 4242 */
+static unsigned t_nforks;
+
+static pid_t t_fork(void)
+{
+	if (!t_really)
+		return t_nforks ? t_forks[--t_nforks] : 4242;
+	t_children++;
+	t_child = fork() == 0;
+	return t_child ? 0 : 4242;
+}
+
+static pid_t t_setsid(void)
+{
+	return 1;
+}
+
+/* A packet socket is a file as large as its ring; other sockets are real. */
+static int t_ring = -1;
+
+static int t_socket(int domain, int type, int protocol)
+{
+	return domain == AF_PACKET ? dup(t_ring) : socket(domain, type, protocol);
+}
+
+/* Where /dev/log is. */
+static char t_syslog[sizeof(((struct sockaddr_un *)0)->sun_path)];
+
+static int t_connect(int fd, const struct sockaddr *address, socklen_t n)
+{
+	struct sockaddr_un un = {.sun_family = AF_UNIX};
+
+	if (n != sizeof(un) || !memcmp(address, &un, n))
+		return -1;
+	memcpy(un.sun_path, t_syslog, sizeof(un.sun_path));
+	return connect(fd, (const struct sockaddr *)&un, sizeof(un));
+}
+
+/* The only name there is. */
+static int t_getnameinfo(const struct sockaddr *address, char *name)
+{
+	const struct sockaddr_in *in = (const struct sockaddr_in *)
+		(const void *)address;
+
+	if (in->sin_family != AF_INET || ntohl(in->sin_addr.s_addr) != 0xc0000201)
+		return EAI_NONAME;
+	strcpy(name, "client\n.example");
+	return 0;
+}
 
 /* Children that have ended, for waitpid(). */
 static struct {
@@ -290,6 +375,8 @@ static pid_t t_waitpid(pid_t pid, int *status)
 {
 	pid_t got = pid;
 
+	if (t_really)
+		return waitpid(-1, status, 0);
 	if (pid > 0)
 		return pid;
 	if (!t_nended)
@@ -335,7 +422,7 @@ __attribute__((format(printf, 2, 3))) static int t_fprintf(FILE *f,
 #define posix_spawn(p, f, x, y, a, e) ((void)(x), (void)(y), t_spawn(p, f, a, e))
 #define posix_spawnp(p, f, x, y, a, e) posix_spawn(p, f, x, y, a, e)
 #define kill(pid, number) t_kill(pid, number)
-#define fork() RESULT(fork, t_forked)
+#define fork() RESULT(fork, t_fork())
 #define waitpid(pid, status, flags) t_waitpid(pid, status)
 #define fputs(text, f) t_fputs(text, f)
 #define puts(text) t_printf("%s\n", text)
@@ -348,7 +435,11 @@ __attribute__((format(printf, 2, 3))) static int t_fprintf(FILE *f,
 #define socketpair(d, t, p, v) RESULT(socketpair, socketpair(d, t, p, v))
 #define pipe2(v, f) RESULT(pipe2, pipe2(v, f))
 #define flock(fd, how) RESULT(flock, flock(fd, how))
-#define socket(d, t, p) RESULT(socket, socket(d, t, p))
+#define socket(d, t, p) RESULT(socket, t_socket(d, t, p))
+#define connect(fd, a, n) t_connect(fd, a, n)
+#define getnameinfo(a, n, name, size, s, m, f) \
+	((void)(n), t_getnameinfo(a, name))
+#define setsid() t_setsid()
 #define bind(fd, a, n) RESULT(bind, ((void)(a), 0))
 #define send(fd, p, n, f) RESULT(send, send(fd, p, n, f))
 #define prctl(...) RESULT(prctl, t_prctl(T_PRCTL(__VA_ARGS__, 0, 0)))
@@ -362,8 +453,10 @@ __attribute__((format(printf, 2, 3))) static int t_fprintf(FILE *f,
 #define setresuid(a, b, c) RESULT(setresuid, 0)
 #define setuid(id) (-1)
 #define setrlimit(what, limit) RESULT(setrlimit, ((void)(limit), 0))
-#define syscall(number, a, ...) t_syscall(number, T_ARG(a, __VA_ARGS__, 0))
-#define T_ARG(a, b, ...) (void *)(uintptr_t)(a), (void *)(uintptr_t)(b)
+#define syscall(...) t_syscall(T_ARGS(__VA_ARGS__, 0, 0, 0, 0))
+#define T_ARGS(number, a, b, c, d, e, ...) number, T_PTR(a), T_PTR(b), \
+	T_PTR(c), T_PTR(d), T_PTR(e)
+#define T_PTR(value) (void *)(uintptr_t)(value)
 #define mmap(a, n, p, f, fd, at) t_mmap(n, p, f, fd)
 #define getrandom(p, n, f) RESULT(getrandom, getrandom(p, n, f))
 #define getifaddrs(list) RESULT(getifaddrs, (*(list) = t_interfaces, 0))
@@ -405,6 +498,9 @@ __attribute__((format(printf, 2, 3))) static int t_fprintf(FILE *f,
 #undef syscall
 #undef prctl
 #undef setuid
+#undef connect
+#undef getnameinfo
+#undef setsid
 #undef chroot
 #undef setgroups
 #undef setresgid
@@ -502,11 +598,21 @@ static struct sniffer *sniffer_new(struct conf *c)
 	return s;
 }
 
-/* Ends what has timed out now, however long ago the last look was. */
+/* Ends what has timed out now, however long ago the last look was; all else
+ * that such a look does comes in its time. */
 static void expire_now(struct sniffer *s)
 {
-	s->last_expiry = s->now - EXPIRE_MS;
+	int64_t last;
+	bool stale;
+
 	expire(s);
+	last = s->last_expiry;
+	stale = s->stale;
+	s->last_expiry = s->now - EXPIRE_MS;
+	s->stale = false;
+	expire(s);
+	s->last_expiry = last;
+	s->stale = stale;
 }
 
 /* No limit of lines a second. */

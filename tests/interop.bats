@@ -303,11 +303,6 @@ talk() {
 	opened 1
 	mark
 	is "$(count "$LOG" "$OPEN")" 1
-	talk 443
-	talk 80
-	knock_a 10.77.0.1 7000
-	mark
-	is "$(count "$LOG" "$OPEN")" 1
 	stop_knockd
 }
 

@@ -30,19 +30,20 @@ LOG=$T/log
 # process of its own.
 [ -z "$T" ] || { mkfifo "$T/.pause" 2>/dev/null || :; exec {PAUSE}<>"$T/.pause"; }
 
-# shellcheck disable=SC2120
 pause() {
-	read -rt "${1:-0.02}" _ <&"$PAUSE" || :
+	read -rt "$1" _ <&"$PAUSE" || :
 }
 
-# until_true SECONDS COMMAND...: repeats the command until it succeeds.
+# until_true SECONDS COMMAND...: repeats the command until it succeeds, often at
+# first, then every tenth of a second.
 until_true() {
-	local end=$((SECONDS + $1))
+	local end=$((SECONDS + $1)) ms=10
 
 	shift
 	until "$@"; do
 		[ "$SECONDS" -le "$end" ] || return 1
-		pause
+		pause "0.0$ms"
+		ms=$((ms < 90 ? ms + 5 : 99))
 	done
 }
 
@@ -144,14 +145,18 @@ PRIVATE_DIRS='set -e
 	if [ -d /dev/net ]; then mkdir "$d/net"; mount --bind /dev/net "$d/net"; fi
 	if [ -d /dev/pts ]; then mkdir "$d/pts"; mount --rbind /dev/pts "$d/pts"; fi
 	ln -s pts/ptmx "$d/ptmx"; ln -s /proc/self/fd "$d/fd"
+	ln -s fd/0 "$d/stdin"; ln -s fd/1 "$d/stdout"; ln -s fd/2 "$d/stderr"
 	mount --rbind "$d" /dev
 	mount -t tmpfs -o mode=755 none /run; mkdir /run/sshd /run/lock
-	mount -t tmpfs -o mode=755 none "$T/.etc"; cp -a /etc/. "$T/.etc"
-	rm -f "$T/.etc/resolv.conf" "$T/.etc/knockd.conf"
-	mount --bind "$T/.etc" /etc
+	mount -t tmpfs -o mode=755 none "$T/.etc"; mkdir "$T/.etc/u" "$T/.etc/w"
+	if ! mount -t overlay -o "lowerdir=/etc,upperdir=$T/.etc/u,workdir=$T/.etc/w" etc /etc 2>/dev/null; then
+		cp -a /etc/. "$T/.etc/u"
+		mount --bind "$T/.etc/u" /etc
+	fi
+	rm -f /etc/resolv.conf /etc/knockd.conf
 	'
 
-in_s() { nsenter -t "$S" -m -n -- "$@"; }
+in_s() { nsenter -t "$S" -m -n -r -w -- "$@"; }
 in_a() { nsenter -t "$A" -n -- "$@"; }
 in_b() { nsenter -t "$B" -n -- "$@"; }
 
@@ -161,7 +166,7 @@ bg() {
 
 	shift
 	if [ "$box" = "$S" ]; then
-		nsenter -t "$box" -m -n -- "$@" <&0 3>&- &
+		nsenter -t "$box" -m -n -r -w -- "$@" <&0 3>&- &
 	else
 		nsenter -t "$box" -n -- "$@" <&0 3>&- &
 	fi
@@ -220,40 +225,47 @@ listens() {
 		"/proc/$1/net/$2" "/proc/$1/net/${2}6"
 }
 
-# pids_in BOX [NAME]: the processes in a box's network but its holder.
-pids_in() {
-	local p comm
+# pids_in BOX [NAME]: the processes in a box's network but its holder. (In a shell
+# of its own, since bats traces every command of this one.)
+# shellcheck disable=SC2016
+PIDS_IN='for p in /proc/[0-9]*; do
+	[ "$p/ns/net" -ef "/proc/$1/ns/net" ] || continue
+	[ "${p#/proc/}" != "$1" ] || continue
+	read -r comm 2>/dev/null <"$p/comm" || continue
+	[ -n "${2:-}" ] && [ "$comm" != "$2" ] || echo "${p#/proc/}"
+done'
 
-	for p in /proc/[0-9]*; do
-		[ "$p/ns/net" -ef "/proc/$1/ns/net" ] || continue
-		[ "${p#/proc/}" != "$1" ] || continue
-		read -r comm 2>/dev/null <"$p/comm" || continue
-		[ -n "${2:-}" ] && [ "$comm" != "$2" ] || echo "${p#/proc/}"
-	done
+pids_in() {
+	bash -c "$PIDS_IN" pids_in "$@" 3>&-
 }
 
-# emptied BOX...: ends every process in the boxes but the holders; true when there
-# was none.
-emptied() {
-	local x p none=0
-
-	for x; do
-		for p in $(pids_in "$x"); do
-			kill -KILL "$p" 2>/dev/null || :
-			none=1
+# Ends every process in the boxes but the holders, until none is left.
+# shellcheck disable=SC2016
+EMPTY='for ((i = 0; i < 500; i++)); do
+	none=1
+	for box; do
+		for p in /proc/[0-9]*; do
+			[ "$p/ns/net" -ef "/proc/$box/ns/net" ] && [ "${p#/proc/}" != "$box" ] || continue
+			kill -KILL "${p#/proc/}" 2>/dev/null
+			none=0
 		done
 	done
-	return $none
-}
+	[ $none = 0 ] || exit 0
+	[ $i = 0 ] || sleep 0.02
+done
+exit 1'
 
 # shellcheck disable=SC2086,SC2120
 # net_down BOX...: ends every process in S, A, B and the other boxes, and so these.
 net_down() {
-	[ -n "$S$A$B$*" ] || return 0
-	until_true "$WAIT" emptied $S $A $B "$@"
-	kill -KILL $S $A $B $PID "$@" 2>/dev/null || :
+	local all="$S $A $B $*" rc=0
+
+	[ -n "${all// /}" ] || return 0
+	bash -c "$EMPTY" empty $all 3>&- || { echo "processes are left in a box"; rc=1; }
+	kill -KILL $all $PID 2>/dev/null || :
 	# The shell would tell of each.
-	{ wait $S $A $B $PID; } 2>/dev/null || :
+	{ wait $all $PID; } 2>/dev/null || :
+	return $rc
 }
 
 # --- the daemon ------------------------------------------------------------
@@ -290,7 +302,7 @@ running() {
 # launch ARG...: starts the daemon in S and does not wait; sets PID.
 launch() {
 	: >"$T/out"; : >"$T/err"
-	nsenter -t "$S" -m -n -- "$KNOCKD" -c "$T/knockd.conf" -p "$T/k.pid" \
+	nsenter -t "$S" -m -n -r -w -- "$KNOCKD" -c "$T/knockd.conf" -p "$T/k.pid" \
 		"$@" </dev/null >"$T/out" 2>"$T/err" 3>&- &
 	PID=$!
 }

@@ -2,7 +2,8 @@
  * A reference matcher: what knockd should do with each packet, straight from
  * the rules and by nothing but lists. It shares no line with knockd.c.
  *
- * The rules, for each door by itself:
+ * A packet that another interface shows within 100 ms (a bridge and its port)
+ * is one hit. The rules, for each door by itself:
  *
  * 0. A door is there for a packet if the packet is to a local address (or to
  *    the door's Target), its source is in Allow, the door has a sequence and
@@ -11,9 +12,8 @@
  * 2. The hit is what an attempt of this source waits for: the one furthest
  *    along, of equals the youngest, advances. The last knock opens the door.
  * 3. It repeats the knock that an attempt accepted last: ignored. So is, and
- *    this is looked at before rule 2, the very same packet as any knock that
- *    an attempt accepted. A repeat of the first knock, if it is another packet,
- *    starts the clock of an attempt at stage 1 anew.
+ *    this is looked at before rule 2, the very same TCP packet as any knock
+ *    that an attempt accepted.
  * 4. It is the door's first knock: a new attempt. Of more than four of a source
  *    the least advanced, of those the oldest, goes.
  * 5. The port is of any door: the source's attempts at this door are over.
@@ -23,14 +23,17 @@
  *    them.
  * 7. The sequence has its time from its first knock on.
  *
- * A door of one port has no attempts: it opens at each hit, but not once more
- * for the packet that opened it last: sent again by TCP within 25 s, or seen on
- * another interface within 100 ms.
+ * A door of one port has no attempts: it opens at each hit, but not for a TCP
+ * packet that is sent again within 25 s.
  */
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+
+#ifndef O_FIRST_RESTARTS /* 1: a repeated first knock starts the clock anew */
+#define O_FIRST_RESTARTS 0
+#endif
 
 enum { O_FIN = 1, O_SYN = 2, O_RST = 4, O_PSH = 8, O_ACK = 16, O_URG = 32 };
 enum o_kind { O_STAGE, O_OPEN, O_TIMEOUT };
@@ -73,8 +76,6 @@ struct o_door {
 	unsigned timeout, cooldown, limit; /* s, s, ports */
 	bool one_time;
 	int64_t deaf_until;
-	bool opened; /* a door of one port: last, if ever, ... */
-	struct o_hit last;
 };
 
 struct o_event {
@@ -87,6 +88,8 @@ struct oracle {
 	struct o_door *door;
 	unsigned ndoors;
 	struct o_attempt *youngest;
+	struct o_hit seen[1024]; /* the hits that came last */
+	unsigned nseen;
 	struct o_event event[4096]; /* emptied by whoever reads them */
 	unsigned nevents;
 };
@@ -116,7 +119,7 @@ static void o_clear(struct oracle *o)
 {
 	while (o->youngest)
 		o_remove(o, o->youngest);
-	o->nevents = 0;
+	o->nevents = o->nseen = 0;
 }
 
 static bool o_in(const struct o_net *nets, unsigned n, const uint8_t *addr)
@@ -201,26 +204,8 @@ static void o_reached(struct oracle *o, unsigned door, unsigned stage,
 		return;
 	o_tell(o, O_OPEN, door, stage, h->src);
 	d->deaf_until = h->time + (int64_t)d->cooldown * 1000;
-	d->last = *h;
-	d->opened = true;
 	if (d->one_time)
 		d->n = 0;
-}
-
-static void o_one_port(struct oracle *o, unsigned door, const struct o_hit *h)
-{
-	const struct o_hit *last = &o->door[door].last;
-	int64_t age = h->time - last->time;
-
-	if (o->door[door].opened && last->id == h->id &&
-		!memcmp(last->src, h->src, 16)) {
-		if (last->interface != h->interface && age < 100)
-			return;
-		if (last->interface == h->interface && !h->knock.udp &&
-			age < 25000)
-			return;
-	}
-	o_reached(o, door, 1, h);
 }
 
 static void o_begin(struct oracle *o, unsigned door, const struct o_hit *h)
@@ -265,21 +250,44 @@ static void o_stray(struct oracle *o, unsigned door, const struct o_hit *h)
 	}
 }
 
+/* Is the hit on another interface what it was on the first? If not, again says
+ * whether it has come before, by TCP and lately. */
+static bool o_twin(struct oracle *o, const struct o_hit *h, bool *again)
+{
+	struct o_hit *old = NULL;
+
+	for (unsigned i = 0; i < o->nseen; i++)
+		if (o->seen[i].id == h->id && o_same(o->seen[i].knock, h->knock) &&
+			!memcmp(o->seen[i].src, h->src, 16))
+			old = &o->seen[i];
+	if (old && old->interface != h->interface && h->time < old->time + 100)
+		return true;
+	*again = old && !h->knock.udp && h->time < old->time + 25000;
+	if (!old && o->nseen == sizeof(o->seen) / sizeof(*o->seen))
+		abort();
+	if (!old)
+		old = &o->seen[o->nseen++];
+	*old = *h;
+	return false;
+}
+
 /* Rules 2 to 5, of a hit that the door sees. */
-static void o_door_hit(struct oracle *o, unsigned door, const struct o_hit *h)
+static void o_door_hit(struct oracle *o, unsigned door, const struct o_hit *h,
+	bool again)
 {
 	struct o_door *d = &o->door[door];
 	struct o_attempt *furthest = NULL;
 	bool repeated = false;
 
 	if (d->n == 1) {
-		if (o_same(d->seq[0], h->knock))
-			o_one_port(o, door, h);
+		if (o_same(d->seq[0], h->knock) && !again)
+			o_reached(o, door, 1, h);
 		return;
 	}
 	O_EACH(a, o, h, door)
 		for (unsigned i = 0; i < a->stage; i++)
-			if (a->id[i] == h->id && o_same(d->seq[i], h->knock))
+			if (a->id[i] == h->id && !h->knock.udp &&
+				o_same(d->seq[i], h->knock))
 				return;
 	O_EACH(a, o, h, door)
 		if (o_same(d->seq[a->stage], h->knock) &&
@@ -298,7 +306,7 @@ static void o_door_hit(struct oracle *o, unsigned door, const struct o_hit *h)
 		if (!o_same(d->seq[a->stage - 1], h->knock))
 			continue;
 		repeated = true;
-		if (a->stage == 1)
+		if (a->stage == 1 && O_FIRST_RESTARTS)
 			a->deadline = h->time + (int64_t)d->timeout * 1000;
 	}
 	if (repeated)
@@ -327,9 +335,11 @@ static void o_expire(struct oracle *o, int64_t now)
 
 static void o_match(struct oracle *o, const struct o_hit *h)
 {
-	bool known = o_known(o, h->knock);
+	bool known = o_known(o, h->knock), again = false;
 
 	o_expire(o, h->time);
+	if (known && o_twin(o, h, &again))
+		return;
 	for (unsigned i = 0; i < o->ndoors; i++) {
 		struct o_door *d = &o->door[i];
 
@@ -338,7 +348,7 @@ static void o_match(struct oracle *o, const struct o_hit *h)
 		if (!known)
 			o_stray(o, i, h);
 		else if (h->knock.udp || o_fits(d, h->flags))
-			o_door_hit(o, i, h);
+			o_door_hit(o, i, h, again);
 	}
 }
 

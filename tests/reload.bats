@@ -130,7 +130,7 @@ address() {
 	is "$(grep -c stop "$T/did")" 5
 }
 
-@test "SIGHUP: LogFile and UseSyslog change" {
+@test "SIGHUP: another LogFile" {
 	simple
 	start
 	sed -i "s,^.*logfile.*,logfile = $T/log2," "$T/knockd.conf"
@@ -139,6 +139,22 @@ address() {
 	knock_until ' d: OPEN SESAME' 1 10.77.0.1 7000
 	stop_knockd
 	not grep -q 'd: OPEN SESAME' "$T/log"
+}
+
+@test "SIGHUP: another PidFile; at the end the own one goes, nobody else's" {
+	simple
+	sed -i "1a pidfile = $T/one.pid" "$T/knockd.conf"
+	in_s "$KNOCKD" -d -i eth0 -c "$T/knockd.conf" 3>&-
+	PID=$(cat "$T/one.pid")
+	echo 4711 >"$T/two.pid"
+	sed -i "s/one.pid/two.pid/" "$T/knockd.conf"
+	kill -HUP "$PID"
+	logged 're-reading config file'
+	same_daemon
+	kill "$PID"
+	until_true "$WAIT" no_daemon_left
+	[ ! -e "$T/one.pid" ]
+	is "$(cat "$T/two.pid")" 4711
 }
 
 @test "SIGHUP: another Interface is listened on" {

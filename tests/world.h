@@ -121,14 +121,13 @@ static uint64_t stray_bit(const struct sniffer *s, struct o_knock k)
 {
 	static struct attempt table[SEQUENCE_MAX + 2];
 	static struct door door = {.stray_limit = 63, .wide = true};
-	struct conf conf = {.doors = &door, .ndoors = 1};
-	struct sniffer t = *s;
+	static struct conf conf = {.doors = &door, .ndoors = 1};
+	static struct sniffer t = {.conf = &conf, .attempts = table};
 	uint32_t link = SEQUENCE_MAX + 1;
 	struct packet p = {.dport = (uint16_t)k.port,
 		.proto = k.udp ? UDP : TCP};
 
-	t.conf = &conf;
-	t.attempts = table;
+	memcpy(t.key, s->key, sizeof(t.key));
 	table[link].stage = 1;
 	table[link].strays = 0;
 	spoil(&t, &link, &p, false);
@@ -189,6 +188,7 @@ static void world_new(bool packets)
 	while (!choose_strays(world.sniffer))
 		for (int i = 0; i < 5; i++)
 			world.sniffer->key[i] = rnd64();
+	world.sniffer->all_wide = !packets;
 	filter_attach(world.sniffer);
 }
 
@@ -200,7 +200,7 @@ static size_t frame_of(uint8_t *slot, const struct o_hit *h, uint32_t seq,
 	struct spec s = {.proto = h->knock.udp ? UDP : TCP, .seq = seq,
 		.flags = (uint8_t)h->flags, .sport = sport,
 		.dport = h->knock.port};
-	struct tpacket2_ *t = (struct tpacket2_ *)slot;
+	struct tpacket2_ t = {.net = 80};
 	struct sockaddr_ll from = {.sll_family = AF_PACKET, .sll_hatype = 1,
 		.sll_ifindex = (int)h->interface};
 
@@ -211,18 +211,17 @@ static size_t frame_of(uint8_t *slot, const struct o_hit *h, uint32_t seq,
 	s.next = s.v6 ? seq % 3 : 0;
 	for (unsigned i = 0; i < s.next; i++)
 		s.ext[i] = headers[(seq / 4 + i) % 4];
-	memset(slot, 0, 96);
-	t->net = 80;
-	*ip = slot + t->net;
-	t->len = t->captured = (uint32_t)build(*ip, &s);
+	*ip = slot + t.net;
+	t.len = t.captured = (uint32_t)build(*ip, &s);
+	memcpy(slot, &t, sizeof(t));
 	memcpy(slot + 32, &from, sizeof(from));
-	return t->len;
+	return t.len;
 }
 
 /* The same hit as a packet: what the filter takes goes to knockd. */
 static void send_packet(const struct o_hit *h, uint32_t seq, unsigned sport)
 {
-	static _Alignas(16) uint8_t slot[FRAME_BYTES];
+	uint8_t slot[FRAME_BYTES] = {0};
 	unsigned steps;
 	uint8_t *ip;
 	size_t n = frame_of(slot, h, seq, sport, &ip);
@@ -230,10 +229,11 @@ static void send_packet(const struct o_hit *h, uint32_t seq, unsigned sport)
 		.protocol = ip[0] >> 4 == 4 ? 0x0800 : 0x86dd};
 
 	if (bpf_run(ip, n, &meta, &steps))
-		frame(world.sniffer, (struct tpacket2_ *)slot);
+		frame(world.sniffer, slot);
 }
 
-/* A sequence number and a source port whose mark no other packet has. */
+/* A sequence number and a source port whose mark no other packet has, nor a
+ * place in the table of recent ones that a packet just before has. */
 static void draw_identity(const struct o_hit *h, uint32_t *seq, unsigned *sport)
 {
 	uint8_t slot[FRAME_BYTES], *ip;
@@ -241,12 +241,13 @@ static void draw_identity(const struct o_hit *h, uint32_t *seq, unsigned *sport)
 
 	*seq = draw(65536) * 65536u + draw(65536);
 	*sport = 1024 + draw(60000);
-	for (unsigned i = 0; i < 1000; i++, *seq += 977) {
+	for (unsigned i = 0; i < 100000; i++, *seq += 977) {
 		size_t n = frame_of(slot, h, *seq, *sport, &ip);
 
 		if (!parse(ip, n, n, &p))
 			break;
-		if (!world.marks[p.mark]) {
+		if (!world.marks[p.mark] &&
+			p.mark % RECENT_MAX == world.sent % RECENT_MAX) {
 			world.marks[p.mark] = true;
 			return;
 		}
@@ -269,6 +270,10 @@ static void send_hit(const struct o_hit *h, uint32_t seq, unsigned sport)
 		send_packet(h, seq, sport);
 	else
 		match(world.sniffer, &p);
+	if (!world.packets) { /* nobody needs a new filter */
+		world.sniffer->all_wide = true;
+		world.sniffer->stale = false;
+	}
 	expire_now(world.sniffer);
 	o_match(&world.oracle, h);
 	world.sent++;
