@@ -170,3 +170,39 @@ meaning() {
 		diff "$T/first.conf" "$T/second" || { echo "$n"; return 1; }
 	done
 }
+
+# facts: what 0.8's -D and the reading above have in common, the same lines from both.
+facts_of_old() {
+	LC_ALL=C awk '
+	/: sequence: / {
+		sub(/.*: sequence: /, ""); n = split($0, p, ","); s = ""
+		for (i = 1; i <= n; i++) { split(p[i], q, ":"); s = s " " q[1] "/" q[2] }
+		print "sequence " s
+	}
+	/: (seq|cmd)_timeout: / { if ($NF != 25 && $NF != 10) print $(NF - 1) " " $NF }
+	/: (start|stop)_command: / { sub(/^config: [^ ]* /, ""); print }
+	/tcp flag: / { print "flag " tolower($NF) }' | sort
+}
+
+facts_of_meaning() {
+	LC_ALL=C awk '
+	$1 == "sequence" && $2 != "from" { sub(/^ sequence  /, ""); print "sequence  " $0 }
+	($1 == "seq_timeout" || $1 == "cmd_timeout") && $2 != 25 && $2 != 10 { print $1 ": " $2 }
+	($1 == "start" || $1 == "stop") && NF > 1 { k = $1; sub(/^ *[a-z]+ /, ""); print k "_command: " $0 }
+	$1 == "flags" { for (i = 2; i <= NF; i++) print "flag " $i }' | sort
+}
+
+@test "0.8 itself understands of them what the awk program does" {
+	local n failed=0
+
+	old_or_skip
+	for n in $(numbers '^accepted'); do
+		# Those with a one-time file show its sequence instead.
+		! grep -qi one_time "$CORPUS/$n.conf" || continue
+		copy "$n"
+		"${OLD_KNOCKD[@]}" -D -i nosuch0 -c "$T/$n.conf" 2>/dev/null >"$T/old" || :
+		diff <(grep -a '^config: ' "$T/old" | facts_of_old) \
+			<(meaning "$T/$n.conf" | facts_of_meaning) || { echo "$n.conf"; failed=1; }
+	done
+	return "$failed"
+}

@@ -1,179 +1,424 @@
 /*
- * Fuzz targets of knockd.c, one a build:
+ * Fuzz targets, one a build. For libFuzzer, and with afl-clang-fast for AFL++:
  *
- *	clang -std=c11 -D_GNU_SOURCE -DNO_SECCOMP -g -I. \
- *		-fsanitize=fuzzer,address,undefined -DTARGET=packet \
- *		-o build/fuzz-packet tests/fuzz.c
+ *	clang -std=c11 -D_GNU_SOURCE -DNO_SECCOMP -g -O1 -I. \
+ *		-fsanitize=fuzzer,address,undefined \
+ *		-DTARGET_PACKET -o build/fuzz-packet tests/fuzz.c
  *
- * TARGET: packet (parse and match), config, onetime, state, event. What a
- * target promises is tested by abort(), not only by the sanitizers.
+ * -DSTANDALONE, without -fsanitize=fuzzer: runs the files that are named.
+ *
+ * TARGET_PACKET	packets, read and matched, against the oracle
+ * TARGET_CONFIG	a configuration; what -t prints of it means the same
+ * TARGET_STATE		a state file; what it opens is closed
+ * TARGET_ONETIME	a file of one-time sequences; none is good twice
+ * TARGET_EVENT		the sniffer's records, as the monitor takes them
+ * TARGET_KNOCK		the arguments and the profile of knock
  */
-#define main knockd_main
-#include "../knockd.c"
-#undef main
+#ifdef TARGET_KNOCK
+#include "fuzz_knock.h"
+#else
+#include "harness.h"
+#include "world.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#define REQUIRE(good) \
+	do { \
+		if (!(good)) { \
+			fprintf(stderr, "%s:%d: not %s\n%s\n", __FILE__, \
+				__LINE__, #good, kept); \
+			abort(); \
+		} \
+	} while (0)
 
-#define REQUIRE(what) do { if (!(what)) abort(); } while (0)
+static unsigned nspawned;
+static char spawned[256];
 
-/* A file that holds the input, and a path to it. */
-__attribute__((unused))
-static const char *input_file(const uint8_t *data, size_t size) {
-    static char path[64];
-    static int fd = -1;
-    if (fd < 0) fd = memfd_create("input", 0);
-    REQUIRE(ftruncate(fd, 0) == 0);
-    REQUIRE(pwrite(fd, data, size, 0) == (ssize_t)size);
-    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    return path;
+static pid_t spawn_note(const char *path, char *const *argv, char *const *env)
+{
+	(void)env;
+	snprintf(spawned, sizeof(spawned), "%s %s", path, argv[0]);
+	return (pid_t)(1000 + nspawned++);
 }
 
-__attribute__((unused))
-static void quiet(void) {
-    out.started = out.detached = true;
+static void kill_note(pid_t pid, int number)
+{
+	(void)pid;
+	(void)number;
 }
 
-static const char doors[] =
-    "[a]\nsequence=7000,8000,9000\ntcpflags=syn\n"
-    "[b]\nsequence=7000,7000,8000:udp\nseq_timeout=3\n"
-    "[c]\nsequence=53:udp\nseq_cooldown=1\n"
-    "[d]\nsequence=9000,8000,7000\nallow=10.0.0.0/8,fd00::/8\n";
+/* The input as a file, the only one that there is. */
+static const char *input_file(const uint8_t *data, size_t n)
+{
+	static char path[64];
+	static int fd = -1;
 
-/* A sniffer without a socket. Its events go into a pipe that is read. */
-static struct sniffer *sniffer_made(void) {
-    static struct conf c;
-    static struct sniffer s = { .packets = -1 };
-    int ends[2];
-    quiet();
-    REQUIRE(config_load(&c, AT_FDCWD, input_file((const uint8_t *)doors,
-                                                 sizeof doors - 1), false));
-    REQUIRE(!socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, ends));
-    s.conf = &c;
-    s.channel = ends[1];
-    s.packets = ends[0];            /* only to be read from below */
-    s.locals.naddrs = 2;
-    REQUIRE(addr_parse("10.0.0.1", &s.locals.addr[0]));
-    REQUIRE(addr_parse("fd00::1", &s.locals.addr[1]));
-    qsort(s.locals.addr, 2, sizeof *s.locals.addr, addr_cmp);
-    s.attempts = calloc(SEQUENCE_MAX + ATTEMPTS_MAX + 1, sizeof *s.attempts);
-    s.buckets = calloc(ATTEMPTS_MAX, sizeof *s.buckets);
-    s.firsts = calloc(c.ndoors + 1, sizeof *s.firsts);
-    for (s.used = 0; s.used <= SEQUENCE_MAX; s.used++)
-        s.attempts[s.used].older = s.attempts[s.used].newer = s.used;
-    s.used--;
-    s.now = 1;
-    s.next_expiry = INT64_MAX;
-    index_doors(&s);
-    return &s;
+	if (fd < 0)
+		fd = memfd_create("input", 0);
+	REQUIRE(fd >= 0 && !ftruncate(fd, 0) && !fchmod(fd, 0600));
+	REQUIRE(pwrite(fd, data, n, 0) == (ssize_t)n);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	t_only_path = path;
+	forget();
+	return path;
 }
 
-/* Every event must be one that the monitor takes. */
-static void events_check(struct sniffer *s) {
-    static struct monitor m;
-    struct event e;
-    m.conf = *s->conf;
-    while (recv(s->packets, &e, sizeof e, MSG_DONTWAIT) > 0) {
-        m.records = 0;
-        REQUIRE(!fault(&m, &e, sizeof e));
-        REQUIRE(e.kind != OPEN || addr_usable(&e.src));
-    }
+/* Every byte that was printed is text. */
+static void check_text(void)
+{
+	for (size_t i = 0; i < kept_length; i++)
+		REQUIRE((uint8_t)kept[i] >= ' ' || kept[i] == '\n');
+}
+#endif
+
+#ifdef TARGET_PACKET
+
+/* The input as choices; when it ends, all of them are 0. */
+static const uint8_t *choices;
+static size_t nchoices;
+
+static unsigned take(unsigned n)
+{
+	unsigned value = 0;
+
+	for (unsigned k = n; k > 1 && nchoices; k = (k + 255) / 256, nchoices--)
+		value = value * 256 + *choices++;
+	return n ? value % n : 0;
 }
 
-/* Packets, each with a length of two bytes and a time step of one before it. */
-__attribute__((unused))
-static int packet(const uint8_t *data, size_t size) {
-    static struct sniffer *s;
-    if (!s) s = sniffer_made();
-    while (size > 3) {
-        size_t wire = (size_t)data[0] << 8 | data[1], n = size - 3;
-        struct packet p;
-        s->now += data[2];
-        data += 3;
-        if (n > wire) n = wire;
-        uint8_t *exact = malloc(n + !n);        /* to see a byte too far */
-        memcpy(exact, data, n);
-        if (parse(exact, n, wire, &p)) {
-            p.interface = 1;
-            REQUIRE(p.proto == TCP || p.proto == UDP);
-            match(s, &p);
-        }
-        free(exact);
-        data += n;
-        size -= n + 3;
-        limit(s);
-        expire(s);
-        events_check(s);
-    }
-    return 0;
+/* Packets as they are, each behind a byte for the time, one for its source of
+ * metadata and two for its length. */
+static void raw_packets(const uint8_t *data, size_t n)
+{
+	draw = rnd;
+	world_new(true);
+	while (n > 4) {
+		size_t length = ((size_t)data[2] << 8 | data[3]) % 1500;
+		size_t have = length < n - 4 ? length : n - 4;
+		struct sniffer *s = world.sniffer;
+		uint8_t slot[FRAME_BYTES] = {0};
+		struct tpacket2_ t = {.net = 80, .len = (uint32_t)length,
+			.captured = (uint32_t)have};
+		struct sockaddr_ll from = {.sll_hatype = data[1] & 1 ? 772 : 1,
+			.sll_ifindex = data[1] >> 1 & 3};
+		struct meta meta = {.hatype = from.sll_hatype, .protocol =
+			data[1] & 8 ? 0x86dd : 0x0800, .pkttype = data[1] >> 4 &
+			3};
+		unsigned steps;
+		bool good;
+
+		s->now += data[0] * 10;
+		data += 4;
+		REQUIRE(parsed_alike(data, have, length, &good));
+		REQUIRE(parsed_alike(data, have, have, &good));
+		memcpy(slot, &t, sizeof(t));
+		memcpy(slot + 32, &from, sizeof(from));
+		memcpy(slot + 80, data, have < 176 ? have : 176);
+		bpf_run(data, have, &meta, &steps);
+		unlimited(s);
+		frame(s, slot);
+		expire(s);
+		limit(s);
+		REQUIRE(!bpf_fault() && s->active <= ATTEMPTS_MAX);
+		for (unsigned i = 0; i < nevents; i++) {
+			const struct event *e = &events[i];
+
+			REQUIRE(e->kind < KINDS);
+			REQUIRE(e->kind == SUPPRESSED ||
+				(e->door < world.conf.ndoors &&
+				addr_usable(&e->src) &&
+				e->stage <= SEQUENCE_MAX));
+		}
+		nevents = 0;
+		data += have;
+		n -= 4 + have;
+	}
 }
 
-/* What -t prints of a good file is a good file that prints the same. */
-__attribute__((unused))
-static int config(const uint8_t *data, size_t size) {
-    struct conf c;
-    quiet();
-    config_load(&c, AT_FDCWD, input_file(data, size), false);
-    for (unsigned i = 0; !c.errors && i < c.ndoors; i++) {
-        const struct door *d = &c.doors[i];
-        REQUIRE(d->one_time || (d->seq.n >= 1 && d->seq.n <= SEQUENCE_MAX));
-        for (unsigned k = 0; k < d->seq.n; k++) REQUIRE(d->seq.knock[k].port);
-        REQUIRE(d->seq_timeout <= SECONDS_MAX && d->cmd_timeout <= SECONDS_MAX);
-        REQUIRE(d->stray_limit <= STRAY_LIMIT_MAX);
-    }
-    config_free(&c);
-    return 0;
+/* A world and what happens in it, both chosen by the input. */
+static void chosen_packets(const uint8_t *data, size_t n, bool packets)
+{
+	choices = data;
+	nchoices = n;
+	draw = take;
+	world_new(packets);
+	while (nchoices) {
+		if (world_stream(1))
+			continue;
+		snprintf(kept, sizeof(kept), "%s", world.why);
+		REQUIRE(!"agreed");
+	}
 }
 
-/* A sequence that was used is not the next one, and not the one after that. */
-__attribute__((unused))
-static int onetime(const uint8_t *data, size_t size) {
-    struct conf c = { .path = "conf" };
-    struct door d = { .name = "d", .one_time = input_file(data, size) };
-    quiet();
-    int left = one_time(&c, &d, AT_FDCWD, false);
-    REQUIRE(left >= 0 && (left > 0) == (d.seq.n > 0));
-    if (left > 0) REQUIRE(one_time(&c, &d, AT_FDCWD, true) == left - 1);
-    return 0;
+static void one_input(const uint8_t *data, size_t n)
+{
+	if (data[0] % 4 == 0)
+		raw_packets(data + 1, n - 1);
+	else
+		chosen_packets(data + 1, n - 1, data[0] % 4 == 1);
 }
 
-/* Nothing is taken from a file whose checksum is wrong; a good one is found
- * good however its lines look. */
-__attribute__((unused))
-static int state(const uint8_t *data, size_t size) {
-    static struct monitor m;
-    char *text = malloc(size + 64);
-    quiet();
-    memcpy(text, data, size);
-    text[size] = '\0';
-    size_t n = size;
-    if (size && data[0] & 1)        /* half of them with a checksum */
-        n += (size_t)sprintf(text + size, "sum %016llx\n",
-                             (unsigned long long)checksum(data, size));
-    state_parse(&m, text, n);
-    while (m.openings) {
-        REQUIRE(m.openings->stop && strlen(m.openings->door) <= DOOR_NAME_MAX);
-        opening_free(&m, m.openings);
-    }
-    REQUIRE(m.count == 0);
-    free(text);
-    return 0;
+#endif
+#ifdef TARGET_CONFIG
+
+static void one_input(const uint8_t *data, size_t n)
+{
+	static char first[KEPT_MAX], second[KEPT_MAX];
+	struct conf c;
+
+	out.started = false;
+	if (!config_load(&c, AT_FDCWD, input_file(data, n), n & 1)) {
+		REQUIRE(c.errors && kept_length);
+		check_text();
+		config_free(&c);
+		return;
+	}
+	check_text();
+	for (const struct door *d = c.doors; d < c.doors + c.ndoors; d++) {
+		REQUIRE(d->seq.n <= SEQUENCE_MAX && (d->seq.n || d->one_time));
+		for (unsigned i = 0; i < d->seq.n; i++)
+			REQUIRE(d->seq.knock[i].port &&
+				(d->seq.knock[i].proto == TCP ||
+				d->seq.knock[i].proto == UDP));
+		REQUIRE(strlen(d->name) <= DOOR_NAME_MAX && *d->name);
+		REQUIRE(d->seq_timeout <= SECONDS_MAX && d->stray_limit <= 63 &&
+			d->cmd_timeout <= SECONDS_MAX);
+		for (unsigned i = 0; i < d->allow.n + d->target.n; i++)
+			REQUIRE((i < d->allow.n ? d->allow.net[i] :
+				d->target.net[i - d->allow.n]).bits <= 128);
+	}
+	forget();
+	config_print(&c);
+	config_free(&c);
+	if (kept_length > KEPT_MAX - 2)
+		return; /* not all of it was kept */
+	memcpy(first, kept, kept_length + 1);
+	REQUIRE(config_load(&c, AT_FDCWD, input_file((uint8_t *)first,
+		strlen(first)), false));
+	forget();
+	config_print(&c);
+	config_free(&c);
+	memcpy(second, kept, kept_length + 1);
+	REQUIRE(!strcmp(first, second));
 }
 
-/* A record that passes has a door, a stage and an address that make sense. */
-__attribute__((unused))
-static int event(const uint8_t *data, size_t size) {
-    static struct monitor m;
-    struct event e = { 0 };
-    if (!m.conf.ndoors) m.conf = *sniffer_made()->conf;
-    memcpy(&e, data, size < sizeof e ? size : sizeof e);
-    m.records = 0;
-    if (!fault(&m, &e, (ssize_t)size) && e.kind == OPEN) {
-        REQUIRE(size == sizeof e && e.door < m.conf.ndoors);
-        REQUIRE(e.stage == m.conf.doors[e.door].seq.n && addr_usable(&e.src));
-    }
-    return 0;
+#endif
+#ifdef TARGET_STATE
+
+static struct monitor m;
+
+/* The file as it is; or, if it begins with an odd byte, with the head and the
+ * sum that it should have. */
+static char *state_text(const uint8_t *data, size_t n, size_t *size)
+{
+	char *text = malloc(n + 100);
+	bool whole = *data & 1;
+
+	REQUIRE(text);
+	*size = 0;
+	if (whole)
+		*size = (size_t)sprintf(text, "knockd-state 1 %s\n",
+			*data & 2 ? "boot" : "other");
+	memcpy(text + *size, data + 1, n - 1);
+	*size += n - 1;
+	text[*size] = '\0';
+	if (whole)
+		*size += (size_t)sprintf(text + *size, "sum %016llx\n",
+			(unsigned long long)checksum(text, *size));
+	return text;
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    return TARGET(data, size);
+static void one_input(const uint8_t *data, size_t n)
+{
+	size_t size, stops = 0;
+	char *text = state_text(data, n, &size);
+
+	memset(&m, 0, sizeof(m));
+	strcpy(m.boot, "boot");
+	m.channel = m.signals = m.netlink = m.state_fd = -1;
+	m.sniffer = 99;
+	m.null = 1;
+	m.conf.ndoors = 0;
+	out.started = true;
+	forget();
+	if (state_parse(&m, text, size))
+		for (const struct opening *o = m.openings; o; o = o->next) {
+			stops++;
+			REQUIRE(o->state == STANDING && o->stop && *o->stop);
+			REQUIRE(o->when <= clock_ms + ORPHAN_MS +
+				(int64_t)o->timeout * 1000);
+		}
+	else
+		while (m.openings)
+			opening_free(&m, m.openings);
+	free(text);
+	check_text();
+	nspawned = 0;
+	m.ending = true;
+	for (unsigned i = 0; m.openings && i < 100000; i++) {
+		struct opening *next;
+
+		turn(&m);
+		for (struct opening *o = m.openings; o; o = next) {
+			next = o->next;
+			if (o->pid)
+				command_reap(&m, o->pid, 0);
+		}
+		forget();
+	}
+	REQUIRE(!m.openings && nspawned == stops && !m.running && !m.count);
 }
+
+#endif
+#ifdef TARGET_ONETIME
+
+/* How many lines of a file are a sequence, and how many are this one. */
+static unsigned count_sequences(const char *path, const struct sequence *seq)
+{
+	size_t n;
+	int fd = open(path, O_RDONLY);
+	char *text = read_all(fd, &n), *rest_of = text, *line, why[WHY_MAX];
+	unsigned count = 0;
+
+	close(fd);
+	REQUIRE(text);
+	while ((line = strsep(&rest_of, "\n"))) {
+		struct sequence other;
+
+		line = trim(line);
+		if (!*line || *line == '#' || sequence_parse(&other, line, why))
+			continue;
+		count += !seq || (other.n == seq->n && !memcmp(other.knock,
+			seq->knock, seq->n * sizeof(*seq->knock)));
+	}
+	free(text);
+	return count;
+}
+
+static void one_input(const uint8_t *data, size_t n)
+{
+	const char *path = input_file(data, n);
+	struct conf c = {.path = "conf"};
+	struct door d = {.name = "d", .one_time = path};
+	int left, before;
+
+	out.started = true;
+	if (memchr(data, 0, n))
+		return; /* a text ends at it */
+	left = one_time(&c, &d, AT_FDCWD, false);
+	REQUIRE(left == (int)count_sequences(path, NULL));
+	check_text();
+	for (unsigned i = 0; i < 40 && left > 0; i++) {
+		struct sequence used = d.seq;
+		unsigned same = count_sequences(path, &used);
+
+		before = left;
+		REQUIRE(d.seq.n && same);
+		left = one_time(&c, &d, AT_FDCWD, true);
+		REQUIRE(left == before - 1);
+		REQUIRE(count_sequences(path, &used) == same - 1);
+		REQUIRE(count_sequences(path, NULL) == (unsigned)left);
+		forget();
+	}
+	REQUIRE(left || !d.seq.n);
+}
+
+#endif
+#ifdef TARGET_EVENT
+
+static struct monitor m;
+static struct door doors[3];
+static struct net only = {{{[10] = 255, [11] = 255, [12] = 10}}, 104};
+
+/* Records behind a byte each: how long it is, and what time passes. */
+static void one_input(const uint8_t *data, size_t n)
+{
+	static int ends[2] = {-1, -1};
+	unsigned opens = 0;
+
+	doors[0] = (struct door){.name = "a", .start = "x %IP%", .stop = "y",
+		.seq = {{{1, TCP}}, 1}, .cmd_timeout = 5};
+	doors[1] = (struct door){.name = "b", .start = "z %IP%",
+		.seq = {{{1, TCP}, {2, UDP}}, 2}, .allow = {&only, 1}};
+	doors[2] = (struct door){.name = "c", .one_time = "-"}; /* used up */
+	memset(&m, 0, sizeof(m));
+	m.conf = (struct conf){.doors = doors, .ndoors = 3};
+	m.signals = m.netlink = m.state_fd = m.ready_fd = -1;
+	m.sniffer = 99;
+	m.null = 1;
+	m.only_v4 = *data & 1;
+	m.interface = "any";
+	m.waiting_for = "";
+	m.ready = true;
+	t_only_path = "-";
+	out.started = true;
+	if (ends[0] < 0)
+		REQUIRE(!socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0,
+			ends));
+	m.channel = ends[0];
+	nspawned = 0;
+	forget();
+	for (data++, n--; n > 1;) {
+		size_t length = *data >= 200 ? *data - 200 :
+						sizeof(struct event);
+		struct event e = {0};
+		bool right;
+
+		clock_ms += *data;
+		if (length > n - 1)
+			length = n - 1;
+		data++, n--;
+		if (!length)
+			continue;
+		memcpy(&e, data, length < sizeof(e) ? length : sizeof(e));
+		right = right_record(&m, &e, length);
+		opens += right && e.kind == OPEN;
+		REQUIRE(write(ends[1], data, length) == (ssize_t)length);
+		REQUIRE(event_take(&m));
+		data += length;
+		n -= length;
+		check_text();
+		if (kept_length > KEPT_MAX / 2)
+			forget();
+	}
+	REQUIRE(m.count <= opens && m.waiting <= opens);
+	m.ending = true;
+	for (unsigned i = 0; m.openings && i < 10000; i++) {
+		turn(&m);
+		clock_ms += 1000;
+		forget();
+		while (m.openings && m.openings->pid)
+			command_reap(&m, m.openings->pid, 0);
+	}
+	REQUIRE(!m.openings);
+}
+
+#endif
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
+{
+	if (!n)
+		return 0;
+#ifndef TARGET_KNOCK
+	random_state = 1;
+	clock_ms = 1000000;
+#endif
+	one_input(data, n);
+	return 0;
+}
+
+#ifdef STANDALONE
+int main(int argc, char **argv)
+{
+	static uint8_t data[1 << 20];
+
+	for (int i = 1; i < argc; i++) {
+		int fd = open(argv[i], O_RDONLY);
+		ssize_t n = read(fd, data, sizeof(data));
+
+		close(fd);
+		LLVMFuzzerTestOneInput(data, n > 0 ? (size_t)n : 0);
+	}
+	return 0;
+}
+#endif

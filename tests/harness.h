@@ -149,10 +149,23 @@ static void __lsan_enable(void)
 			((void)(what), __lsan_enable(), end_caught = false, \
 				false))
 
+/* If set, the only file that there is. */
+static const char *t_only_path;
+
+static bool t_no_such_file(const char *path)
+{
+	if (!t_only_path || !strcmp(path, t_only_path))
+		return false;
+	errno = ENOENT;
+	return true;
+}
+
 static void take_event(const void *event, size_t n);
 
 static ssize_t t_write(int fd, const void *data, size_t n)
 {
+	if (fd == CHANNEL && fails(FAULT_write))
+		return -1;
 	if (fd == CHANNEL)
 		take_event(data, n);
 	else if (fd == STDOUT_FILENO || fd == STDERR_FILENO)
@@ -431,7 +444,9 @@ __attribute__((format(printf, 2, 3))) static int t_fprintf(FILE *f,
 #define fsync(fd) RESULT(fsync, fsync(fd))
 #define pwrite(fd, p, n, at) RESULT(pwrite, pwrite(fd, p, n, at))
 #define renameat(d, a, e, b) RESULT(rename, renameat(d, a, e, b))
-#define openat(...) RESULT(open, openat(__VA_ARGS__))
+#define openat(dir, path, ...) \
+	(t_no_such_file(path) ? -1 : \
+				RESULT(open, openat(dir, path, __VA_ARGS__)))
 #define socketpair(d, t, p, v) RESULT(socketpair, socketpair(d, t, p, v))
 #define pipe2(v, f) RESULT(pipe2, pipe2(v, f))
 #define flock(fd, how) RESULT(flock, flock(fd, how))

@@ -1,6 +1,7 @@
 /*
  * A reference matcher: what knockd should do with each packet, straight from
- * the rules and by nothing but lists. It shares no line with knockd.c.
+ * the rules and by nothing but lists; and a reference reader of packets. They
+ * share no line with knockd.c.
  *
  * A packet that another interface shows within 100 ms (a bridge and its port)
  * is one hit. The rules, for each door by itself:
@@ -30,10 +31,6 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-
-#ifndef O_FIRST_RESTARTS /* 1: a repeated first knock starts the clock anew */
-#define O_FIRST_RESTARTS 0
-#endif
 
 enum { O_FIN = 1, O_SYN = 2, O_RST = 4, O_PSH = 8, O_ACK = 16, O_URG = 32 };
 enum o_kind { O_STAGE, O_OPEN, O_TIMEOUT };
@@ -302,13 +299,9 @@ static void o_door_hit(struct oracle *o, unsigned door, const struct o_hit *h,
 		o_reached(o, door, stage, h);
 		return;
 	}
-	O_EACH(a, o, h, door) {
-		if (!o_same(d->seq[a->stage - 1], h->knock))
-			continue;
-		repeated = true;
-		if (a->stage == 1 && O_FIRST_RESTARTS)
-			a->deadline = h->time + (int64_t)d->timeout * 1000;
-	}
+	O_EACH(a, o, h, door)
+		if (o_same(d->seq[a->stage - 1], h->knock))
+			repeated = true;
 	if (repeated)
 		return;
 	if (o_same(d->seq[0], h->knock)) {
@@ -365,4 +358,127 @@ static void o_new_sequence(struct oracle *o, unsigned door,
 	}
 	memcpy(o->door[door].seq, seq, n * sizeof(*seq));
 	o->door[door].n = n;
+}
+
+/* ---- Packets ---------------------------------------------------------------- */
+
+/*
+ * What a packet says, read once more, from the RFCs: 791 (IPv4), 8200 (IPv6),
+ * 9293 (TCP), 768 (UDP). False if anything in it is not as it must be.
+ */
+struct reading {
+	uint8_t src[16], dst[16];
+	unsigned proto, sport, dport, flags;
+};
+
+static unsigned word(const uint8_t *b, size_t at)
+{
+	return b[at] * 256u + b[at + 1];
+}
+
+/* A source that can be answered. */
+static bool good_source(const uint8_t *a, bool v6)
+{
+	static const uint8_t zero[16], before[12] = {[10] = 255, [11] = 255};
+
+	if (v6)
+		return a[0] != 255 && memcmp(a, zero, 16) != 0 &&
+			memcmp(a, before, 12) != 0;
+	return a[12] != 0 && a[12] < 224;
+}
+
+/* The header at b[at], of a packet that ends at end, n bytes of it captured. */
+static bool read_ports(const uint8_t *b, size_t at, size_t n, size_t end,
+	bool more, struct reading *r)
+{
+	if (n > end)
+		n = end;
+	if (r->proto == 17) {
+		if (at + 8 > n || word(b, at + 4) < 8)
+			return false;
+		if (!more && at + word(b, at + 4) > end)
+			return false;
+		r->flags = 0;
+	} else if (r->proto == 6) {
+		if (at + 20 > n || b[at + 12] / 16 < 5)
+			return false;
+		if (at + b[at + 12] / 16 * 4u > end)
+			return false;
+		r->flags = b[at + 13];
+	} else {
+		return false;
+	}
+	r->sport = word(b, at);
+	r->dport = word(b, at + 2);
+	return true;
+}
+
+static bool read_v4(const uint8_t *b, size_t n, size_t wire, struct reading *r)
+{
+	size_t header, end;
+
+	if (n < 20)
+		return false;
+	header = (b[0] % 16) * 4u;
+	end = word(b, 2);
+	if (header < 20 || end < header || end > wire || n < header)
+		return false;
+	if (word(b, 6) & 0x1fff)
+		return false;
+	memset(r->src, 0, 10);
+	r->src[10] = r->src[11] = 255;
+	memcpy(r->dst, r->src, 12);
+	memcpy(r->src + 12, b + 12, 4);
+	memcpy(r->dst + 12, b + 16, 4);
+	r->proto = b[9];
+	return good_source(r->src, false) &&
+		read_ports(b, header, n, end, b[6] & 0x20, r);
+}
+
+static bool read_v6(const uint8_t *b, size_t n, size_t wire, struct reading *r)
+{
+	size_t at = 40, end;
+	unsigned headers = 0;
+	bool more = false;
+
+	if (n < 40)
+		return false;
+	end = 40 + word(b, 4);
+	if (end > wire)
+		return false;
+	memcpy(r->src, b + 8, 16);
+	memcpy(r->dst, b + 24, 16);
+	r->proto = b[6];
+	while (r->proto != 6 && r->proto != 17) {
+		size_t length;
+
+		if (++headers > 8 || at + 8 > n || at + 8 > end)
+			return false;
+		length = (b[at + 1] + 1) * 8u;
+		if (r->proto == 44) {
+			if (word(b, at + 2) / 8)
+				return false;
+			more = b[at + 3] & 1;
+			length = 8;
+		} else if (r->proto == 51) {
+			length = (b[at + 1] + 2) * 4u;
+		} else if (r->proto == 43) {
+			if (b[at + 3])
+				return false;
+		} else if (r->proto != 0 && r->proto != 60 && r->proto != 135 &&
+			r->proto != 139 && r->proto != 140) {
+			return false;
+		}
+		r->proto = b[at];
+		at += length;
+	}
+	return good_source(r->src, true) && read_ports(b, at, n, end, more, r);
+}
+
+static bool read_packet(const uint8_t *b, size_t n, size_t wire,
+	struct reading *r)
+{
+	if (!n || (b[0] / 16 != 4 && b[0] / 16 != 6))
+		return false;
+	return b[0] / 16 == 4 ? read_v4(b, n, wire, r) : read_v6(b, n, wire, r);
 }

@@ -698,153 +698,6 @@ static void test_random_configurations(void)
 
 /* ---- Packets ---------------------------------------------------------------- */
 
-/*
- * What a packet says, read once more, from the RFCs: 791 (IPv4), 8200 (IPv6),
- * 9293 (TCP), 768 (UDP). False if anything in it is not as it must be.
- */
-struct reading {
-	struct addr src, dst;
-	unsigned proto, sport, dport, flags;
-};
-
-static unsigned word(const uint8_t *b, size_t at)
-{
-	return b[at] * 256u + b[at + 1];
-}
-
-/* A source that can be answered. */
-static bool good_source(const struct addr *a, bool v6)
-{
-	static const uint8_t zero[16], before[12] = {[10] = 255, [11] = 255};
-
-	if (v6)
-		return a->b[0] != 255 && memcmp(a->b, zero, 16) != 0 &&
-			memcmp(a->b, before, 12) != 0;
-	return a->b[12] != 0 && a->b[12] < 224;
-}
-
-/* The header at b[at], of a packet that ends at end, n bytes of it captured. */
-static bool read_ports(const uint8_t *b, size_t at, size_t n, size_t end,
-	bool more, struct reading *r)
-{
-	if (n > end)
-		n = end;
-	if (r->proto == 17) {
-		if (at + 8 > n || word(b, at + 4) < 8)
-			return false;
-		if (!more && at + word(b, at + 4) > end)
-			return false;
-		r->flags = 0;
-	} else if (r->proto == 6) {
-		if (at + 20 > n || b[at + 12] / 16 < 5)
-			return false;
-		if (at + b[at + 12] / 16 * 4u > end)
-			return false;
-		r->flags = b[at + 13];
-	} else {
-		return false;
-	}
-	r->sport = word(b, at);
-	r->dport = word(b, at + 2);
-	return true;
-}
-
-static bool read_v4(const uint8_t *b, size_t n, size_t wire, struct reading *r)
-{
-	size_t header, end;
-
-	if (n < 20)
-		return false;
-	header = (b[0] % 16) * 4u;
-	end = word(b, 2);
-	if (header < 20 || end < header || end > wire || n < header)
-		return false;
-	if (word(b, 6) & 0x1fff)
-		return false;
-	memset(&r->src, 0, 10);
-	r->src.b[10] = r->src.b[11] = 255;
-	r->dst = r->src;
-	memcpy(r->src.b + 12, b + 12, 4);
-	memcpy(r->dst.b + 12, b + 16, 4);
-	r->proto = b[9];
-	return good_source(&r->src, false) &&
-		read_ports(b, header, n, end, b[6] & 0x20, r);
-}
-
-static bool read_v6(const uint8_t *b, size_t n, size_t wire, struct reading *r)
-{
-	size_t at = 40, end;
-	unsigned headers = 0;
-	bool more = false;
-
-	if (n < 40)
-		return false;
-	end = 40 + word(b, 4);
-	if (end > wire)
-		return false;
-	memcpy(&r->src, b + 8, 16);
-	memcpy(&r->dst, b + 24, 16);
-	r->proto = b[6];
-	while (r->proto != 6 && r->proto != 17) {
-		size_t length;
-
-		if (++headers > 8 || at + 8 > n || at + 8 > end)
-			return false;
-		length = (b[at + 1] + 1) * 8u;
-		if (r->proto == 44) {
-			if (word(b, at + 2) / 8)
-				return false;
-			more = b[at + 3] & 1;
-			length = 8;
-		} else if (r->proto == 51) {
-			length = (b[at + 1] + 2) * 4u;
-		} else if (r->proto == 43) {
-			if (b[at + 3])
-				return false;
-		} else if (r->proto != 0 && r->proto != 60 && r->proto != 135 &&
-			r->proto != 139 && r->proto != 140) {
-			return false;
-		}
-		r->proto = b[at];
-		at += length;
-	}
-	return good_source(&r->src, true) && read_ports(b, at, n, end, more, r);
-}
-
-static bool read_packet(const uint8_t *b, size_t n, size_t wire,
-	struct reading *r)
-{
-	if (!n || (b[0] / 16 != 4 && b[0] / 16 != 6))
-		return false;
-	return b[0] / 16 == 4 ? read_v4(b, n, wire, r) : read_v6(b, n, wire, r);
-}
-
-/* Do parse() and the above say the same of n bytes of a packet? The bytes get
- * a place of their own, so that no sanitizer misses a byte read beyond. */
-static bool parsed_alike(const uint8_t *b, size_t n, size_t wire, bool *good)
-{
-	uint8_t *exact = malloc(n ? n : 1);
-	struct packet p;
-	struct reading r;
-	bool bulk;
-
-	if (!exact)
-		abort();
-	memset(&p, 0xa5, sizeof(p));
-	memset(&r, 0, sizeof(r));
-	memcpy(exact, b, n);
-	*good = parse(exact, n, wire, &p);
-	free(exact);
-	if (*good != read_packet(b, n, wire, &r))
-		return false;
-	if (!*good)
-		return true;
-	bulk = r.proto == 17 || ((r.flags & 16) && !(r.flags & 2));
-	return !addr_cmp(&p.src, &r.src) && !addr_cmp(&p.dst, &r.dst) &&
-		p.proto == r.proto && p.sport == r.sport &&
-		p.dport == r.dport && p.flags == r.flags && p.bulk == bulk;
-}
-
 enum { KINDS_OF_PACKETS = 14 };
 
 /* Packets of every kind. */
@@ -1401,6 +1254,24 @@ static void test_filter_extremes(void)
 		longest, most);
 }
 
+/* No room for the old filter beside the new one: all passes for a moment. */
+static void test_filter_no_room(void)
+{
+	struct conf c;
+	struct sniffer *s;
+	unsigned before;
+
+	random_doors(&c, 3, false);
+	s = sniffer_new(&c);
+	random_locals(s, 2, 0);
+	filter_attach(s);
+	before = filter_length;
+	filters = filter_length = 0;
+	fail(FAULT_attach, 1, ENOMEM);
+	filter_attach(s);
+	CHECK(filters == 2 && filter_length == before && !bpf_fault());
+}
+
 /* The cost of a port grows with the logarithm of how many there are. */
 static void test_filter_cost(void)
 {
@@ -1797,10 +1668,9 @@ static void test_timeout(void)
 	knock_from(s, &b, 1000);
 	start = s->now;
 	CHECK(s->next_expiry <= start + 10000);
-	s->now = start + 5000; /* the first one again: a new clock */
+	s->now = start + 5000; /* the first one again: the same clock */
 	knock_from(s, &b, 1000);
 	nevents = 0;
-	start += O_FIRST_RESTARTS ? 5000 : 0;
 	s->now = start + 9999;
 	s->last_expiry = s->now - 1000;
 	expire(s);
@@ -3475,29 +3345,6 @@ static void test_one_time_door(void)
 
 /* ---- The monitor: events --------------------------------------------------------------------- */
 
-/* Which records are right, said once more. */
-static bool right_record(const struct monitor *m, const struct event *e,
-	size_t n)
-{
-	const struct door *d;
-
-	if (n != sizeof(*e) || e->kind > 7)
-		return false;
-	if (e->kind == 7)
-		return e->stage < 7;
-	if (e->kind == 0 || e->kind > 3)
-		return true;
-	if (e->door >= m->conf.ndoors || e->stage < 1 || e->stage > 32)
-		return false;
-	d = &m->conf.doors[e->door];
-	if (e->kind == 2 && e->stage != d->seq.n)
-		return false;
-	if (m->only_v4 && memcmp(e->src.b, mapped.b, 12) != 0)
-		return false;
-	return good_source(&e->src, memcmp(e->src.b, mapped.b, 12) != 0) &&
-		allowed(d, &e->src);
-}
-
 /* Forged records, with every field out of its range: each is refused. */
 static void test_forged_records(void)
 {
@@ -4261,6 +4108,31 @@ static void test_life(void)
 	CHECK(life_events[READY] == 1 && life_events[STAGE] == 1 &&
 		life_events[TIMEOUT] == 1 && life_events[COUNTER] == COUNTERS);
 	close(life_ends[1]);
+	/* no memory, no random numbers, no monitor: it ends */
+	t_closes = false;
+	out.started = false;
+	fail(FAULT_mmap, 2, ENOMEM);
+	CHECK(ENDS(sniffer_init(&s, getppid())) && end_status == 1 &&
+		has_text("sniffer: mmap: Cannot allocate memory"));
+	fail(FAULT_getrandom, 1, ENOSYS);
+	CHECK(ENDS(sniffer_init(&s, getppid())) && end_status == 1 &&
+		has_text("sniffer: getrandom: "));
+	s.channel = CHANNEL;
+	fail(FAULT_write, 1, EPIPE);
+	CHECK(ENDS(tell(&s, OPEN, 0, 1, NULL, 0)) && end_status == 1);
+	/* as the monitor starts it */
+	t_forks[0] = 0;
+	t_nforks = 1;
+	fail(FAULT_realloc, 1, ENOMEM);
+	m->sniffer = -1;
+	CHECK(ENDS(sniffer_start(m)) && end_status == 1 &&
+		has_text("out of memory"));
+	out.started = true;
+	t_nforks = 1;
+	fail(FAULT_getrandom, 1, ENOSYS);
+	CHECK(ENDS(sniffer_start(m)) && end_status == 1);
+	t_closes = true;
+	m->sniffer = -1;
 	close(ring);
 	unlinkat(directory_fd, "ring", 0);
 	monitor_end();
@@ -4583,6 +4455,7 @@ static const struct {
 		test_filter},
 	{"filter: what is not for us", test_filter_rejects},
 	{"filter: length and jumps at the extremes", test_filter_extremes},
+	{"filter: no room for two", test_filter_no_room},
 	{"filter: cost of many ports", test_filter_cost},
 	{"seccomp: the few calls and no other", test_seccomp},
 	{"match: as the oracle", test_oracle},
