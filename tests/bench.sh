@@ -105,8 +105,8 @@ up() {
 
 	[ "$1" = new ] || cmd=("${OLD_KNOCKD[@]}")
 	rm -f "$LOG"
-	nsenter -t "$S" -m -n -- "${cmd[@]}" -i eth0 -c "$T/knockd.conf" \
-		-p /run/bench.pid </dev/null >"$T/out" 2>&1 &
+	bg "$S" "${cmd[@]}" -i eth0 -c "$T/knockd.conf" -p /run/bench.pid \
+		>"$T/out" 2>&1
 	PID=$!
 	until_true 30 grep -qs "$READY" "$LOG" && return
 	echo "bench: $1 did not start: $(tail -n 3 "$T/out")" >&2
@@ -607,18 +607,24 @@ traced() {
 	return 0
 }
 
-row_size() {
-	local new old=- libs
+# with_libs PROGRAM...: bytes of the programs and of the libraries they load.
+with_libs() {
+	local p
 
-	new=$(cat "$KNOCKD" "$KNOCK" | wc -c)
-	if have_old; then
-		libs=$("${OLD_KNOCKD[@]:0:2}" ldd "$OLD_DIR/usr/sbin/knockd" |
-			sed -n 's/.*=> \(\/[^ ]*\).*/\1/p; s/^[^=]*[[:blank:]]\(\/[^ ]*\) (.*/\1/p' | sort -u)
-		# shellcheck disable=SC2086
-		old=$(cat "$OLD_DIR/usr/sbin/knockd" "$OLD_DIR/usr/bin/knock" $libs | wc -c)
-		old=$(number $((old / 1024)))
-	fi
-	add 'knockd + knock and all they need at run time, KiB' "$old" $((new / 1024)) 160
+	for p; do
+		echo "$p"
+		ldd "$p" 2>/dev/null |
+			sed -n 's/.*=> \(\/[^ ]*\).*/\1/p; s/^[^=]*[[:blank:]]\(\/[^ ]*\) (.*/\1/p'
+	done | sort -u | xargs cat | wc -c
+}
+
+row_size() {
+	local old=-
+
+	! have_old || old=$(number "$(($("${OLD_KNOCKD[@]:0:2}" bash -c "$(declare -f with_libs)
+		with_libs \"\$@\"" with_libs "$OLD_DIR/usr/sbin/knockd" "$OLD_DIR/usr/bin/knock") / 1024))")
+	add 'knockd + knock and all they need at run time, KiB' "$old" \
+		"$(number $(($(with_libs "$KNOCKD" "$KNOCK") / 1024)))" 160
 }
 
 # A thousand addresses knock within a second.

@@ -21,8 +21,8 @@ both_start() {
 	sed "s|$LOG|$OLD_LOG|" "$T/knockd.conf" >"$T/old.conf"
 	rm -f "$LOG" "$OLD_LOG"
 	start
-	nsenter -t "$S" -m -n -- "${OLD_KNOCKD[@]}" -i eth0 -c "$T/old.conf" \
-		-p "$T/old.pid" </dev/null >"$T/old.out" 2>&1 3>&- &
+	bg "$S" "${OLD_KNOCKD[@]}" -i eth0 -c "$T/old.conf" -p "$T/old.pid" \
+		>"$T/old.out" 2>&1
 	OLD=$!
 	wait_for_line "$OLD_LOG" "$READY"
 }

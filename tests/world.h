@@ -189,7 +189,8 @@ static void world_new(bool packets)
 		for (int i = 0; i < 5; i++)
 			world.sniffer->key[i] = rnd64();
 	world.sniffer->all_wide = !packets;
-	filter_attach(world.sniffer);
+	if (packets)
+		filter_attach(world.sniffer);
 }
 
 /* Writes a hit as a frame of the ring; the IP packet is at *ip. */
