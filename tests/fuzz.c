@@ -244,6 +244,15 @@ static void one_input(const uint8_t *data, size_t n)
 }
 
 #else
+#include <stdbool.h>
+#include <stdint.h>
+
+/* These two go over all ports for each filter: not also step by step. */
+#if defined(__clang__)
+#define PLAIN __attribute__((no_sanitize("coverage", "address", "undefined")))
+static bool has(const uint8_t set[8192], unsigned port) PLAIN;
+static unsigned range_edges(const uint8_t set[8192], uint32_t *edge) PLAIN;
+#endif
 #include "harness.h"
 #include "world.h"
 
@@ -358,12 +367,12 @@ static void raw_packets(const uint8_t *data, size_t n)
 }
 
 /* A world and what happens in it, both chosen by the input. */
-static void chosen_packets(const uint8_t *data, size_t n, bool packets)
+static void chosen_packets(const uint8_t *data, size_t n, bool filter)
 {
 	choices = data;
 	nchoices = n;
 	draw = take;
-	world_new(packets);
+	world_new(filter);
 	while (nchoices) {
 		if (world_stream(1))
 			continue;
@@ -374,10 +383,10 @@ static void chosen_packets(const uint8_t *data, size_t n, bool packets)
 
 static void one_input(const uint8_t *data, size_t n)
 {
-	if (data[0] % 16 < 6)
+	if (data[0] % 8 < 3)
 		raw_packets(data + 1, n - 1);
 	else
-		chosen_packets(data + 1, n - 1, data[0] % 16 == 6);
+		chosen_packets(data + 1, n - 1, data[0] % 8 == 3);
 }
 
 #endif

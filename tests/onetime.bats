@@ -162,7 +162,8 @@ LAST='no more sequences left in the one time sequences file for door once --> di
 	start
 	knock_a 10.77.0.1 1001 1002
 	opened 1
-	matches "$(sed -n 1p "$T/seq")" '^#'
+	is "$(cat "$T/seq")" '#1001,1002
+2001,2002'
 	stop_knockd
 	start
 	knock_a 10.77.0.1 1001 1002

@@ -3504,7 +3504,7 @@ static void test_sniffer_of_monitor(void)
 	clock_ms += 1000;
 	fail(FAULT_socketpair, 1, EMFILE);
 	turn(m);
-	CHECK(m->sniffer == -1 && has_text("could not start the sniffer: Too"));
+	CHECK(m->sniffer == -1 && has_text(strerror(EMFILE)));
 	clock_ms += 1000;
 	turn(m);
 	CHECK(m->sniffer == 4242);
@@ -4113,7 +4113,7 @@ static void test_life(void)
 	out.started = false;
 	fail(FAULT_mmap, 2, ENOMEM);
 	CHECK(ENDS(sniffer_init(&s, getppid())) && end_status == 1 &&
-		has_text("sniffer: mmap: Cannot allocate memory"));
+		has_text("sniffer: mmap: ") && has_text(strerror(ENOMEM)));
 	fail(FAULT_getrandom, 1, ENOSYS);
 	CHECK(ENDS(sniffer_init(&s, getppid())) && end_status == 1 &&
 		has_text("sniffer: getrandom: "));

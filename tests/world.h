@@ -16,12 +16,11 @@ enum {
 
 static unsigned (*draw)(unsigned n) = rnd;
 
-static struct {
+static struct world {
 	struct conf conf;
 	struct door door[DOORS];
 	struct net net[DOORS][2][2];
 	struct o_door plain[DOORS]; /* the same for the oracle */
-	struct oracle oracle;
 	struct sniffer *sniffer;
 	struct addr source[SOURCES], target[4];
 	struct o_knock stray[STRAYS];
@@ -32,9 +31,11 @@ static struct {
 	unsigned sport[RECENT], nrecent;
 	unsigned sent;
 	bool packets;		/* hits go as packets through the filter */
-	bool marks[65536];	/* given to a packet */
 	uint32_t door_asked;	/* awaits its next sequence */
 	char why[512];		/* the two disagree */
+	/* What is large and cleared by itself. */
+	struct oracle oracle;
+	bool marks[65536];	/* given to a packet */
 } world;
 
 static bool draw_one_in(unsigned n)
@@ -167,7 +168,9 @@ static void world_new(bool packets)
 	unsigned n = 1 + draw(DOORS);
 
 	o_clear(&world.oracle);
-	memset(&world, 0, sizeof(world));
+	memset(&world, 0, offsetof(struct world, oracle));
+	if (packets)
+		memset(world.marks, 0, sizeof(world.marks));
 	for (unsigned i = 0; i < SOURCES; i++)
 		world.source[i] = addr_of(sources[i]);
 	for (unsigned i = 0; i < 4; i++)
