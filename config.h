@@ -30,6 +30,7 @@
 #define CMD_TIMEOUT        10     /* s, from start to stop command */
 #define STRAY_LIMIT        8      /* stray ports that a knock survives */
 #define STRAY_LIMIT_MAX    63     /* what a 64-bit set can tell apart */
+#define FILE_MAX           (64u << 20) /* bytes of any file that is read */
 #define ONE_TIME_LOW       5      /* one-time sequences left: say so */
 
 /* The sniffer. */

@@ -222,13 +222,14 @@ static bool number(const char *text, unsigned min, unsigned max, unsigned *n) {
 static char *read_all(int fd, size_t *n) {
     char *text = NULL;
     ssize_t got = 1;
-    for (*n = 0; got > 0; *n += got > 0 ? (size_t)got : 0) {
+    for (*n = 0; got > 0 && *n < FILE_MAX; *n += got > 0 ? (size_t)got : 0) {
         text = allocate(text, *n + 4096 + *n / 2);
         got = fd < 0 ? -1 : read(fd, text + *n, 4095 + *n / 2);
     }
     text[*n] = '\0';
     if (got == 0) return text;
     free(text);
+    if (got > 0) errno = EFBIG;
     return NULL;
 }
 
