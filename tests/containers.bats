@@ -342,7 +342,9 @@ in_rescue() {
 		'sequence = 4001,4004:udp,4002' 'tcpflags = syn' \
 		'command = /bin/busybox echo "open" $KNOCKD_IP' >"$R/knockd.conf"
 	rescue sh
-	READY='^listening on'           # the log itself goes nowhere
+	# The log itself goes nowhere.
+	# shellcheck disable=SC2034
+	READY='^listening on'
 	ready in_rescue -v
 	knock_a 10.77.0.1 4001 4004:udp 4002
 	wait_for_line "$T/out" 'door: open 10\.77\.0\.2$'
