@@ -30,6 +30,7 @@ static struct world {
 	uint32_t seq[RECENT];
 	unsigned sport[RECENT], nrecent;
 	unsigned sent;
+	int64_t time; /* ms */
 	bool packets;		/* hits go as packets through the filter */
 	uint32_t door_asked;	/* awaits its next sequence */
 	char why[512];		/* the two disagree */
@@ -183,6 +184,7 @@ static void world_new(bool packets)
 	world.oracle.door = world.plain;
 	world.oracle.ndoors = n;
 	world.door_asked = UINT32_MAX;
+	world.time = 1000000;
 	world.sniffer = sniffer_new(&world.conf);
 	world.sniffer->locals.naddrs = 2;
 	memcpy(world.sniffer->locals.addr, world.target,
@@ -441,13 +443,12 @@ static bool world_stream(unsigned n)
 {
 	static const unsigned steps[] = {0, 0, 0, 0, 0, 1, 5, 20, 90, 100, 250,
 		500, 1000, 3000};
-	int64_t time = 1000000;
 	uint32_t seq;
 	unsigned sport;
 
 	while (n--) {
-		time += steps[draw(14)];
-		struct o_hit h = draw_hit(time, &seq, &sport);
+		world.time += steps[draw(14)];
+		struct o_hit h = draw_hit(world.time, &seq, &sport);
 
 		send_hit(&h, seq, sport);
 		if (!agree(&h))
