@@ -10,7 +10,9 @@ WARN     = -Wall -Wextra -Wpedantic -Wshadow -Wconversion
 ALL      = -std=c11 -D_GNU_SOURCE $(WARN) -fstack-protector-strong \
 	   -D_FORTIFY_SOURCE=2 -fPIE -ffunction-sections -fdata-sections \
 	   -fno-asynchronous-unwind-tables -fno-unwind-tables $(CFLAGS)
-LINK     = -s -Wl,--gc-sections,--build-id=none,-z,relro,-z,now $(LDFLAGS)
+# noseparate-code: constants share a segment with the code, 4 KiB less a file.
+LINK     = -s -Wl,--gc-sections,--build-id=none,-z,relro,-z,now \
+	   -Wl,-z,noseparate-code $(LDFLAGS)
 
 # Static and position-independent.  Debian's musl-gcc takes -static-pie for a
 # dynamic program, so there its parts are named; what can neither is static.

@@ -37,6 +37,7 @@
 #define SNIFFER_ID         65533  /* its uid and gid; nobody needs to own it */
 #define FRAME_BYTES        256    /* a ring slot; captures 176 of a packet */
 #define FRAMES             4096   /* ring: 1 MiB, 8 ms at 500,000 packets/s */
+#define FRAMES_AT_ONCE     32     /* parsed before they are matched */
 #define BLOCK_BYTES        65536
 #define RING_BYTES         (FRAMES * (size_t)FRAME_BYTES)
 #define FILTER_MAX         4096   /* the kernel's BPF_MAXINSNS */
@@ -50,7 +51,7 @@
 #define TWIN_MS            100    /* the same packet from another interface */
 #define REST_PACKETS       16     /* so many packets ... */
 #define REST_WITHIN_MS     2      /* ... so fast: read by the clock ... */
-#define REST_MS            1      /* ... at this interval ... */
+#define REST_MS            2      /* ... at this interval ... */
 #define REST_EMPTY         5      /* ... until it found nothing so often */
 #define LINES_PER_SECOND   20     /* of each kind that a stranger can cause */
 
@@ -65,7 +66,7 @@
 #define OUTPUT_LINE_MAX    240    /* bytes; a longer one is several */
 #define RETRY_MS           1000   /* no process to be had; sniffer died young */
 #define NAME_BYTES         256    /* of a host name */
-#define LOOKUP_MS          1000   /* for it to be found, -l */
+#define LOOKUP_SECONDS     1      /* for it to be found, -l */
 #define ORPHAN_MS          10000  /* for a start command that we left alone */
 #define DRAIN_MS           1000   /* for a sniffer that is told to end */
 #define SHUTDOWN_MS        10000  /* for the stop commands at the end */

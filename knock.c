@@ -2,13 +2,12 @@
  * knock - hit ports of a host in order, so that its knockd opens a door. Below:
  * options, words, profiles, the knock, the way through the open door, main.
  */
-#include <err.h>
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
 #include <limits.h>
 #include <netdb.h>
-#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
@@ -59,21 +58,24 @@ static const char *given[128]; /* by letter: an option's value, or NULL */
 static long delay, timeout;    /* of -d in ms, of -t in s */
 static in_port_t door;	       /* of -W or -w */
 
-struct knock { /* one port to hit */
+struct knock { /* one port to hit; never freed: no free() is linked in */
 	const char *word; /* as the user wrote it */
 	in_port_t port;
 	bool udp;
+	struct knock *next;
 };
 
 static const char *host;
-static struct knock *knocks;
-static size_t knock_count;
+static struct knock *knocks, **last = &knocks;
 static const char blanks[] = " \t\r=,"; /* between the words of a profile */
 static char section[NI_MAXHOST];      /* "[PROFILE]", as in the file */
 static char where[PATH_MAX + 16];     /* "FILE:LINE: " in a profile, or "" */
 static struct addrinfo *own;	      /* of -i when that is an address */
 static struct addrinfo *peers, *peer; /* the host's addresses, the one in use */
 static char peer_name[NI_MAXHOST];
+
+#define die(format, ...) \
+	(dprintf(2, "knock: " format "\n", __VA_ARGS__), exit(1))
 
 /* The value of a word of digits; anything else is the end. */
 static long number(const char *what, const char *word, long min, long max)
@@ -82,7 +84,7 @@ static long number(const char *what, const char *word, long min, long max)
 
 	if (!*word || word[strspn(word, "0123456789")] || value < min ||
 		value > max)
-		errx(1, "%s%s '%s' is not a number from %ld to %ld", where,
+		die("%s%s '%s' is not a number from %ld to %ld", where,
 			what, word, min, max);
 	return value;
 }
@@ -99,16 +101,16 @@ static in_port_t port_of(const char *word)
 /* Adds PORT[:PROTOCOL] to the knocks; the text is cut in two and kept. */
 static void add_knock(char *text)
 {
-	struct knock new = {.word = strsep(&text, ":")};
+	struct knock *new = *last = calloc(1, sizeof(*new));
 
-	new.udp = text && !strcasecmp(text, "udp");
-	if (text && !new.udp && strcasecmp(text, "tcp") != 0)
-		errx(1, "%sprotocol '%s' is not tcp or udp", where, text);
-	new.port = port_of(new.word);
-	knocks = realloc(knocks, (knock_count + 1) * sizeof(new));
-	if (!knocks)
-		err(1, NULL);
-	knocks[knock_count++] = new;
+	if (!new)
+		die("%s", strerror(errno));
+	new->word = strsep(&text, ":");
+	new->udp = text && !strcasecmp(text, "udp");
+	if (text && !new->udp && strcasecmp(text, "tcp") != 0)
+		die("%sprotocol '%s' is not tcp or udp", where, text);
+	new->port = port_of(new->word);
+	last = &new->next;
 }
 
 /* Reads the options that have a value; called whenever there are new ones. */
@@ -136,23 +138,22 @@ static void directive(const char *word)
 		host = value;
 	else if (option->val == 'g' || (option->has_arg ? !value :
 			value && strcasecmp(value, "yes") != 0))
-		errx(1, "%s'%s' with '%s' is not understood", where, word,
+		die("%s'%s' with '%s' is not understood", where, word,
 			value ? value : "");
 	else if (!given[option->val])
 		given[option->val] = value ? value : "";
 	if (strtok(NULL, blanks))
-		errx(1, "%s'%s' has too many words", where, word);
+		die("%s'%s' has too many words", where, word);
 	read_values();
 }
 
 /* Obeys the profile in the file dir/base, unless there were ports before. */
 static void read_profile(const char *dir, const char *base)
 {
-	static char path[PATH_MAX], text[1 << 20];
-	char *rest = text, *line;
+	static char path[PATH_MAX];
+	char *rest, *line;
 	bool wanted = false;
 	struct stat status;
-	ssize_t size;
 	int fd, n;
 
 	if (knocks || !dir || *dir != '/')
@@ -161,12 +162,13 @@ static void read_profile(const char *dir, const char *base)
 	fd = open(path, O_RDONLY);
 	if (fd < 0 && (errno == ENOENT || errno == ENOTDIR))
 		return;
-	if (fstat(fd, &status) || (size = read(fd, text, sizeof(text) - 1)) < 0)
-		err(1, "%s", path);
+	if (fd < 0 || fstat(fd, &status) ||
+		!(rest = calloc(1, (size_t)status.st_size + 1)) ||
+		read(fd, rest, (size_t)status.st_size) < 0)
+		die("%s: %s", path, strerror(errno));
 	close(fd);
 	if (status.st_mode & (S_IRGRP | S_IROTH))
-		warnx("warning: others can read %s", path);
-	text[size] = '\0';
+		dprintf(2, "knock: warning: others can read %s\n", path);
 	for (n = 1; (line = strsep(&rest, "\n")); n++) {
 		snprintf(where, sizeof(where), "%s:%d: ", path, n);
 		line[strcspn(line, "#")] = '\0';
@@ -188,7 +190,7 @@ static int reach(int type, int *error, in_port_t port)
 	if (fd >= 0 && via && (own ? bind(fd, own->ai_addr, own->ai_addrlen) :
 			setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, via,
 				(socklen_t)strlen(via))))
-		err(1, "%s", via);
+		die("%s: %s", via, strerror(errno));
 	/* the port of an IPv6 address stands at the same place */
 	((struct sockaddr_in *)(void *)peer->ai_addr)->sin_port = htons(port);
 	*error = fd < 0 || connect(fd, peer->ai_addr, peer->ai_addrlen) ?
@@ -201,23 +203,24 @@ static void find_peer(void)
 {
 	struct addrinfo hints = {.ai_flags = AI_NUMERICHOST, .ai_family =
 		given['4'] ? AF_INET : given['6'] ? AF_INET6 : AF_UNSPEC};
-	int error;
+	int error, at;
 
 	if (given['i'] && !getaddrinfo(given['i'], NULL, &hints, &own))
 		hints.ai_family = own->ai_family;
 	hints.ai_flags = 0;
 	hints.ai_socktype = SOCK_STREAM;
-	error = getaddrinfo(host, NULL, &hints, &peers);
-	if (error)
-		errx(1, "%s: %s", host, gai_strerror(error));
+	if ((error = getaddrinfo(host, NULL, &hints, &peers)))
+		die("%s: %s", host, gai_strerror(error));
 	for (peer = peers; peer; peer = peer->ai_next) {
-		getnameinfo(peer->ai_addr, peer->ai_addrlen, peer_name,
-			sizeof(peer_name), NULL, 0, NI_NUMERICHOST);
+		at = peer->ai_family == AF_INET ? 2 : 6; /* behind the port */
+		inet_ntop(peer->ai_family, peer->ai_addr->sa_data + at,
+			peer_name, sizeof(peer_name));
+		strncat(peer_name, host + strcspn(host, "%"), 99);
 		close(reach(SOCK_DGRAM, &error, knocks->port));
 		if (!error)
 			return;
 	}
-	errx(1, "%s: %s", peer_name, strerror(error));
+	die("%s: %s", peer_name, strerror(error));
 }
 
 /* Sends one SYN or one datagram, whatever comes back, and sleeps the delay. */
@@ -233,7 +236,7 @@ static void hit(const struct knock *knock)
 	if (udp && !error && send(fd, "", 1, 0) < 0)
 		error = errno;
 	if (error && error != EINPROGRESS && error != ECONNREFUSED)
-		errx(1, "%s:%s: %s", peer_name, knock->word, strerror(error));
+		die("%s:%s: %s", peer_name, knock->word, strerror(error));
 	close(fd); /* before the SYN could be repeated */
 	poll(NULL, 0, (int)delay);
 }
@@ -261,7 +264,7 @@ static int enter(void)
 			poll(NULL, 0, step);
 		why = error == EINPROGRESS ? why : error;
 	}
-	errx(1, "%s:%u did not open: %s", peer_name, door, strerror(why));
+	die("%s:%u did not open: %s", peer_name, door, strerror(why));
 }
 
 struct lane { /* one direction of a join: bytes read and not yet written */
@@ -304,12 +307,12 @@ static int move(struct lane *lane)
  */
 static void join(int fd)
 {
-	static struct lane lanes[2] = {{.from = STDIN_FILENO},
-		{.to = STDOUT_FILENO}}, *up = lanes, *down = lanes + 1, *lane;
+	static struct lane lanes[2], *up = lanes, *down = lanes + 1, *lane;
 	struct pollfd ready[2];
 	int error = 0, lost = 0; /* of down and of up */
 
-	up->to = down->from = fd;
+	up->to = down->from = fd; /* up->from is 0, stdin */
+	down->to = STDOUT_FILENO;
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
 	signal(SIGPIPE, SIG_IGN);
 	while (!error && (up->from >= 0 || down->from >= 0)) {
@@ -326,20 +329,20 @@ static void join(int fd)
 			error = move(down);
 	}
 	if (error || lost)
-		errx(1, "%s %s: %s", error ? "receiving from" : "sending to",
+		die("%s %s: %s", error ? "receiving from" : "sending to",
 			peer_name, strerror(error ? error : lost));
 }
 
 /* Prints a new sequence for knockd.conf and knock, in no order of a scan. */
-static void generate(long count)
+static int generate(void)
 {
 	in_port_t ports[SEQUENCE_MAX];
 	bool falls, bad;
-	long i, j;
+	long count = number("--generate", given['g'], 1, SEQUENCE_MAX), i, j;
 
 	do {
 		if (getrandom(ports, sizeof(ports), 0) < 0)
-			err(1, "no random numbers");
+			die("no random numbers: %s", strerror(errno));
 		for (falls = (count == 1), bad = false, i = 0; i < count; i++) {
 			bad |= ports[i] < IPPORT_RESERVED;
 			falls |= i && ports[i] < ports[i - 1];
@@ -348,17 +351,15 @@ static void generate(long count)
 		}
 	} while (bad || !falls);
 	for (i = 0; i < count; i++)
-		printf("%s%u", i ? "," : "sequence = ", ports[i]);
+		dprintf(1, "%s%u", i ? "," : "sequence = ", ports[i]);
 	for (i = 0; i < count; i++)
-		printf("%s%u", i ? " " : "\nknock HOST ", ports[i]);
-	putchar('\n');
+		dprintf(1, "%s%u", i ? " " : "\nknock HOST ", ports[i]);
+	return dprintf(1, "\n") < 0;
 }
 
 /* Knocks at HOST PORT... or PROFILE, when all of that is found good. */
 static void run(char **words)
 {
-	size_t i;
-
 	host = *words;
 	while (*++words)
 		add_knock(*words);
@@ -368,11 +369,11 @@ static void run(char **words)
 	read_profile(getenv("HOME"), ".config/knock.conf");
 	read_profile(getenv("HOME"), ".knockrc");
 	if (!knocks)
-		errx(1, "no ports, and no profile %s with ports\n%s", section,
+		die("no ports, and no profile %s with ports\n%s", section,
 			usage);
 	find_peer();
-	for (i = 0; i < knock_count; i++)
-		hit(&knocks[i]);
+	for (; knocks; knocks = knocks->next)
+		hit(knocks);
 	if (given['W'])
 		join(enter());
 	else if (given['w'])
@@ -386,15 +387,14 @@ int main(int argc, char **argv)
 	while ((c = getopt_long(argc, argv, "ud:46i:w:W:t:vVh", options,
 			NULL)) >= 0)
 		given[c] = optarg ? optarg : "";
-	if (given['h'] || given['V'])
-		puts(given['h'] ? usage : "knock " VERSION);
-	else if (given['g'])
-		generate(number("--generate", given['g'], 1, SEQUENCE_MAX));
-	else if (!given['?'] && optind < argc)
-		run(argv + optind);
-	else {
-		fprintf(stderr, "%s\n", usage);
-		return 1;
-	}
-	return ferror(stdout) || fflush(stdout);
+	if (given['h'])
+		return dprintf(1, "%s\n", usage) < 0;
+	if (given['V'])
+		return dprintf(1, "knock " VERSION "\n") < 0;
+	if (given['g'])
+		return generate();
+	if (given['?'] || optind >= argc)
+		return dprintf(2, "%s\n", usage), 1;
+	run(argv + optind);
+	return 0;
 }

@@ -67,6 +67,7 @@ struct door {
     int line, one_time_line;        /* of [name] and that, in the file */
     /* What the sniffer keeps about it. */
     bool wide;                      /* see index_doors() */
+    uint32_t next_first;            /* door + 1 that begins alike, or 0 */
     int64_t quiet_until;            /* ms: cooldown */
 };
 
@@ -91,7 +92,6 @@ enum kind {                         /* of an event, sniffer to monitor */
     PACKET,                         /* src, dst; value: see frame() (-D) */
     SUPPRESSED,                     /* value: lines beyond the rate */
     DROPS,                          /* value: packets lost in the kernel */
-    COUNTER,                        /* stage: which; value */
     KINDS
 };
 enum { PACKETS, LOST, HITS, ATTEMPTS, EVICTIONS, CANCELLED, OPENS, COUNTERS };
@@ -101,7 +101,7 @@ struct event {
     uint32_t door, kind, stage;
 };
 struct order {                      /* monitor to sniffer */
-    enum { NEW_LOCALS, NEW_SEQUENCE, TELL_COUNTERS } kind;
+    enum { NEW_LOCALS, NEW_SEQUENCE } kind;
     uint32_t door;
     struct sequence seq;
     struct locals locals;
@@ -233,6 +233,13 @@ static char *read_all(int fd, size_t *n) {
     return NULL;
 }
 
+/* Zeros, whose pages take room when they are used; fd: a ring, or -1. */
+static void *map(size_t bytes, int flags, int fd) {
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, flags, fd, 0);
+    if (p == MAP_FAILED) die("mmap: %s", strerror(errno));
+    return p;
+}
+
 /* Closes all descriptors from low on but a and b. */
 static void close_others(int low, int a, int b) {
     for (; low < 1024; low++)
@@ -297,13 +304,13 @@ static bool allowed(const struct door *d, const struct addr *src) {
 /* ---- Socket and kernel filter ----------------------------------------- */
 
 struct attempt {                    /* one source's way to one door */
-    struct addr src;
+    _Alignas(64) struct addr src;   /* the first ports: one cache line */
     uint64_t strays;                /* set of ports, hashed to 64 */
     int64_t deadline;               /* ms */
     uint32_t door, next;            /* chain of a bucket, by source and door */
     uint32_t older, newer;          /* ring of a stage */
-    uint16_t mark[SEQUENCE_MAX];    /* of the packets accepted, see packet */
     uint8_t stage;                  /* knocks accepted; 0 = unused */
+    uint16_t mark[SEQUENCE_MAX];    /* of the packets accepted, see packet */
 };
 
 struct recent { struct addr src; int64_t time; uint32_t key, interface, mark; };
@@ -320,8 +327,7 @@ struct sniffer {
 
     uint8_t known[2][8192];         /* ports of doors: TCP, UDP */
     uint8_t bulk[2][8192];          /* ... that bulk packets can knock on */
-    struct first { uint32_t key, door; } *firsts;       /* sorted */
-    uint32_t nfirsts;
+    uint32_t *first;                /* door + 1; see first_door() */
     bool targets;                   /* has any door a Target? */
 
     uint64_t key[5];                /* of bucket() */
@@ -333,7 +339,9 @@ struct sniffer {
     struct recent recent[RECENT_MAX];       /* see is_twin() */
 
     uint32_t lines[KINDS], suppressed;      /* in this second */
-    uint64_t counters[COUNTERS];
+    struct event events[EVENTS_MAX];        /* not yet sent */
+    unsigned unsent;
+    uint64_t *counters;             /* which the monitor reads */
 };
 
 /* A program of classic BPF, made from its end to its start: what a jump leads
@@ -581,10 +589,10 @@ static bool parse(const uint8_t *b, size_t n, size_t wire, struct packet *p) {
 
 /* ---- Match ------------------------------------------------------------ */
 
-static int first_cmp(const void *a, const void *b) {
-    const struct first *x = a, *y = b;
-    return x->key != y->key ? (x->key < y->key ? -1 : 1)
-                            : (x->door > y->door) - (x->door < y->door);
+/* Where s->first has the doors, in their order, that begin with a knock. */
+static uint32_t *first_door(const struct sniffer *s, unsigned proto,
+                            unsigned port) {
+    return &s->first[(proto == UDP ? 65536 : 0) + port];
 }
 
 /* What is looked up for each packet, made from the doors.  A door is wide if
@@ -592,10 +600,12 @@ static int first_cmp(const void *a, const void *b) {
  * filter takes bulk packets to the ports around such a knock, too: a scan that
  * comes along is seen at once, not only when the filter has been widened. */
 static void index_doors(struct sniffer *s) {
+    for (unsigned port = 0; port < 65536; port++)
+        for (unsigned udp = 0; udp < 2; udp++)  /* most are never touched */
+            if (has(s->known[udp], port)) s->first[udp << 16 | port] = 0;
     memset(s->known, 0, sizeof s->known);
     memset(s->bulk, 0, sizeof s->bulk);
-    s->nfirsts = 0;
-    for (unsigned i = 0; i < s->conf->ndoors; i++) {
+    for (uint32_t i = s->conf->ndoors; i--;) {
         struct door *d = &s->conf->doors[i];
         bool ack = !(d->tcp.want & SYN) && !(d->tcp.forbid & ACK);
         d->wide = false;
@@ -609,21 +619,20 @@ static void index_doors(struct sniffer *s) {
             d->wide = true;
         }
         s->targets |= d->target.n > 0;
-        if (d->seq.n) s->firsts[s->nfirsts++] = (struct first){
-            (uint32_t)d->seq.knock->proto << 16 | d->seq.knock->port, i };
+        if (!d->seq.n) continue;
+        uint32_t *first = first_door(s, d->seq.knock->proto,
+                                     d->seq.knock->port);
+        d->next_first = *first;
+        *first = i + 1;
     }
-    qsort(s->firsts, s->nfirsts, sizeof *s->firsts, first_cmp);
 }
 
-/* The place of a first knock among the sorted ones. */
-static uint32_t first_at(const struct sniffer *s, uint32_t key) {
-    uint32_t low = 0, high = s->nfirsts;
-    while (low < high) {
-        uint32_t middle = (low + high) / 2;
-        if (s->firsts[middle].key < key) low = middle + 1;
-        else high = middle;
-    }
-    return low;
+/* Sends the monitor what it has to know, as one record. */
+static void events_send(struct sniffer *s) {
+    ssize_t n = (ssize_t)(s->unsent * sizeof *s->events);
+    s->unsent = 0;
+    if (n && write(s->channel, s->events, (size_t)n) != n)
+        _exit(1);                   /* the monitor is gone */
 }
 
 /* Tells the monitor; so many lines a second that a stranger can cause.  With a
@@ -635,8 +644,8 @@ static void tell(struct sniffer *s, enum kind kind, uint32_t door,
                        .kind = kind, .stage = stage };
     bool limited = kind == STAGE || kind == TIMEOUT || kind == PACKET;
     if (limited && s->lines[kind]++ >= LINES_PER_SECOND) s->suppressed++;
-    else if (write(s->channel, &e, sizeof e) != sizeof e)
-        _exit(1);                   /* the monitor is gone */
+    else s->events[s->unsent++] = e;
+    if (s->unsent == EVENTS_MAX) events_send(s);
 }
 
 /* Multilinear hashing (Lemire and Kaser, 2014) with a secret key: addresses
@@ -689,6 +698,7 @@ static void attempt_move(struct sniffer *s, uint32_t i, uint8_t stage) {
 static void evict(struct sniffer *s, uint8_t stage) {
     while (s->attempts[stage].newer == stage) stage++;
     attempt_move(s, s->attempts[stage].newer, 0);
+    __builtin_prefetch(bucket(s, &s->attempts[s->attempts[stage].newer].src));
     s->counters[EVICTIONS]++;
 }
 
@@ -854,15 +864,16 @@ static void match(struct sniffer *s, const struct packet *p) {
     if (known) s->counters[HITS]++, make_room(s);
     uint32_t *link = attempts_of(s, &p->src);
     if (!known && !*link) return;
-    uint32_t first = known ? first_at(s, want) : s->nfirsts;
+    uint32_t first = known ? *first_door(s, p->proto, p->dport) : 0;
     bool local = bsearch(&p->dst, s->locals.addr, s->locals.naddrs,
                          sizeof p->dst, addr_cmp);
     for (;;) {
         bool mine = *link && !addr_cmp(&s->attempts[*link].src, &p->src);
         uint32_t door = mine ? s->attempts[*link].door : UINT32_MAX;
-        if (first < s->nfirsts && s->firsts[first].key == want &&
-            s->firsts[first].door <= door) door = s->firsts[first++].door;
-        else if (!mine) return;
+        if (first && first - 1 <= door) {
+            door = first - 1;
+            first = s->conf->doors[door].next_first;
+        } else if (!mine) return;
         if (sees(s, &s->conf->doors[door], p, local, known)) {
             if (is_of(s, *link, &p->src, door)) door_hit(s, link, p, known);
             else begin(s, link, door, p, again);
@@ -889,37 +900,44 @@ static bool is_full(const struct tpacket2_ *t) {
     return __atomic_load_n(&t->status, __ATOMIC_ACQUIRE) & TP_USER;
 }
 
-/* One slot of the ring, with a packet in it. */
-static void frame(struct sniffer *s, const uint8_t slot_bytes[FRAME_BYTES]) {
+/* Parses the packet in a slot of the ring; false if it is none for match(). */
+static bool frame(struct sniffer *s, const uint8_t slot_bytes[FRAME_BYTES],
+                  struct packet *p) {
     struct tpacket2_ t;
     struct sockaddr_ll from;
-    struct packet p;
     memcpy(&t, slot_bytes, sizeof t);
     memcpy(&from, slot_bytes + ((sizeof t + 15) & ~15ul), sizeof from);
     size_t n = FRAME_BYTES - (size_t)t.net;
     if (n > t.captured) n = t.captured;
     s->counters[PACKETS]++;
-    if (!parse(slot_bytes + t.net, n, t.len, &p) ||
-        (addr_loopback(&p.src) && from.sll_hatype != HATYPE_LOOPBACK)) return;
-    p.interface = (uint32_t)from.sll_ifindex;
+    if (!parse(slot_bytes + t.net, n, t.len, p) ||
+        (addr_loopback(&p->src) && from.sll_hatype != HATYPE_LOOPBACK))
+        return false;
+    p->interface = (uint32_t)from.sll_ifindex;
     if (s->debug)
-        tell(s, PACKET, 0, 0, &p.src, (uint64_t)p.proto << 48 |
-             (uint64_t)p.sport << 32 | (uint64_t)p.dport << 16 |
+        tell(s, PACKET, 0, 0, &p->src, (uint64_t)p->proto << 48 |
+             (uint64_t)p->sport << 32 | (uint64_t)p->dport << 16 |
              (t.len & 0xffff));
-    match(s, &p);
+    return true;
 }
 
-/* Takes what is in the ring, a lap at most; returns how many packets.  A slot
- * is given back first: should a packet kill us, our successor won't see it. */
+/* Takes a few packets from the ring; returns how many.  A slot is given back
+ * first: should a packet kill us, our successor won't see it.  What match()
+ * will read is asked for early, for a flood's table is in no cache. */
 static uint32_t ring_read(struct sniffer *s) {
     uint8_t bytes[FRAME_BYTES];
-    uint32_t n = 0;
-    for (; n < FRAMES && is_full(slot(s, s->at)); n++) {
+    struct packet p[FRAMES_AT_ONCE];
+    uint32_t n = 0, good = 0;
+    for (; n < FRAMES_AT_ONCE && is_full(slot(s, s->at)); n++) {
         memcpy(bytes, slot(s, s->at), sizeof bytes);
         __atomic_store_n(&slot(s, s->at)->status, 0, __ATOMIC_RELEASE);
         s->at = (s->at + 1) % FRAMES;
-        frame(s, bytes);
+        if (!frame(s, bytes, &p[good])) continue;
+        __builtin_prefetch(bucket(s, &p[good++].src));
     }
+    for (uint32_t i = 0; i < good && s->active; i++)
+        __builtin_prefetch(&s->attempts[*bucket(s, &p[i].src)]);
+    for (uint32_t i = 0; i < good; i++) match(s, &p[i]);
     return n;
 }
 
@@ -969,6 +987,7 @@ static void expire(struct sniffer *s) {
 /* Every second anew: so many lines, and how many more there were. */
 static void limit(struct sniffer *s) {
     if (s->now < s->second + 1000) return;
+    drops_tell(s);
     if (s->suppressed) tell(s, SUPPRESSED, 0, 0, NULL, s->suppressed);
     memset(s->lines, 0, sizeof s->lines);
     s->suppressed = 0;
@@ -979,12 +998,6 @@ static void limit(struct sniffer *s) {
 static void obey(struct sniffer *s) {
     static struct order o;
     if (read(s->channel, &o, sizeof o) <= 0) _exit(0);
-    if (o.kind == TELL_COUNTERS) {
-        drops_tell(s);
-        for (unsigned i = 0; i < COUNTERS; i++)
-            tell(s, COUNTER, 0, i, NULL, s->counters[i]);
-        return;
-    }
     if (o.kind == NEW_LOCALS) s->locals = o.locals;
     else {
         for (uint32_t i = SEQUENCE_MAX + 1; i <= s->used; i++)
@@ -1007,8 +1020,8 @@ static bool empty_root(void) {
     static const char *const bases[] = { EMPTY_ROOTS };
     for (unsigned i = 0; i < sizeof bases / sizeof *bases; i++) {
         char path[64];
-        snprintf(path, sizeof path, "%s/knockd.XXXXXX", bases[i]);
-        if (!mkdtemp(path)) continue;
+        snprintf(path, sizeof path, "%s/knockd.%d", bases[i], (int)getpid());
+        if (mkdir(path, 0700)) continue;
         bool in = !chdir(path);
         rmdir(path);
         return in && !chroot(".") && !chdir("/");
@@ -1075,20 +1088,14 @@ static unsigned sandbox(pid_t monitor) {
     return skipped;
 }
 
-static void *map(size_t bytes, int fd) {
-    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, fd < 0 ? MAP_PRIVATE |
-                   MAP_ANONYMOUS : MAP_SHARED, fd, 0);
-    if (p == MAP_FAILED) die("sniffer: mmap: %s", strerror(errno));
-    return p;
-}
-
 /* Makes the tables, closes all but the two descriptors, locks itself in. */
 static void sniffer_init(struct sniffer *s, pid_t monitor) {
     size_t attempts = SEQUENCE_MAX + ATTEMPTS_MAX + 1;
-    s->ring = map(RING_BYTES, s->packets);
-    s->attempts = map(attempts * sizeof *s->attempts, -1);
-    s->buckets = map(ATTEMPTS_MAX * sizeof *s->buckets, -1);
-    s->firsts = map((s->conf->ndoors + 1) * sizeof *s->firsts, -1);
+    int own = MAP_PRIVATE | MAP_ANONYMOUS;
+    s->ring = map(RING_BYTES, MAP_SHARED, s->packets);
+    s->attempts = map(attempts * sizeof *s->attempts, own, -1);
+    s->buckets = map(ATTEMPTS_MAX * sizeof *s->buckets, own, -1);
+    s->first = map(2 * 65536 * sizeof *s->first, own, -1);
     s->next_expiry = INT64_MAX;
     for (s->used = 0; s->used <= SEQUENCE_MAX; s->used++)
         s->attempts[s->used].older = s->attempts[s->used].newer = s->used;
@@ -1108,7 +1115,8 @@ static void sniff(struct sniffer *s, pid_t monitor) {
                             { s->packets, POLLIN, 0 } };
     for (bool found = false;;) {
         s->now = now_ms();
-        uint32_t n = found || (found = ring_find(s)) ? ring_read(s) : 0;
+        uint32_t n = 0, more = found || (found = ring_find(s));
+        while (more && n < FRAMES) n += more = ring_read(s);
         limit(s);
         expire(s);
         int64_t wake = rest(s, n) ? s->now + REST_MS : INT64_MAX;
@@ -1117,7 +1125,8 @@ static void sniff(struct sniffer *s, pid_t monitor) {
         if (s->active)
             wake = min_ms(wake, s->next_expiry > look ? s->next_expiry : look);
         if (s->suppressed) wake = min_ms(wake, s->second + 1000);
-        int ms = n == FRAMES ? 0 : poll_ms(s->now, wake);
+        int ms = more ? 0 : poll_ms(s->now, wake);
+        events_send(s);
         if (poll(fds, s->resting ? 1 : 2, ms) > 0 && fds[0].revents) obey(s);
     }
 }
@@ -1153,7 +1162,7 @@ struct monitor {
     int64_t sniffer_since, sniffer_again;               /* ms */
     struct locals locals;
     char *waiting_for;              /* interfaces, as last said */
-    char *state, *pid_path, *log_path, boot[64];
+    char *state, *pid_path, *log_path;
     int64_t second;                 /* ms: in which so many ... */
     unsigned records;               /* ... came from the sniffer */
     struct opening *openings;
@@ -1161,21 +1170,21 @@ struct monitor {
     bool dirty;                     /* the state file is to be written */
     struct output outputs[OUTPUTS_MAX];
     unsigned noutputs, most_outputs;
-    uint64_t commands, counters[COUNTERS];
+    uint64_t commands, *counters;   /* these: shared with the sniffer */
 };
 
 /* A command with the address for each %IP%; only digits, hex, dots and colons
  * can get in. */
 static char *expand(const char *command, const struct addr *src) {
-    char ip[ADDR_TEXT], *text = NULL;
-    size_t n;
-    FILE *f = open_memstream(&text, &n);
-    if (!f) die("out of memory");
+    char ip[ADDR_TEXT], *text, *end;
+    size_t n = strlen(command) + 1;
+    for (const char *at = command; (at = strstr(at, "%IP%")); at += 4)
+        n += sizeof ip;
+    text = end = allocate(NULL, n);
     addr_text(src, ip);
     for (const char *at; (at = strstr(command, "%IP%")); command = at + 4)
-        fprintf(f, "%.*s%s", (int)(at - command), command, ip);
-    fputs(command, f);
-    if (fclose(f)) die("out of memory");
+        end += sprintf(end, "%.*s%s", (int)(at - command), command, ip);
+    strcpy(end, command);
     return text;
 }
 
@@ -1193,24 +1202,22 @@ static bool needs_shell(const char *command) {
  * Without shell syntax it is split and run directly, or by the shell should
  * there be no such program (a shell's own word, a script without #!).
  * Returns 0 or an error number. */
-static int spawn(const char *command, const posix_spawn_file_actions_t *act,
+static int spawn(char *command, const posix_spawn_file_actions_t *act,
                  const posix_spawnattr_t *attr, pid_t *pid) {
     extern char **environ;
-    char *text = copy(command), *rest = text, *word, *whole = copy(command);
-    char *sh[] = { "sh", "-c", whole, NULL };
+    char *sh[] = { "sh", "-c", command, NULL };
+    char *text = copy(command), *rest = text, *word;
     char **argv = allocate(NULL, (strlen(text) / 2 + 2) * sizeof *argv);
     int n = 0, error = ENOENT;
     while ((word = strsep(&rest, BLANKS)))
         if (*word) argv[n++] = word;
     argv[n] = NULL;
-    bool direct = n && !needs_shell(command);
-    if (direct) error = posix_spawnp(pid, *argv, act, attr, argv, environ);
-    if (error == ENOEXEC || ((error == ENOENT || error == EACCES) &&
-                             !(direct && strchr(*argv, '/'))))
+    if (n && !needs_shell(command))
+        error = posix_spawnp(pid, *argv, act, attr, argv, environ);
+    if (error == ENOENT || error == ENOEXEC || error == EACCES)
         error = posix_spawn(pid, "/bin/sh", act, attr, sh, environ);
     free(argv);
     free(text);
-    free(whole);
     return error;
 }
 
@@ -1413,15 +1420,20 @@ static struct opening *opening_new(struct monitor *m, const char *door,
 /* ---- The state file --------------------------------------------------- */
 
 /* Openings outlive the daemon here; locked while in use, replaced at once:
- *     knockd-state 1 BOOT-ID
- *     open (or starting) TIMEOUT-S DEADLINE-MS ADDRESS DOOR
+ *     knockd-state 2
+ *     open TIMEOUT-S DEADLINE-MS ADDRESS DOOR
  *     stop COMMAND
  *     sum FNV-1A-64 OF ALL BEFORE IT (RFC 9923) */
-#define STATE_HEAD "knockd-state 1 "
+#define STATE_HEAD "knockd-state 2\n"
 static uint64_t checksum(const void *data, size_t n) {
     uint64_t h = 0xcbf29ce484222325;
     for (const uint8_t *p = data; n--;) h = (h ^ *p++) * 0x100000001b3;
     return h;
+}
+
+/* When an opening is due at the latest whose start command is left alone. */
+static int64_t orphan_until(const struct opening *o) {
+    return now_ms() + (int64_t)o->timeout * 1000 + ORPHAN_MS;
 }
 
 static void state_save(struct monitor *m) {
@@ -1430,12 +1442,12 @@ static void state_save(struct monitor *m) {
     m->dirty = false;
     FILE *f = m->state ? open_memstream(&text, &n) : NULL;
     if (!f) return;
-    fprintf(f, STATE_HEAD "%s\n", m->boot);
+    fputs(STATE_HEAD, f);
     for (const struct opening *o = m->openings; o; o = o->next)
         if (o->stop && o->state != WAITING)
-            fprintf(f, "%s %u %lld %s %s\nstop %s\n", o->state == STARTING ?
-                    "starting" : "open", o->timeout, (long long)o->when,
-                    addr_text(&o->src, ip), o->door, o->stop);
+            fprintf(f, "open %u %lld %s %s\nstop %s\n", o->timeout,
+                    (long long)(o->state == STARTING ? orphan_until(o) :
+                    o->when), addr_text(&o->src, ip), o->door, o->stop);
     fflush(f);
     fprintf(f, "sum %016llx\n", (unsigned long long)checksum(text, n));
     bool good = !fclose(f);
@@ -1462,23 +1474,20 @@ static bool state_parse(struct monitor *m, char *text, size_t n) {
         checksum(text, n - 21) != strtoull(text + n - 17, NULL, 16) ||
         strncmp(text, STATE_HEAD, strlen(STATE_HEAD))) return false;
     text[n - 21] = '\0';
-    bool same_boot = !strcmp(strsep(&text, "\n") + strlen(STATE_HEAD), m->boot);
+    text += strlen(STATE_HEAD);
     for (char *line; (line = strsep(&text, "\n")) && *line;) {
         char *word = strsep(&line, " "), *time = strsep(&line, " ");
         char *deadline = strsep(&line, " "), *ip = strsep(&line, " ");
         char *stop = strsep(&text, "\n");
         unsigned timeout;
         struct addr src;
-        bool starting = !strcmp(word, "starting");
-        if ((!starting && strcmp(word, "open")) || !line ||
-            strlen(line) > DOOR_NAME_MAX ||
+        if (strcmp(word, "open") || !line || strlen(line) > DOOR_NAME_MAX ||
             !number(time, 0, SECONDS_MAX, &timeout) || !addr_parse(ip, &src) ||
             !stop || strncmp(stop, "stop ", 5) || !stop[5]) return false;
         struct opening *o = opening_new(m, line, &src, "", stop + 5, timeout);
         opening_queue(m, o, STANDING);
-        int64_t most = now_ms() + (int64_t)timeout * 1000;
-        if (same_boot && starting) o->when = most + ORPHAN_MS; /* it may run */
-        else if (same_boot) o->when = min_ms(strtoll(deadline, NULL, 10), most);
+        /* Of an earlier boot, the time would mean nothing. */
+        o->when = min_ms(strtoll(deadline, NULL, 10), orphan_until(o));
         say(LOG, "%s: %s: left open by an earlier run", ip, o->door);
     }
     return true;
@@ -1491,11 +1500,8 @@ static void state_load(struct monitor *m) {
     const char *why = NULL;
     struct stat st, now;
     size_t n = 0;
-    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-    if (fd < 0 || read(fd, m->boot, 36) != 36) strcpy(m->boot, "unknown");
-    if (fd >= 0) close(fd);
-    fd = openat(m->cwd, m->state, O_RDONLY | O_NOFOLLOW | O_NONBLOCK |
-                O_CLOEXEC);
+    int fd = openat(m->cwd, m->state, O_RDONLY | O_NOFOLLOW | O_NONBLOCK |
+                    O_CLOEXEC);
     if (fd < 0 && errno != ENOENT) why = strerror(errno);
     else if (fd >= 0 && (fstat(fd, &st) || !S_ISREG(st.st_mode) ||
                          st.st_uid != geteuid() || st.st_mode & 077))
@@ -1568,9 +1574,9 @@ static const char *const flag_names[] = { "fin", "syn", "rst", "psh", "ack",
     ((c)->test ? complain(c, at, "warning: " fmt, __VA_ARGS__) : (void)0)
 
 /* Reads "port[:protocol], ..."; what follows a second colon is ignored, as in
- * 0.8.  Returns NULL or, in why, what is wrong. */
-static const char *sequence_parse(struct sequence *seq, char *text,
-                                  char why[WHY_MAX]) {
+ * 0.8.  Returns NULL, or what is wrong. */
+static const char *sequence_parse(struct sequence *seq, char *text) {
+    static char why[WHY_MAX];
     unsigned n = 0, port = 0;
     for (char *item; (item = strsep(&text, ",")); n++) {
         char *name = trim(strsep(&item, ":")), *proto = strsep(&item, ":");
@@ -1629,7 +1635,6 @@ static void directive(struct conf *c, const struct keyword *k, char *value) {
     struct door *d = c->section == DOOR ? &c->doors[c->ndoors - 1] : NULL;
     bool in_door = d && k->section == DOOR;
     void *field = (in_door ? (char *)d : (char *)c) + k->offset;
-    char why[WHY_MAX];
     if (!value != (k->kind == FLAG))
         wrong(c, "%s %s", k->name, value ? "stands alone: it takes no value" :
               "needs a value, with '=' before it");
@@ -1641,11 +1646,10 @@ static void directive(struct conf *c, const struct keyword *k, char *value) {
             wrong(c, "%s '%.40s' is not a number from 0 to %u", k->name, value,
                   k->max);
     } else if (k->kind == PORTS) {
-        const char *empty = *value ? NULL : "the sequence is empty";
-        if (empty || sequence_parse(field, value, why)) {
-            wrong(c, "%s", empty ? empty : why);
-            ((struct sequence *)field)->n = 1;  /* not missing, at any rate */
-        }
+        const char *why = *value ? sequence_parse(field, value) :
+                          "the sequence is empty";
+        if (why) wrong(c, "%s", why);
+        if (why) ((struct sequence *)field)->n = 1; /* not missing, either */
     } else {
         if (!*value && k->kind != COMMAND) wrong(c, "%s is empty", k->name);
         *(char **)field = value;
@@ -1779,41 +1783,34 @@ static int one_time(struct conf *c, struct door *d, int dir, bool spend) {
     int left = 0, at = 0, fd = openat(dir, d->one_time, (c->test ? O_RDONLY :
                                                          O_RDWR) | O_CLOEXEC);
     struct sequence old = d->seq, next = old;
-    size_t size, n;
-    char *text = read_all(fd, &size), why[WHY_MAX];
+    size_t size;
+    char *text = read_all(fd, &size), *rest = text;
     d->seq.n = 0;
-    if (!text) {
+    if (!text)
         complain(c, d->one_time_line, "door '%s': %s: %s", d->name, d->one_time,
                  strerror(errno));
-        left = -1;
-    }
-    for (char *p = text; p && *p; p += n + (p[n] == '\n')) {
-        n = strcspn(p, "\n");
-        char *line = strndup(p, n), *item = line ? trim(line) : "";
+    for (char *line; (line = strsep(&rest, "\n"));) {
+        off_t start = line - text;
+        const char *why;
         at++;
-        if (!*item || *item == '#') {
-        } else if (sequence_parse(&next, item, why))
+        if (!*(line = trim(line)) || *line == '#') continue;
+        if ((why = sequence_parse(&next, line)))
             say(LOG, "%s:%d: %s", d->one_time, at, why);
         else if (spend && next.n == old.n && !memcmp(next.knock, old.knock,
-                                                 next.n * sizeof *old.knock)) {
-            bool blank = strchr(BLANKS, *p);    /* room for the mark */
-            off_t place = p - text;
-            spend = pwrite(fd, "#", 1, place) != 1 || fsync(fd) ||
-                    (!blank && pwrite(fd, p, strlen(p), place + 1) < 0);
-        } else if (left++ == 0) d->seq = next;
-        free(line);
+                                                 next.n * sizeof *old.knock))
+            spend = pwrite(fd, "#", 1, start) != 1 || fsync(fd);
+        else if (left++ == 0) d->seq = next;
     }
     if (spend) {
         say(LOG, "door %s: can't mark its sequence as used in %s: disabling it",
             d->name, d->one_time);
         d->seq.n = 0;
-        left = -1;
-    } else if (left == 0)
+    } else if (text && !left)
         say(LOG, "no more sequences left in the one time sequences file for "
             "door %s --> disabling the door", d->name);
     free(text);
     if (fd >= 0) close(fd);
-    return left;
+    return spend || !text ? -1 : left;
 }
 
 /* Reads the file at path, seen from the directory dir, into c.  Says all that
@@ -1997,7 +1994,7 @@ static void sniffer_start(struct monitor *m) {
         struct sniffer *s = allocate(NULL, sizeof *s);
         *s = (struct sniffer){ .conf = &m->conf, .locals = m->locals,
             .packets = m->packets, .channel = ends[1], .only_v4 = m->only_v4,
-            .debug = out.debug };
+            .debug = out.debug, .counters = m->counters };
         sniff(s, monitor);
     }
     if (m->sniffer < 0)
@@ -2012,13 +2009,11 @@ static void sniffer_start(struct monitor *m) {
 
 /* What is wrong with a record from the sniffer, which a stranger may have taken
  * over; NULL if nothing is. */
-static const char *fault(struct monitor *m, const struct event *e, ssize_t n) {
+static const char *fault(struct monitor *m, const struct event *e) {
     if (now_ms() - m->second >= 1000) m->second = now_ms(), m->records = 0;
-    if (n != sizeof *e) return "size";
     if (e->kind >= KINDS) return "kind";
     if (e->kind != OPEN && ++m->records > KINDS * LINES_PER_SECOND)
         return "rate";
-    if (e->kind == COUNTER && e->stage >= COUNTERS) return "counter";
     if (e->kind != STAGE && e->kind != OPEN && e->kind != TIMEOUT) return NULL;
     if (e->door >= m->conf.ndoors) return "door";
     const struct door *d = &m->conf.doors[e->door];
@@ -2026,22 +2021,6 @@ static const char *fault(struct monitor *m, const struct event *e, ssize_t n) {
         (e->kind == OPEN && e->stage != d->seq.n)) return "stage";
     return addr_usable(&e->src) && !(m->only_v4 && !is_v4(&e->src)) &&
            allowed(d, &e->src) ? NULL : "address";
-}
-
-/* One of the counters; the last says them all. */
-static void counter(struct monitor *m, const struct event *e) {
-    static const char *const names[] = { COUNTER_NAMES };
-    unsigned standing = 0, n = 0;
-    char text[512];
-    m->counters[e->stage] = e->value;
-    if (e->stage < COUNTERS - 1) return;
-    for (const struct opening *o = m->openings; o; o = o->next)
-        standing += !!o->stop;
-    for (unsigned i = 0; i < COUNTERS; i++)
-        n += (unsigned)snprintf(text + n, sizeof text - n, "%s %llu, ",
-                                names[i], (unsigned long long)m->counters[i]);
-    say(LOG, "counters: %sgrants %u, commands %llu", text, standing,
-        (unsigned long long)m->commands);
 }
 
 static void started(struct monitor *m, uint64_t skipped);
@@ -2058,38 +2037,43 @@ static void packet_say(const struct event *e) {
         (unsigned)e->value >> 16, (unsigned)e->value & 0xffff);
 }
 
-/* One record from the sniffer; false if there is none, or no more ever. */
-static bool event_take(struct monitor *m) {
-    struct event e;
+static void event_take(struct monitor *m, const struct event *e) {
+    struct door *d = &m->conf.doors[e->door];
+    unsigned long long value = e->value;
     char ip[ADDR_TEXT];
-    ssize_t n = recv(m->channel, &e, sizeof e, MSG_TRUNC | MSG_DONTWAIT);
+    addr_text(&e->src, ip);
+    switch ((enum kind)e->kind) {
+    case READY: started(m, value); break;
+    case STAGE: say(LOG, "%s: %s: Stage %u", ip, d->name, e->stage); break;
+    case OPEN: door_open(m, d, &e->src); break;
+    case TIMEOUT: say(LOG, "%s: %s: sequence timeout (stage %u)", ip, d->name,
+                      e->stage); break;
+    case PACKET: packet_say(e); break;
+    case SUPPRESSED: say(LOG, "%llu messages suppressed", value); break;
+    case DROPS: say(LOG, "%llu packets came too fast: lost", value); break;
+    case KINDS: break;
+    }
+}
+
+/* One record from the sniffer, of some events; false if there is none, or no
+ * more ever. */
+static bool record_take(struct monitor *m) {
+    static struct event events[EVENTS_MAX];
+    const char *why = NULL;
+    ssize_t n = recv(m->channel, events, sizeof events, MSG_TRUNC |
+                     MSG_DONTWAIT);
     if (n < 0 && errno == EAGAIN) return false;
     if (n <= 0) {                   /* SIGCHLD says the rest */
         close(m->channel);
         m->channel = -1;
         return false;
     }
-    const char *why = fault(m, &e, n);
-    if (why) {
-        if (!m->bad_record) say(LOG, "bad record from the sniffer: %s", why);
-        m->bad_record = true;
-        return true;
-    }
-    struct door *d = &m->conf.doors[e.door];
-    unsigned long long value = e.value;
-    addr_text(&e.src, ip);
-    switch ((enum kind)e.kind) {
-    case READY: started(m, value); break;
-    case STAGE: say(LOG, "%s: %s: Stage %u", ip, d->name, e.stage); break;
-    case OPEN: door_open(m, d, &e.src); break;
-    case TIMEOUT: say(LOG, "%s: %s: sequence timeout (stage %u)", ip, d->name,
-                      e.stage); break;
-    case PACKET: packet_say(&e); break;
-    case SUPPRESSED: say(LOG, "%llu messages suppressed", value); break;
-    case DROPS: say(LOG, "%llu packets came too fast: lost", value); break;
-    case COUNTER: counter(m, &e); break;
-    case KINDS: break;
-    }
+    if (n % (ssize_t)sizeof *events || n > (ssize_t)sizeof events)
+        why = "size";
+    for (ssize_t i = 0; !why && i < n / (ssize_t)sizeof *events; i++)
+        if (!(why = fault(m, &events[i]))) event_take(m, &events[i]);
+    if (why && !m->bad_record) say(LOG, "bad record from the sniffer: %s", why);
+    m->bad_record |= why != NULL;
     return true;
 }
 
@@ -2099,7 +2083,7 @@ static void sniffer_stop(struct monitor *m) {
     struct pollfd fd = { m->channel, POLLIN, 0 };
     if (m->channel >= 0) shutdown(m->channel, SHUT_WR);
     while (m->channel >= 0 && now_ms() < until && poll(&fd, 1, DRAIN_MS) > 0 &&
-           event_take(m)) {}
+           record_take(m)) {}
     if (m->channel >= 0) close(m->channel);
     if (m->sniffer > 0 && !kill(m->sniffer, SIGKILL))   /* if it did not */
         waitpid(m->sniffer, NULL, 0);
@@ -2118,57 +2102,45 @@ static void sniffer_died(struct monitor *m, int status) {
     if (!m->ready) exit(1);
 }
 
-/* Looks up the name of an address, in a process that gets so much time and no
- * more: "" if there is none. */
-static void name_find(const struct addr *a, char name[NAME_BYTES]) {
+/* Logs a line with the name of the address that it begins with; false if it
+ * has none. */
+static bool log_named(char *text) {
     struct sockaddr_in v4 = { .sin_family = AF_INET };
     struct sockaddr_in6 v6 = { .sin6_family = AF_INET6 };
-    void *sa = is_v4(a) ? (void *)&v4 : (void *)&v6;
-    socklen_t size = is_v4(a) ? sizeof v4 : sizeof v6;
-    int ends[2];
-    memcpy(&v4.sin_addr, a->b + 12, 4);
-    memcpy(&v6.sin6_addr, a, sizeof *a);
-    memset(name, 0, NAME_BYTES);
-    if (pipe(ends)) return;
-    pid_t pid = fork();
-    if (!pid) {
-        getnameinfo(sa, size, name, NAME_BYTES - 1, NULL, 0, NI_NAMEREQD);
-        _exit(write(ends[1], name, NAME_BYTES) < 0);
-    }
-    struct pollfd fd = { ends[0], POLLIN, 0 };
-    close(ends[1]);
-    if (pid < 0 || poll(&fd, 1, LOOKUP_MS) <= 0 ||
-        read(ends[0], name, NAME_BYTES) < 0) *name = '\0';
-    close(ends[0]);
-    if (pid > 0 && !kill(pid, SIGKILL)) waitpid(pid, NULL, 0);
+    char line[TEXT_MAX + NAME_BYTES + 8], name[NAME_BYTES];
+    char *rest = strstr(text, ": ");
+    struct addr a;
+    if (rest) *rest = '\0';
+    if (!rest || !addr_parse(text, &a)) return false;
+    memcpy(&v4.sin_addr, a.b + 12, 4);
+    memcpy(&v6.sin6_addr, &a, sizeof a);
+    if (getnameinfo(is_v4(&a) ? (void *)&v4 : (void *)&v6, is_v4(&a) ?
+                    sizeof v4 : sizeof v6, name, sizeof name, NULL, 0,
+                    NI_NAMEREQD)) return false;
+    alarm(0);
+    snprintf(line, sizeof line, "%s (%s): %s", text, name, rest + 2);
+    write_log(line, out.verbose);
+    return true;
 }
 
-/* -l: a process of its own looks names up, so that no slow DNS delays a knock.
- * All lines go through it, to stay in order; if it is behind, they don't. */
+/* -l: a process of its own has names looked up, so that no slow DNS delays a
+ * knock.  All lines go through it, to stay in order; each gets so much time,
+ * and is logged without a name if that is not enough. */
 static void namer(int from) {
-    static struct { struct addr addr; char name[NAME_BYTES]; } cache[256];
-    char text[TEXT_MAX], ip[ADDR_TEXT];
-    ssize_t n;
+    char text[TEXT_MAX];
+    int status;
     close_others(3, from, out.file);
-    out.syslog = -1;
+    out.syslog = out.namer = -1;
     own_id();
-    for (out.namer = -1; (n = recv(from, text, sizeof text - 1, 0)) > 0;) {
-        struct addr a;
+    for (ssize_t n; (n = recv(from, text, sizeof text - 1, 0)) > 0;) {
         text[n] = '\0';
-        char *rest = strstr(text, ": ");
-        snprintf(ip, sizeof ip, "%.*s", (int)(rest ? rest - text : 0), text);
-        if (!addr_parse(ip, &a)) {
-            write_log(text, out.verbose);
-            continue;
+        pid_t pid = fork();
+        if (!pid) {
+            alarm(LOOKUP_SECONDS);
+            _exit(!log_named(text));
         }
-        char *name = cache[checksum(&a, sizeof a) % 256].name;
-        struct addr *cached = &cache[checksum(&a, sizeof a) % 256].addr;
-        if (addr_cmp(cached, &a)) name_find(&a, name);
-        *cached = a;
-        char line[TEXT_MAX + 512];
-        snprintf(line, sizeof line, *name ? "%s (%s)%s" : "%s%s%s", ip, name,
-                 rest);
-        write_log(line, out.verbose);
+        if (pid < 0 || waitpid(pid, &status, 0) < 0 || status)
+            write_log(text, out.verbose);
     }
     _exit(0);
 }
@@ -2281,14 +2253,26 @@ static void started(struct monitor *m, uint64_t skipped) {
     namer_start(m);
 }
 
+static void counters_say(const struct monitor *m) {
+    static const char *const names[] = { COUNTER_NAMES };
+    unsigned standing = 0, n = 0;
+    char text[512];
+    for (const struct opening *o = m->openings; o; o = o->next)
+        standing += !!o->stop;
+    for (unsigned i = 0; i < COUNTERS; i++)
+        n += (unsigned)snprintf(text + n, sizeof text - n, "%s %llu, ",
+                                names[i], (unsigned long long)m->counters[i]);
+    say(LOG, "counters: %sgrants %u, commands %llu", text, standing,
+        (unsigned long long)m->commands);
+}
+
 static void signal_take(struct monitor *m) {
     struct signalfd_siginfo info;
     int status;
     if (read(m->signals, &info, sizeof info) != sizeof info) return;
     if (info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT) m->ending = true;
     if (info.ssi_signo == SIGHUP && !m->ending) reload(m);
-    if (info.ssi_signo == SIGUSR1)
-        order_send(m, &(struct order){ .kind = TELL_COUNTERS });
+    if (info.ssi_signo == SIGUSR1) counters_say(m);
     if (info.ssi_signo != SIGCHLD) return;
     for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;)
         if (pid == m->sniffer) sniffer_died(m, status);
@@ -2320,8 +2304,7 @@ static void turn(struct monitor *m) {
     for (unsigned i = m->noutputs; i--;)
         if (fds[SLOTS + i].revents && !output_read(&m->outputs[i]))
             m->outputs[i] = m->outputs[--m->noutputs];
-    for (int i = 0; fds[CHANNEL].revents && i < EVENTS_MAX; i++)
-        if (!event_take(m)) break;
+    if (fds[CHANNEL].revents) record_take(m);
     if (fds[NETLINK].revents) locals_changed(m);
     if (fds[SIGNALS].revents) signal_take(m);
 }
@@ -2432,18 +2415,19 @@ static void interfaces_open(struct monitor *m) {
 /* Signals come by a descriptor; commands get none of this. */
 static void signals_open(struct monitor *m) {
     static const int numbers[] = { SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGCHLD };
-    sigset_t set, all;
+    sigset_t set, ignored;
     sigemptyset(&set);
-    sigfillset(&all);
+    sigemptyset(&ignored);
+    sigaddset(&ignored, SIGPIPE);
+    for (int i = 1; i < NSIG; i++) signal(i, SIG_DFL);  /* some caller's */
     posix_spawnattr_init(&m->attr);
     posix_spawnattr_setflags(&m->attr, POSIX_SPAWN_SETSID |
                              POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
     posix_spawnattr_setsigmask(&m->attr, &set);
-    posix_spawnattr_setsigdefault(&m->attr, &all);
+    posix_spawnattr_setsigdefault(&m->attr, &ignored);
     for (int i = 0; i < 5; i++) sigaddset(&set, numbers[i]);
     sigprocmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
-    signal(SIGCHLD, SIG_DFL);       /* ignored, it would never come */
     m->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
@@ -2473,6 +2457,8 @@ int main(int argc, char **argv) {
     if (m.daemon) detach(&m);
     signals_open(&m);
     m.packets = packet_socket();
+    m.counters = map(COUNTERS * sizeof *m.counters, MAP_SHARED | MAP_ANONYMOUS,
+                     -1);
     interfaces_open(&m);
     log_open(&m);
     const char *pidfile = m.conf.pidfile ? m.conf.pidfile : m.pidfile;

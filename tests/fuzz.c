@@ -335,6 +335,7 @@ static void raw_packets(const uint8_t *data, size_t n)
 			.captured = (uint32_t)have};
 		struct sockaddr_ll from = {.sll_hatype = data[1] & 1 ? 772 : 1,
 			.sll_ifindex = data[1] >> 1 & 3};
+		struct packet p;
 		bool good;
 
 		s->now += data[0] * 10;
@@ -345,13 +346,14 @@ static void raw_packets(const uint8_t *data, size_t n)
 		memcpy(slot + 32, &from, sizeof(from));
 		memcpy(slot + 80, data, have < 176 ? have : 176);
 		unlimited(s);
-		frame(s, slot);
+		if (frame(s, slot, &p))
+			match(s, &p);
 		expire_now(s);
 		limit(s);
 		s->all_wide = true; /* the filter is not looked at here */
 		s->stale = false;
 		REQUIRE(s->active <= ATTEMPTS_MAX);
-		for (unsigned i = 0; i < nevents; i++) {
+		for (unsigned i = 0; i < heard; i++) {
 			const struct event *e = &events[i];
 
 			REQUIRE(e->kind < KINDS);
@@ -360,7 +362,7 @@ static void raw_packets(const uint8_t *data, size_t n)
 				addr_usable(&e->src) &&
 				e->stage <= SEQUENCE_MAX));
 		}
-		nevents = 0;
+		heard = 0;
 		data += have;
 		n -= 4 + have;
 	}
@@ -448,8 +450,7 @@ static char *state_text(const uint8_t *data, size_t n, size_t *size)
 	REQUIRE(text);
 	*size = 0;
 	if (whole)
-		*size = (size_t)sprintf(text, "knockd-state 1 %s\n",
-			*data & 2 ? "boot" : "other");
+		*size = (size_t)sprintf(text, STATE_HEAD);
 	memcpy(text + *size, data + 1, n - 1);
 	*size += n - 1;
 	text[*size] = '\0';
@@ -465,7 +466,6 @@ static void one_input(const uint8_t *data, size_t n)
 	char *text = state_text(data, n, &size);
 
 	memset(&m, 0, sizeof(m));
-	strcpy(m.boot, "boot");
 	m.channel = m.signals = m.netlink = m.state_fd = -1;
 	m.sniffer = 99;
 	m.null = 1;
@@ -592,7 +592,7 @@ static void one_input(const uint8_t *data, size_t n)
 	for (data++, n--; n > 1;) {
 		size_t length = *data >= 200 ? *data - 200 :
 						sizeof(struct event);
-		struct event e = {0};
+		struct event e;
 		bool right;
 
 		clock_ms += *data;
@@ -601,11 +601,14 @@ static void one_input(const uint8_t *data, size_t n)
 		data++, n--;
 		if (!length)
 			continue;
-		memcpy(&e, data, length < sizeof(e) ? length : sizeof(e));
-		right = right_record(&m, &e, length);
-		opens += right && e.kind == OPEN;
+		right = length % sizeof(e) == 0;
+		for (size_t at = 0; right && at < length; at += sizeof(e)) {
+			memcpy(&e, data + at, sizeof(e));
+			right = right_record(&m, &e, sizeof(e));
+			opens += right && e.kind == OPEN;
+		}
 		REQUIRE(write(ends[1], data, length) == (ssize_t)length);
-		REQUIRE(event_take(&m));
+		REQUIRE(record_take(&m));
 		data += length;
 		n -= length;
 		check_text();

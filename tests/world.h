@@ -234,8 +234,10 @@ static void send_packet(const struct o_hit *h, uint32_t seq, unsigned sport)
 	struct meta meta = {.hatype = 1, .ifindex = h->interface,
 		.protocol = ip[0] >> 4 == 4 ? 0x0800 : 0x86dd};
 
-	if (bpf_run(ip, n, &meta, &steps))
-		frame(world.sniffer, slot);
+	struct packet p;
+
+	if (bpf_run(ip, n, &meta, &steps) && frame(world.sniffer, slot, &p))
+		match(world.sniffer, &p);
 }
 
 /* A sequence number and a source port whose mark no other packet has, nor a
@@ -294,11 +296,11 @@ static int event_cmp(const void *a, const void *b)
  * come first and sorted. Returns how many. */
 static unsigned knockd_said(struct o_event *said)
 {
-	unsigned n = 0, timeouts;
+	unsigned n = 0, timeouts = 0;
 
-	memset(said, 0, (nevents + 1) * sizeof(*said));
+	memset(said, 0, (heard + 1) * sizeof(*said));
 	for (int late = 0; late < 2; late++) {
-		for (unsigned i = 0; i < nevents; i++) {
+		for (unsigned i = 0; i < heard; i++) {
 			const struct event *e = &events[i];
 
 			if ((e->kind != TIMEOUT) != late)
@@ -314,7 +316,7 @@ static unsigned knockd_said(struct o_event *said)
 			timeouts = n;
 	}
 	qsort(said, timeouts, sizeof(*said), event_cmp);
-	nevents = 0;
+	heard = 0;
 	return n;
 }
 
@@ -490,10 +492,8 @@ static bool right_record(const struct monitor *m, const struct event *e,
 {
 	const struct door *d;
 
-	if (n != sizeof(*e) || e->kind > 7)
+	if (n != sizeof(*e) || e->kind > 6)
 		return false;
-	if (e->kind == 7)
-		return e->stage < 7;
 	if (e->kind == 0 || e->kind > 3)
 		return true;
 	if (e->door >= m->conf.ndoors || e->stage < 1 || e->stage > 32)
