@@ -383,7 +383,8 @@ static void add(uint8_t set[8192], unsigned port, unsigned last) {
 static unsigned range_edges(const uint8_t set[8192], uint32_t *edge) {
     for (unsigned gap = 0, n = 0;; gap = gap * 2 + 1, n = 0) {
         for (unsigned port = 0; port < 65536 && n < FILTER_EDGES_MAX; port++)
-            if (has(set, port)) {
+            if (!set[port >> 3]) port |= 7;             /* nor the next ones */
+            else if (has(set, port)) {
                 if (!n || port - edge[n - 1] > gap) edge[n] = port, n += 2;
                 edge[n - 1] = port + 1;
             }
@@ -600,9 +601,9 @@ static uint32_t *first_door(const struct sniffer *s, unsigned proto,
  * filter takes bulk packets to the ports around such a knock, too: a scan that
  * comes along is seen at once, not only when the filter has been widened. */
 static void index_doors(struct sniffer *s) {
-    for (unsigned port = 0; port < 65536; port++)
-        for (unsigned udp = 0; udp < 2; udp++)  /* most are never touched */
-            if (has(s->known[udp], port)) s->first[udp << 16 | port] = 0;
+    const uint8_t *known = *s->known;
+    for (size_t i = 0; i < sizeof s->known; i++)        /* most are untouched */
+        if (known[i]) memset(&s->first[8 * i], 0, 8 * sizeof *s->first);
     memset(s->known, 0, sizeof s->known);
     memset(s->bulk, 0, sizeof s->bulk);
     for (uint32_t i = s->conf->ndoors; i--;) {
@@ -1095,7 +1096,7 @@ static void sniffer_init(struct sniffer *s, pid_t monitor) {
     s->ring = map(RING_BYTES, MAP_SHARED, s->packets);
     s->attempts = map(attempts * sizeof *s->attempts, own, -1);
     s->buckets = map(ATTEMPTS_MAX * sizeof *s->buckets, own, -1);
-    s->first = map(2 * 65536 * sizeof *s->first, own, -1);
+    s->first = map(2 * sizeof *s->first * 65536, own, -1);
     s->next_expiry = INT64_MAX;
     for (s->used = 0; s->used <= SEQUENCE_MAX; s->used++)
         s->attempts[s->used].older = s->attempts[s->used].newer = s->used;
