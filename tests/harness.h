@@ -605,9 +605,7 @@ static struct sniffer *sniffer_new(struct conf *c)
 	for (uint32_t i = SEQUENCE_MAX + 1; i <= used; i++)
 		*bucket(s, &attempts[i].src) = 0;
 	memset(attempts, 0, (size_t)(used + 1) * sizeof(*attempts));
-	for (unsigned i = 0; i < sizeof(s->known); i++)
-		if (s->known[i / 8192][i % 8192])
-			memset(&first[8 * i], 0, 8 * sizeof(*first));
+	memset(first, 0, sizeof(first));
 	memset(counters, 0, sizeof(counters));
 	*s = (struct sniffer){.conf = c, .channel = CHANNEL, .packets = -1,
 		.attempts = attempts, .buckets = buckets, .first = first,
