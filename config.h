@@ -13,6 +13,10 @@
 #define DEFAULT_PATH \
 	"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
+#define TOOL_DIRS          "/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", \
+			   "/bin"
+#define TOOLS              "iptables", "ip6tables", "nft", "ufw", "firewall-cmd"
+
 /* Text. */
 #define BLANKS             " \t\r\n\f\v"
 #define LIST               ", \t"  /* between interface names */

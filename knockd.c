@@ -122,7 +122,7 @@ static bool write_line(int fd, const char *head, const char *text) {
     char line[TEXT_MAX + 64];
     snprintf(line, sizeof line - 1, "%s%s", head, text);
     size_t n = strlen(line);
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = strlen(head); i < n; i++)
         if ((unsigned char)line[i] < ' ' || line[i] == 0x7f) line[i] = '?';
     line[n] = '\n';
     return write(fd, line, n + 1) >= 0;
@@ -141,6 +141,17 @@ static void write_syslog(const char *head, const char *text) {
     }
 }
 
+/* For somebody who sits at a terminal: the time, green for an open door, yellow
+ * for a warning or a failure. */
+static void write_terminal(const struct tm *tm, const char *text) {
+    char head[64];
+    bool open = strstr(text, "OPEN SESAME"), bad = strstr(text, "warning: ") ||
+         strstr(text, "could not") || strstr(text, ": command ");
+    snprintf(head, sizeof head, "\033[%dm%02d:%02d:%02d\033[0m  ",
+             open ? 32 : bad ? 33 : 36, tm->tm_hour, tm->tm_min, tm->tm_sec);
+    write_line(STDERR_FILENO, isatty(STDERR_FILENO) ? head : "", text);
+}
+
 static void write_log(const char *text, bool verbose) {
     char head[64];
     time_t now = time(NULL);
@@ -152,7 +163,7 @@ static void write_log(const char *text, bool verbose) {
     strftime(head, sizeof head, "<29>%b %e %H:%M:%S knockd: ", &tm);
     if (out.use_syslog) write_syslog(head, text);
     if (out.file < 0 && !out.use_syslog && !out.detached && !out.verbose)
-        write_line(STDERR_FILENO, "", text);
+        write_terminal(&tm, text);
 }
 
 __attribute__((format(printf, 2, 3)))
@@ -1662,9 +1673,24 @@ static void directive(struct conf *c, const struct keyword *k, char *value) {
     }
 }
 
+/* Does somebody listen on that port?  Then a knock on it is answered. */
+static bool in_use(const struct knock *k) {
+    struct sockaddr_in6 any = { .sin6_family = AF_INET6,
+                                .sin6_port = htons(k->port) };
+    int yes = 1, fd = socket(AF_INET6, (k->proto == UDP ? SOCK_DGRAM :
+                                        SOCK_STREAM) | SOCK_CLOEXEC, 0);
+    if (k->proto == TCP)            /* past connections are nobody */
+        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+    bool used = fd >= 0 && bind(fd, (struct sockaddr *)&any, sizeof any) &&
+                errno == EADDRINUSE;
+    if (fd >= 0) close(fd);
+    return used;
+}
+
 /* -t: what 0.8 accepts as well and its owner may not have meant. */
 static void door_review(struct conf *c, const struct door *d) {
     const char *start = d->start ? d->start : "", *what = NULL;
+    uint16_t r[4] = { 0 };
     unsigned up = 0, n = d->seq.n;
     for (unsigned i = 1; i < n; i++)
         up += d->seq.knock[i].port > d->seq.knock[i - 1].port;
@@ -1674,7 +1700,14 @@ static void door_review(struct conf *c, const struct door *d) {
     else if (n > 1 && (up == 0 || up == n - 1))
         what = "the ports stand in the order of a scan: mix them";
     else if (n && n < 3) what = "fewer than 3 ports are easily guessed";
-    if (what) warn(c, d->line, "door '%s': %s", d->name, what);
+    if (what && getrandom(r, sizeof r, 0) == sizeof r)
+        warn(c, d->line, "door '%s': %s; for example sequence = %u,%u,%u,%u",
+             d->name, what, 1024 + r[0] % 32256u, 33280 + r[1] % 32256u,
+             1024 + r[2] % 32256u, 33280 + r[3] % 32256u);
+    for (const struct knock *k = d->seq.knock; k < d->seq.knock + n; k++)
+        if (in_use(k))
+            warn(c, d->line, "door '%s': port %u is in use: a knock on it is "
+                 "answered, and may be logged there", d->name, k->port);
     what = !*start ? (d->start6 ? NULL : "no command: it will only log") :
         !strstr(start, "%IP%") ? "the command lacks %IP%: is it for everyone?" :
         strstr(start, "tables -A") ?
@@ -1887,6 +1920,15 @@ static void config_print(const struct conf *c) {
 
 /* ---- The monitor: interfaces, events, reload -------------------------- */
 
+/* The address in sa; false if it is none of IPv4 or IPv6. */
+static bool addr_from(const struct sockaddr *sa, struct addr *a) {
+    int family = sa ? sa->sa_family : AF_UNSPEC;
+    if (family == AF_INET) *a = addr_v4(&((struct sockaddr_in *)sa)->sin_addr);
+    if (family == AF_INET6)
+        memcpy(a, &((struct sockaddr_in6 *)sa)->sin6_addr, sizeof *a);
+    return family == AF_INET || family == AF_INET6;
+}
+
 /* Reads where knocks may come in: the interfaces of the list (or any but
  * loopback) and their addresses.  waiting: what can't be knocked on yet, and
  * why.  False if the kernel can't be asked. */
@@ -1902,17 +1944,12 @@ static bool locals_read(struct monitor *m, struct locals *l,
         unsigned index = if_nametoindex(name), up = 0, first = l->naddrs;
         for (struct ifaddrs *a = *name ? all : NULL; a; a = a->ifa_next) {
             size_t length = strcspn(a->ifa_name, ":");  /* eth0:1 is of eth0 */
-            char *sa = (char *)a->ifa_addr;
-            int family = sa ? a->ifa_addr->sa_family : AF_UNSPEC;
+            struct addr addr;
             if (!l->any && (strncmp(a->ifa_name, name, length) || name[length]))
                 continue;
             up |= a->ifa_flags & IFF_UP;
-            if (l->naddrs == ADDRESSES_MAX) continue;
-            if (family == AF_INET) l->addr[l->naddrs++] =
-                addr_v4(sa + offsetof(struct sockaddr_in, sin_addr));
-            else if (family == AF_INET6 && !m->only_v4)
-                memcpy(&l->addr[l->naddrs++], sa + offsetof(struct sockaddr_in6,
-                       sin6_addr), sizeof *l->addr);
+            if (l->naddrs < ADDRESSES_MAX && addr_from(a->ifa_addr, &addr) &&
+                (!m->only_v4 || is_v4(&addr))) l->addr[l->naddrs++] = addr;
         }
         if (l->any || !*name) continue;
         const char *why = !index ? "does not exist" : !up ? "is down" :
@@ -1927,6 +1964,30 @@ static bool locals_read(struct monitor *m, struct locals *l,
     if (good) freeifaddrs(all);
     free(list);
     return good;
+}
+
+/* -t: what the doors will find on this machine, as comments. */
+static void surroundings_print(struct monitor *m) {
+    static const char *const dirs[] = { TOOL_DIRS }, *const tools[] = { TOOLS };
+    char ip[ADDR_TEXT], waiting[TEXT_MAX], path[64];
+    struct ifaddrs *all = NULL;
+    struct addr addr;
+    if (!locals_read(m, &m->locals, waiting) || getifaddrs(&all)) return;
+    printf("# interfaces: %s%s%s\n", m->interface,
+           *waiting ? "; waiting: " : "", waiting);
+    for (const struct ifaddrs *a = all; a; a = a->ifa_next)
+        if (addr_from(a->ifa_addr, &addr))
+            printf("#   %s %s\n", a->ifa_name, addr_text(&addr, ip));
+    freeifaddrs(all);
+    printf("# firewall tools:");
+    for (unsigned i = 0; i < sizeof tools / sizeof *tools; i++)
+        for (unsigned k = 0; k < sizeof dirs / sizeof *dirs; k++) {
+            snprintf(path, sizeof path, "%s/%s", dirs[k], tools[i]);
+            if (access(path, X_OK)) continue;
+            printf(" %s", path);
+            break;
+        }
+    printf("\n");
 }
 
 static void order_send(struct monitor *m, struct order *o) {
@@ -2445,7 +2506,11 @@ int main(int argc, char **argv) {
     bool test = options(&m, argc, argv);
     m.cwd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
     bool good = config_load(&m.conf, m.cwd, m.config, test);
-    if (test && good) config_print(&m.conf);
+    interface_set(&m);
+    if (test && good) {
+        surroundings_print(&m);
+        config_print(&m.conf);
+    }
     if (test || !good) return !good;
     struct rlimit files;            /* some are for other things */
     getrlimit(RLIMIT_NOFILE, &files);
@@ -2454,7 +2519,6 @@ int main(int argc, char **argv) {
     setenv("PATH", DEFAULT_PATH, 0);
     mode_t mask = umask(022);       /* what commands write is not everyone's */
     if (mask) umask(mask);
-    interface_set(&m);
     if (m.daemon) detach(&m);
     signals_open(&m);
     m.packets = packet_socket();

@@ -464,3 +464,52 @@ fine() {
 	says '[d]'
 	[ ! -e "$T/log" ]
 }
+
+@test "-t shows interfaces with addresses, firewall tools, ports in use; offers a random sequence" {
+	need_namespaces
+	need iptables
+	net_up
+	fine 7000,8000,9000 >"$C"
+	chmod 600 "$C"
+	bg "$S" socat TCP-LISTEN:8000,fork,reuseaddr /dev/null
+	until_true "$WAIT" listens "$S" tcp 8000
+	in_s "$KNOCKD" -t -c "$C" -i eth0 >"$T/o" 2>"$T/e"
+	says '# interfaces: eth0'
+	says '# eth0 10.77.0.1'
+	says '# eth0 fd77::1'
+	grep -q '^# firewall tools:.* /[a-z/]*/iptables' "$T/o"
+	warns '[0-9]+' 'take another; for example sequence = [0-9]+,[0-9]+,[0-9]+,[0-9]+$'
+	warns '[0-9]+' 'port 8000 is in use'
+	is "$(grep -c 'is in use' "$T/e")" 1
+	# What is offered can be taken: no such warning any more.
+	fine "$(sed -n 's/.*for example sequence = //p' "$T/e")" | good
+	not grep -q 'for example' "$T/e"
+	in_s "$KNOCKD" -t -c "$C" -i eth0,nosuch0 >"$T/o"
+	grep -q '^# interfaces: eth0,nosuch0; waiting: nosuch0 does not exist' "$T/o"
+}
+
+@test "on a terminal: coloured, aligned lines; into a pipe the plain ones" {
+	need_namespaces
+	need script
+	net_up
+	printf '[d]\nsequence = 1001,1002\ncommand = /bin/false %%IP%%\n' >"$C"
+	chmod 600 "$C"
+	bg "$S" script -qefc "'$KNOCKD' -i eth0 -c '$C' -p '$T/k.pid'" "$T/tty" >/dev/null 2>&1
+	until_true "$WAIT" grep -qs 'starting up' "$T/tty"
+	knock_a 10.77.0.1 1001 1002
+	until_true "$WAIT" grep -q 'non-zero' "$T/tty"
+	esc=$(printf '\033')
+	for line in "36:10.77.0.2: d: Stage 1" "32:10.77.0.2: d: OPEN SESAME" \
+		"33:d: command returned non-zero status code (1)"; do
+		grep -qE "^$esc\[${line%%:*}m[0-9:]{8}$esc\[0m  $(printf %s "${line#*:}" | sed 's/[()]/\\&/g')" "$T/tty" ||
+			{ echo "no $line"; cat -v "$T/tty"; return 1; }
+	done
+	for p in $(pids_in "$S" knockd); do kill "$p" 2>/dev/null || :; done
+	until_true "$WAIT" grep -q 'shutting down' "$T/tty"
+	bg "$S" "$KNOCKD" -i eth0 -c "$C" -p "$T/k.pid" 2>"$T/plain"
+	until_true "$WAIT" grep -qs 'starting up' "$T/plain"
+	knock_a 10.77.0.1 1001 1002
+	until_true "$WAIT" grep -q 'non-zero' "$T/plain"
+	grep -qx '10.77.0.2: d: OPEN SESAME' "$T/plain"
+	not grep -q "$esc" "$T/plain"
+}
