@@ -50,6 +50,9 @@ bench-quick:
 soak:
 	tests/soak.sh
 
+coverage:
+	tests/coverage.sh
+
 fuzz:
 	tests/fuzz.sh $(RUNS)
 
@@ -110,5 +113,5 @@ cross:
 clean:
 	rm -rf knockd knock build
 
-.PHONY: all test demo bench bench-quick soak fuzz sanitize lint install \
+.PHONY: all test demo bench bench-quick soak coverage fuzz sanitize lint install \
 	uninstall deb dist cross clean

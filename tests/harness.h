@@ -110,10 +110,21 @@ static bool end_caught;
 static int end_status;
 static bool t_child; /* a real child, that really ends */
 
+/* The end of a child; what it ran counts as well. */
+__attribute__((noreturn)) static void t_leave(int status)
+{
+#ifdef COVERAGE
+	extern void __gcov_dump(void);
+
+	__gcov_dump();
+#endif
+	_exit(status);
+}
+
 __attribute__((noreturn)) static void t_exit(int status)
 {
 	if (t_child)
-		_exit(status);
+		t_leave(status);
 	if (!end_caught) {
 		fprintf(stderr, "unexpected end: %d\n%s\n", status, kept);
 		abort();
