@@ -2,6 +2,9 @@
 PREFIX     = /usr/local
 SYSCONFDIR = /etc
 MANDIR     = $(PREFIX)/share/man
+UNITDIR    = $(PREFIX)/lib/systemd/system
+BASHDIR    = $(PREFIX)/share/bash-completion/completions
+ZSHDIR     = $(PREFIX)/share/zsh/site-functions
 
 # One static binary each: made with musl where it is, else with cc -static.
 CC      := $(shell command -v musl-gcc || command -v $(CC) || echo cc)
@@ -79,30 +82,44 @@ lint:
 	cppcheck --quiet --std=c11 --enable=warning,performance,portability \
 		--inline-suppr --error-exitcode=1 -D_GNU_SOURCE knockd.c knock.c
 	shellcheck -S warning test.sh .ci/run tests/*.sh tests/*.bash tests/*.bats \
-		contrib/*.sh contrib/knockd-log contrib/knockd.init
+		contrib/*.sh contrib/knockd-log contrib/knockd.init \
+		contrib/knockd.openrc contrib/fleet/knock-*
 	mandoc -T lint -W warning man/*.[158]
 
 install: all
 	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/bin \
 		$(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man5 \
-		$(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(SYSCONFDIR)
+		$(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(UNITDIR) \
+		$(DESTDIR)$(BASHDIR) $(DESTDIR)$(ZSHDIR) $(DESTDIR)$(SYSCONFDIR)
 	install -m 755 knockd $(DESTDIR)$(PREFIX)/sbin/knockd
-	install -m 755 knock $(DESTDIR)$(PREFIX)/bin/knock
+	install -m 755 knock contrib/knockd-log $(DESTDIR)$(PREFIX)/bin
 	install -m 644 man/knock.1 $(DESTDIR)$(MANDIR)/man1/knock.1
 	install -m 644 man/knockd.conf.5 $(DESTDIR)$(MANDIR)/man5/knockd.conf.5
 	install -m 644 man/knockd.8 $(DESTDIR)$(MANDIR)/man8/knockd.8
+	sed 's,/usr/sbin/,$(PREFIX)/sbin/,' contrib/knockd.service \
+		> $(DESTDIR)$(UNITDIR)/knockd.service
+	chmod 644 $(DESTDIR)$(UNITDIR)/knockd.service
+	install -m 644 contrib/knock.bash $(DESTDIR)$(BASHDIR)/knock
+	ln -sf knock $(DESTDIR)$(BASHDIR)/knockd
+	install -m 644 contrib/_knock $(DESTDIR)$(ZSHDIR)/_knock
 	test -e $(DESTDIR)$(SYSCONFDIR)/knockd.conf || install -m 600 \
 		knockd.conf.example $(DESTDIR)$(SYSCONFDIR)/knockd.conf
 
 # The configuration stays: it is the owner's.
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/sbin/knockd $(DESTDIR)$(PREFIX)/bin/knock \
+		$(DESTDIR)$(PREFIX)/bin/knockd-log \
 		$(DESTDIR)$(MANDIR)/man1/knock.1 \
 		$(DESTDIR)$(MANDIR)/man5/knockd.conf.5 \
-		$(DESTDIR)$(MANDIR)/man8/knockd.8
+		$(DESTDIR)$(MANDIR)/man8/knockd.8 \
+		$(DESTDIR)$(UNITDIR)/knockd.service $(DESTDIR)$(ZSHDIR)/_knock \
+		$(DESTDIR)$(BASHDIR)/knock $(DESTDIR)$(BASHDIR)/knockd
 
 deb: all
 	contrib/make-deb.sh
+
+apk: all
+	contrib/make-deb.sh apk
 
 dist:
 	contrib/make-dist.sh
@@ -114,4 +131,4 @@ clean:
 	rm -rf knockd knock build
 
 .PHONY: all test demo bench bench-quick soak coverage fuzz sanitize lint install \
-	uninstall deb dist cross clean
+	uninstall deb apk dist cross clean

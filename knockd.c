@@ -141,15 +141,15 @@ static void write_syslog(const char *head, const char *text) {
     }
 }
 
-/* For somebody who sits at a terminal: the time, green for an open door, yellow
- * for a warning or a failure. */
-static void write_terminal(const struct tm *tm, const char *text) {
+/* To a terminal with the time, green for an open door, yellow for a warning or
+ * a failure; plain to anything else. */
+static void write_screen(int fd, const struct tm *tm, const char *text) {
     char head[64];
     bool open = strstr(text, "OPEN SESAME"), bad = strstr(text, "warning: ") ||
          strstr(text, "could not") || strstr(text, ": command ");
     snprintf(head, sizeof head, "\033[%dm%02d:%02d:%02d\033[0m  ",
              open ? 32 : bad ? 33 : 36, tm->tm_hour, tm->tm_min, tm->tm_sec);
-    write_line(STDERR_FILENO, isatty(STDERR_FILENO) ? head : "", text);
+    write_line(fd, isatty(fd) ? head : "", text);
 }
 
 static void write_log(const char *text, bool verbose) {
@@ -157,13 +157,14 @@ static void write_log(const char *text, bool verbose) {
     time_t now = time(NULL);
     struct tm tm = { 0 };
     localtime_r(&now, &tm);
-    if (verbose) write_line(STDOUT_FILENO, "", text);
+    if (verbose) write_screen(STDOUT_FILENO, &tm, text);
     strftime(head, sizeof head, "[%Y-%m-%d %H:%M] ", &tm);
     if (out.file >= 0) write_line(out.file, head, text);
     strftime(head, sizeof head, "<29>%b %e %H:%M:%S knockd: ", &tm);
     if (out.use_syslog) write_syslog(head, text);
-    if (out.file < 0 && !out.use_syslog && !out.detached && !out.verbose)
-        write_terminal(&tm, text);
+    bool elsewhere = out.file >= 0 || out.use_syslog || out.verbose;
+    if (!out.detached && (!elsewhere || (!out.verbose && isatty(2))))
+        write_screen(STDERR_FILENO, &tm, text);
 }
 
 __attribute__((format(printf, 2, 3)))
@@ -1714,7 +1715,8 @@ static void door_review(struct conf *c, const struct door *d) {
         "-A puts the rule behind those that reject: -I is meant?" :
         d->stop && d->cmd_timeout == UINT_MAX ?
         "a Stop_Command without a Cmd_Timeout: it is 10 s" :
-        !d->stop && !strstr(start, "-D") && !strstr(start, "delete") ?
+        !d->stop && !strstr(start, "-D") && !strstr(start, "delete") &&
+        !strstr(start, "timeout") ?
         "no Stop_Command: another door must close it" : NULL;
     if (what) warn(c, d->line, "door '%s': %s", d->name, what);
     char path[PATH_MAX];
@@ -1976,7 +1978,8 @@ static void surroundings_print(struct monitor *m) {
     printf("# interfaces: %s%s%s\n", m->interface,
            *waiting ? "; waiting: " : "", waiting);
     for (const struct ifaddrs *a = all; a; a = a->ifa_next)
-        if (addr_from(a->ifa_addr, &addr))
+        if (!(m->locals.any && a->ifa_flags & IFF_LOOPBACK) &&
+            addr_from(a->ifa_addr, &addr))
             printf("#   %s %s\n", a->ifa_name, addr_text(&addr, ip));
     freeifaddrs(all);
     printf("# firewall tools:");

@@ -84,10 +84,11 @@ one() {
 	# does it run at all, on a kernel of another kind
 	[ "$(uname -m)" = "$qemu" ] && run= || run=qemu-$qemu-static
 	$run "$d/knockd" -V > /dev/null || return 1
-	$run "$d/knockd" -t -c knockd.conf.example > /dev/null || return 1
+	$run "$d/knockd" -t -c knockd.conf.example > /dev/null 2>&1 || return 1
 	result="no unit test"
 	if [ -e "$UNIT" ]; then
-		build "$gcc" "$specs" "$UNIT" "$d/unit" -I. || return 1
+		build "$gcc" "$specs" "$UNIT" "$d/unit" -I. -Wno-error ||
+			return 1
 		# shellcheck disable=SC2086
 		(cd tests && $run "$d/unit" > "$d/unit.log" 2>&1) || {
 			tail -n 20 "$d/unit.log"

@@ -5,9 +5,11 @@
 # the names of the sections in the user's profiles, one in a line
 _knock_profiles() {
 	local file
-	for file in ~/.config/knock.conf ~/.knockrc; do
+	for file in "${XDG_CONFIG_HOME:-$HOME/.config}/knock.conf" \
+		~/.config/knock.conf ~/.knockrc
+	do
 		[[ -r $file ]] || continue
-		sed -n 's/^[[:blank:]]*\[\(.*\)\][[:blank:]]*$/\1/p' "$file"
+		sed -n 's/^[[:blank:]]*\[\([^][:blank:]]*\)\][[:blank:]]*$/\1/p' "$file"
 	done
 }
 

@@ -25,7 +25,9 @@ trap 'rm -rf "$d"' EXIT
 root=$d/root
 mkdir -p dist "$root"
 
-make -s install DESTDIR="$root" PREFIX=/usr SYSCONFDIR=/etc > /dev/null
+make -s install DESTDIR="$root" PREFIX=/usr SYSCONFDIR=/etc \
+	UNITDIR=/lib/systemd/system ZSHDIR=/usr/share/zsh/vendor-completions \
+	> /dev/null
 [ -z "${KNOCKD:-}" ] || install -m 755 "$KNOCKD" "$root/usr/sbin/knockd"
 [ -z "${KNOCK:-}" ] || install -m 755 "$KNOCK" "$root/usr/bin/knock"
 
@@ -33,19 +35,11 @@ put() {
 	install -D -m "$1" "$2" "$root/$3"
 }
 
-common() {
-	find "$root/usr/share/man" -type f ! -name '*.gz' -exec gzip -9n {} +
-	put 644 contrib/knock.bash usr/share/bash-completion/completions/knock
-	ln -sf knock "$root/usr/share/bash-completion/completions/knockd"
-	put 755 contrib/knockd-log usr/bin/knockd-log
-}
+find "$root/usr/share/man" -type f -exec gzip -9n {} +
 
 deb() {
 	arch=${ARCH:-$(dpkg --print-architecture)}
 	share=usr/share/knockd
-	common
-	put 644 contrib/_knock usr/share/zsh/vendor-completions/_knock
-	put 644 contrib/knockd.service lib/systemd/system/knockd.service
 	# What configures the host: from here to /etc, where nothing is.
 	rm -rf "${root:?}/etc"
 	put 600 knockd.conf.example $share/knockd.conf
@@ -53,7 +47,8 @@ deb() {
 	put 755 contrib/knockd.init $share/init
 	put 644 contrib/knockd.logrotate $share/logrotate
 	for f in README.md SECURITY.md CHANGELOG.md docs/from-0.8.md \
-		docs/packet.svg docs/walkthrough.svg; do
+		docs/packet.svg docs/walkthrough.svg docs/demo.txt \
+		docs/bench.md docs/bench.svg; do
 		put 644 "$f" "usr/share/doc/knockd/$f"
 	done
 	put 644 LICENSE usr/share/doc/knockd/copyright
@@ -131,7 +126,9 @@ EOF
 
 apk() {
 	arch=${ARCH:-$(uname -m)}
-	common
+	rm -rf "${root:?}/lib"	# no systemd there
+	mv "$root/usr/share/zsh/vendor-completions" \
+		"$root/usr/share/zsh/site-functions"
 	put 755 contrib/knockd.openrc etc/init.d/knockd
 	put 644 contrib/default-knockd etc/default/knockd
 	sed -i 's/^START_KNOCKD=0/START_KNOCKD=1/' "$root/etc/default/knockd"

@@ -351,6 +351,26 @@ in_rescue() {
 	stop_knockd
 }
 
+@test "rescue root, a writable /tmp: README's command line of \"Copy one file\"" {
+	local cmd
+
+	cmd=$(sed -n 's/^    ssh root@rescue //p' "$ROOT/README.md")
+	matches "$cmd" '^/tmp/knockd -c '
+	door 'command = /bin/busybox echo open %IP%'
+	mkdir "$R/tmp"
+	rescue
+	in_s mount -t tmpfs none "$R/tmp"
+	in_s cp "$R/knockd" "$R/knockd.conf" "$R/tmp/"
+	# shellcheck disable=SC2030,SC2086,SC2209
+	(EXEC=exec; in_rescue $cmd) </dev/null >"$T/out" 2>"$T/err" 3>&- &
+	PID=$!
+	wait_for_line "$T/err" 'listening on'
+	knock_a 10.77.0.1 4001 4004:udp 4002
+	wait_for_line "$T/err" 'door: open 10\.77\.0\.2$'
+	refute grep -i 'state' "$T/err"
+	stop_knockd
+}
+
 @test "rescue root: the client, one file, too" {
 	cp "$KNOCK" "$R/knock"
 	door
@@ -360,4 +380,125 @@ in_rescue() {
 	in_rescue /knock 127.0.0.1 4001 4004:udp 4002
 	wait_for_line "$T/err" '127\.0\.0\.1: door: OPEN SESAME'
 	stop_knockd
+}
+
+# --- contrib/Dockerfile and contrib/compose.yaml ------------------------------------
+
+# stage STAGE WORD: what stands behind the word in that stage of a Dockerfile;
+# a stage is its name, or FROM scratch without one.
+stage() {
+	awk -v stage="$1" -v word="$2" '
+	$1 == "FROM" { on = $4 == stage || $2 == stage }
+	on && $1 == word { sub(/^[A-Z]+ +/, ""); print }
+	' "$ROOT/contrib/Dockerfile"
+}
+
+# capabilities: numbers of the names on standard input, in one line.
+capabilities() {
+	local n
+
+	while read -r n; do
+		capsh --explain="cap_${n,,}" | sed -n 's/^cap_[a-z_]* (\([0-9]*\)).*/\1/p'
+	done | tr '\n' ' '
+}
+
+# image: makes the root of the image FROM scratch in R, out of what the Dockerfile
+# says, with the build stage done in a copy of the source.
+image() {
+	local from to w=$T/src
+
+	# COPY . . heeds .dockerignore
+	is "$(stage build COPY)" '. .'
+	mkdir "$w"
+	sed -n 's,^[^#].*,./&,p' "$ROOT/.dockerignore" >"$T/ignored"
+	tar -c -C "$ROOT" --anchored -X "$T/ignored" . | tar -x -C "$w"
+	for from in knockd knock build .git; do [ ! -e "$w/$from" ]; done
+	is "$(stage build RUN | tail -n 1)" make
+	(cd "$w" && make >"$T/make" 2>&1)
+	is "$(stage scratch FROM)" scratch
+	is "$(stage scratch RUN)" ''
+	rm "$R/knockd"
+	while read -r _ from to; do
+		cp "${from/#\/src/$w}" "$R$to"
+	done < <(stage scratch COPY)
+	is "$(files)" './knock ./knockd '
+	is "$(stage scratch ENTRYPOINT)" '["/knockd"]'
+	is "$(stage scratch CMD)" '["-v"]'
+}
+
+@test "the image of contrib/Dockerfile, built from its own lines, with its own capabilities" {
+	local caps
+
+	need make awk
+	image
+	caps=$(grep -oE -e '--cap-add [A-Z_]+' "$ROOT/contrib/Dockerfile" |
+		sed 's/.* //' | capabilities)
+	matches "$caps" '12 .*13|13 .*12'
+	mkdir "$R/etc"
+	printf '%s\n' '[options]' 'UseSyslog' '[door]' 'sequence = 4001,4004,4002' \
+		'tcpflags = syn' 'command = /knock -V' >"$R/etc/knockd.conf"
+	chmod 600 "$R/etc/knockd.conf"
+	# shellcheck disable=SC2086
+	nsenter -t "$S" -m -n -- capsh --chroot="$R" --shell=/knockd \
+		--drop="$(all_but $caps)" -- -v \
+		</dev/null >"$T/out" 2>"$T/err" 3>&- &
+	PID=$!
+	wait_for_line "$T/out" '^listening on'
+	# all that locks up the reader of packets is there, and nothing else
+	refute grep -i warn "$T/out" "$T/err"
+	knock_a 10.77.0.1 4001 4004 4002
+	wait_for_line "$T/out" '10\.77\.0\.2: door: OPEN SESAME'
+	wait_for_line "$T/out" 'door: knock [0-9]'
+	stop_knockd
+	is "$(chroot "$R" /knock -V)" "$("$KNOCK" -V)"
+}
+
+rule_for_a() {
+	in_s iptables -S INPUT | grep -q -e '-s 10.77.0.2/32 .*--dport 22 -j ACCEPT'
+}
+
+@test "contrib/compose.yaml: its capabilities, a read-only root and a /run open a real door" {
+	local caps m=$T/machine y=$ROOT/contrib/compose.yaml
+
+	need iptables
+	caps=$(sed -n 's/^    cap_add: \[\(.*\)\]/\1/p' "$y" | tr -d ' ' | tr , '\n' |
+		capabilities)
+	[ -n "$caps" ]
+	grep -qx '    read_only: true' "$y"
+	grep -qx '    tmpfs: /run' "$y"
+	# this machine's root in place of Alpine's
+	mkdir "$m"
+	in_s mount --bind / "$m"
+	in_s mount -o remount,bind,ro "$m"
+	for d in proc dev etc; do in_s mount --rbind "/$d" "$m/$d"; done
+	in_s mount -t tmpfs none "$m/run"
+	in_s cp "$KNOCKD" "$m/run/knockd"
+	sed 's/7000,8000,9000/4001,4004,4002/' "$ROOT/knockd.conf.example" |
+		in_s tee /etc/knockd.conf >/dev/null
+	in_s chmod 600 /etc/knockd.conf
+	# shellcheck disable=SC2086
+	nsenter -t "$S" -m -n -- capsh --chroot="$m" --shell=/run/knockd \
+		--drop="$(all_but $caps)" -- -v </dev/null >"$T/out" 2>"$T/err" 3>&- &
+	PID=$!
+	wait_for_line "$T/out" '^listening on'
+	refute grep -i warn "$T/out" "$T/err"
+	knock_a 10.77.0.1 4001 4004 4002
+	until_true "$WAIT" rule_for_a
+	refute grep 'status code' "$T/out"
+	stop_knockd
+}
+
+@test "contrib/compose.yaml is one, with what is commented out too" {
+	need docker-compose
+	cp -r "$ROOT/contrib" "$T/contrib"
+	docker-compose -f "$T/contrib/compose.yaml" config >"$T/out" 2>"$T/err" ||
+		{ cat "$T/err"; return 1; }
+	grep -q 'dockerfile: contrib/Dockerfile' "$T/out"
+	sed -i 's/^  # \(knock-log:\|  *\)/  \1/' "$T/contrib/compose.yaml"
+	docker-compose -f "$T/contrib/compose.yaml" config >"$T/out" 2>"$T/err" ||
+		{ cat "$T/err"; return 1; }
+	is "$(grep -c 'dockerfile: contrib/Dockerfile' "$T/out")" 2
+	# the targets that it names are stages
+	sed -n 's/^ *target: //p' "$T/contrib/compose.yaml" >"$T/targets"
+	while read -r t; do [ -n "$(stage "$t" FROM)" ]; done <"$T/targets"
 }

@@ -52,7 +52,7 @@ in_syslog() {
 # show_syslog FROM REGEX: waits for a line, then shows those from line FROM on.
 show_syslog() {
 	until_true "$WAIT" in_syslog "$2" || wrong "no line in syslog: $2"
-	sed -n "$1,\$p" "$T/syslog" | sed 's/^/    /'
+	sed -n "$1,\$p" "$T/syslog" | sed 's/^./    &/'
 }
 
 # gets_in BOX: whether that client can begin a session.
@@ -118,7 +118,7 @@ in_s "$IPT" -w -A INPUT -p tcp --dport 22 -j REJECT
 BEFORE=$(rules)
 
 tell "/etc/knockd.conf: two doors, one the other's sequence reversed."
-in_s tee /etc/knockd.conf <<-EOF2 | sed 's/^/    /'
+in_s tee /etc/knockd.conf <<-EOF2 | sed 's/^./    &/'
 	[options]
 	        UseSyslog
 
@@ -178,7 +178,7 @@ echo "    the session from before still answers"
 
 tell "The rules are what they were at the start; the daemon ends."
 [ "$(rules)" = "$BEFORE" ] || wrong "the rules are: $(rules)"
-rules | sed 's/^/    /'
+rules | sed 's/^./    &/'
 # shellcheck disable=SC2016
 in_s bash -c 'kill "$(cat /run/knockd.pid)"'
 until_true "$WAIT" no_daemon_left || wrong "it does not"

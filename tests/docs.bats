@@ -60,6 +60,50 @@ reaches_not() {
 	! reaches "$1"
 }
 
+# A session of A's from before there were rules, which has been idle since. The
+# kernel knows nothing of it if nothing asked it to track connections.
+session_before() {
+	in_s socat TCP-LISTEN:22,fork,reuseaddr,bind=10.77.0.1 EXEC:cat 2>/dev/null 3>&- &
+	until_true "$WAIT" listens "$S" tcp 22
+	mkfifo "$T/say"
+	exec {SAY}<>"$T/say"
+	# shellcheck disable=SC2217
+	in_a socat - TCP:10.77.0.1:22 <"$T/say" >"$T/heard" 3>&- &
+	session_lives before
+}
+
+session_lives() {
+	echo "$1" >&"$SAY"
+	wait_for_line "$T/heard" "^$1\$"
+}
+
+# spares COMMAND...: the rules that it loads in S shut port 22 and leave such a
+# session alone.
+spares() {
+	net_up
+	session_before
+	in_s "$@"
+	session_lives after
+	reaches_not 10.77.0.1
+}
+
+@test "iptables' rules in the man page spare sessions from before" {
+	need iptables nc socat
+	text_of iptables >"$T/rules"
+	spares sh -e "$T/rules"
+}
+
+@test "nftables' rules in the man page spare sessions from before" {
+	need nft nc socat
+	text_of nftables >"$T/rules"
+	spares nft -f "$T/rules"
+}
+
+@test "contrib/nftables.conf spares sessions from before" {
+	need nft nc socat
+	spares nft -f "$ROOT/contrib/nftables.conf"
+}
+
 # A server on port 22, both families.
 serve() {
 	in_s nc -lk 22 >/dev/null 2>&1 3>&- &
@@ -137,6 +181,24 @@ ports() {
 	done < <(sed -n 's/^\.It Cm \([A-Za-z0-9_]*\).*/\1/p' man/knockd.conf.5)
 }
 
+@test "a directive is added as CONTRIBUTING says: a field, a line in keywords[]" {
+	cp config.h "$T/"
+	sed 's/^struct door {$/&\n    const char *nickname; unsigned patience;/
+		s/^} keywords\[\] = {$/&\n    { "Nickname", "", DOOR, TEXT, D(nickname), 0 },\
+    { "Patience", "Pat", DOOR, NUMBER, D(patience), 10 },/' \
+		knockd.c >"$T/knockd.c"
+	is "$(diff knockd.c "$T/knockd.c" | grep -c '^>')" 3
+	cc -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror -o "$T/knockd" "$T/knockd.c"
+	printf '%s\n' '[x]' 'sequence = 1,3,2,4' 'nickname = joe' 'pat = 7' >"$T/c"
+	"$T/knockd" -t -c "$T/c" >"$T/out" 2>/dev/null
+	grep -qx 'Nickname = joe' "$T/out"
+	grep -qx 'Patience = 7' "$T/out"
+	echo 'pat = 11' >>"$T/c"
+	run "$T/knockd" -t -c "$T/c"
+	is "$status" 1
+	matches "$output" 'c:5: .*11'
+}
+
 @test "the defaults in the man page are those of config.h" {
 	local name word
 
@@ -153,6 +215,50 @@ ports() {
 		man/knockd.conf.5
 	grep -q "131,072" README.md
 	[ "$(awk '$2 == "ATTEMPTS_MAX" { print $3 }' config.h)" = 131072 ]
+}
+
+@test "the numbers in README follow from its formulas and from config.h" {
+	need python3
+	python3 - README.md "$(awk '$2 == "ATTEMPTS_MAX" { print $3 }' config.h)" \
+		"$(awk '$2 == "STRAY_LIMIT" { print $3 }' config.h)" <<-'EOF'
+	import re, sys
+	from math import comb, factorial
+	text = open(sys.argv[1]).read()
+	table, limit, N = int(sys.argv[2]), int(sys.argv[3]), 65535
+
+	def q(k):   # k strays fall on so few of 64 bits
+	    p = [1.0] + [0.0] * 64
+	    for _ in range(k):
+	        p = [p[i] * i / 64 + (p[i - 1] * (65 - i) / 64 if i else 0)
+	             for i in range(65)]
+	    return sum(p[:limit + 1])
+
+	def chance(n, q):
+	    p = sum((N - n - k + 1) * comb(n + k - 2, n - 2) * q(k)
+	            for k in range(150))
+	    for i in range(n):
+	        p /= N - i
+	    return p
+
+	def shown(words, value, what):
+	    f = float(words[0].replace(',', ''))
+	    f *= 1e6 ** words.count('million')
+	    assert abs(f / value - 1) < 0.05, (what, words, value)
+
+	rows = [r.split('|') for r in re.findall(r'^\| [2-4] \|(.*)\|$', text, re.M)]
+	assert len(rows) == 3
+	for n, row in enumerate(rows, 2):
+	    assert row[0].strip() == '1/%d' % factorial(n)
+	    shown(row[1].split(), chance(n, lambda k: k <= limit), n)
+	    shown(row[2].split(), chance(n, q), n)
+	    shown(row[3].split(), 1 / chance(n, q), n)
+	rows = re.findall(r'^\| ([0-9,]+) \| ([0-9.]+) s \| ([0-9.]+) s \|$', text, re.M)
+	assert len(rows) == 3
+	for row in rows:
+	    rate = int(row[0].replace(',', ''))
+	    shown([row[1]], table / rate, rate)
+	    shown([row[2]], table / 2 / rate, rate)
+	EOF
 }
 
 @test "man pages are clean" {
@@ -203,6 +309,36 @@ ports() {
 @test "pictures are well-formed" {
 	need xmllint
 	xmllint --noout docs/*.svg
+}
+
+@test "every picture is shown" {
+	local f
+
+	for f in docs/*.svg; do
+		grep -qF "]($f)" README.md || { echo "not in README: $f"; return 1; }
+	done
+}
+
+# without_times: syslog's times on standard input are taken out.
+without_times() {
+	sed -E 's/[A-Z][a-z]{2} [ 0-9][0-9] [0-9:]{8} knockd: /knockd: /'
+}
+
+@test "docs/demo.txt is what make demo prints, and README shows a part of it" {
+	local line
+
+	need_namespaces
+	need iptables sshd ssh ssh-keygen socat
+	make -s demo >"$T/demo" 2>&1 </dev/null || { cat "$T/demo"; return 1; }
+	# two lines of one moment may change places
+	diff <(without_times <"$T/demo" | sort) \
+		<(without_times <docs/demo.txt | sort) ||
+		{ echo "renew it: make -s demo > docs/demo.txt"; return 1; }
+	sed -n '/^    \$ 10.77.0.2: knock/,/^$/s/^    //p' README.md >"$T/shown"
+	[ "$(wc -l <"$T/shown")" -ge 8 ]
+	while read -r line; do
+		grep -qF -e "$line" docs/demo.txt || { echo "not so: $line"; return 1; }
+	done <"$T/shown"
 }
 
 # --- configurations that are shown -----------------------------------------
@@ -416,12 +552,39 @@ firewalld_runs() {
 	done
 }
 
+# zsh_offers LINE: what a zsh on a terminal of its own offers there.
+zsh_offers() {
+	timeout 60 zsh -f tests/zsh_offers.zsh "$ROOT/contrib" "$1"
+}
+
+@test "completion in a real zsh: every option, and nothing that is none" {
+	local prog
+
+	need zsh
+	for prog in knock.1 knockd.8; do
+		{ zsh_offers "${prog%.*} -"; zsh_offers "${prog%.*} --"; } |
+			sort -u >"$T/offers"
+		grep '^\.It Fl' "man/$prog" | grep -oE 'Fl [-A-Za-z0-9]+' |
+			sed 's/^Fl /-/' | sort -u >"$T/options"
+		diff "$T/options" "$T/offers" ||
+			{ echo "$prog: <: should be offered, >: should not"; return 1; }
+	done
+	zsh_offers 'knockd -i ' >"$T/offers"
+	for prog in any lo; do grep -qx "$prog" "$T/offers"; done
+}
+
 @test "completion offers the user's profiles" {
 	mkdir -p "$T/.config"
 	printf '# x\n[ home ]\nhost = h\n[work]\n' >"$T/.config/knock.conf"
-	HOME=$T bash -c '. contrib/knock.bash
+	env -u XDG_CONFIG_HOME HOME="$T" bash -c '. contrib/knock.bash
 		COMP_WORDS=(knock "") COMP_CWORD=1; _knock
 		printf "%s\n" "${COMPREPLY[@]}"' >"$T/out"
+	grep -qx work "$T/out"
+	refute grep -q home "$T/out"
+	need zsh
+	(unset XDG_CONFIG_HOME; HOME=$T zsh_offers 'knock ') >"$T/out"
+	grep -qx work "$T/out"
+	(HOME=/nonexistent XDG_CONFIG_HOME=$T/.config zsh_offers 'knock ') >"$T/out"
 	grep -qx work "$T/out"
 }
 
@@ -439,12 +602,22 @@ firewalld_runs() {
 	cp contrib/knockd.service "$d/etc/systemd/system/"
 	systemd-analyze verify --man=no --root="$d" knockd.service >"$T/v" 2>&1
 	is "$(grep knockd "$T/v")" ''
+	exposure "$d" >"$T/scores"
 	cp contrib/knockd-tight.conf "$d/etc/systemd/system/knockd.service.d/"
 	systemd-analyze verify --man=no --root="$d" knockd.service >"$T/v" 2>&1
 	is "$(grep knockd "$T/v")" ''
-	systemd-analyze security --no-pager --offline=true --root="$d" \
-		knockd.service >"$T/v"
-	matches "$(tail -n 1 "$T/v")" 'level for knockd.service: [0-3]\.'
+	exposure "$d" >>"$T/scores"
+	matches "$(tail -n 1 "$T/scores")" '^[0-3]\.'
+	# README has the scores of one systemd; others weigh differently
+	systemd-analyze --version | grep -q '^systemd 252 ' || return 0
+	grep -qF "exposure $(paste -sd' ' "$T/scores" | sed 's/ / and /') by" README.md ||
+		{ cat "$T/scores"; return 1; }
+}
+
+# exposure ROOT: the unit's score; the lower the better.
+exposure() {
+	systemd-analyze security --no-pager --offline=true --root="$1" \
+		knockd.service | sed -n 's/.*level for knockd.service: \([0-9.]*\).*/\1/p'
 }
 
 @test "the logrotate file is read" {
@@ -501,6 +674,15 @@ firewalld_runs() {
 	mark
 	script restart
 	mark
+	# a configuration with errors: no restart, the old one goes on
+	cp "$T/knockd.conf" "$T/good"
+	echo 'no such word' >>"$T/knockd.conf"
+	script status >"$T/before"
+	run script restart
+	is "$status" 1
+	script status | diff "$T/before" -
+	mark
+	cp "$T/good" "$T/knockd.conf"
 	script stop
 	run script status
 	is "$status" 3
@@ -524,7 +706,7 @@ firewalld_runs() {
 }
 
 @test "install and uninstall, with an existing knockd.conf left alone" {
-	local d=$T/dest
+	local d=$T/dest f
 
 	make install DESTDIR="$d" PREFIX=/usr SYSCONFDIR=/etc >/dev/null
 	[ -x "$d/usr/sbin/knockd" ]
@@ -537,8 +719,16 @@ firewalld_runs() {
 	echo mine >"$d/etc/knockd.conf"
 	make install DESTDIR="$d" PREFIX=/usr SYSCONFDIR=/etc >/dev/null
 	is "$(<"$d/etc/knockd.conf")" mine
+	grep -qx 'ExecStart=/usr/sbin/knockd $KNOCKD_OPTS' \
+		"$d/usr/lib/systemd/system/knockd.service"
+	[ -x "$d/usr/bin/knockd-log" ]
+	for f in bash-completion/completions/knock zsh/site-functions/_knock; do
+		[ -s "$d/usr/share/$f" ]
+	done
+	[ "$d/usr/share/bash-completion/completions/knockd" -ef \
+		"$d/usr/share/bash-completion/completions/knock" ]
 	make uninstall DESTDIR="$d" PREFIX=/usr SYSCONFDIR=/etc >/dev/null
-	is "$(find "$d" -type f | sed "s,$d,,")" /etc/knockd.conf
+	is "$(find "$d" ! -type d | sed "s,$d,,")" /etc/knockd.conf
 	is "$(<"$d/etc/knockd.conf")" mine
 }
 

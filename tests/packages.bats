@@ -49,6 +49,32 @@ version() {
 	./knockd -V
 }
 
+@test "make dist: the same bytes in another place, at another time, and from the archive" {
+	local a=$T/a b=$T/elsewhere/b name
+
+	unset SOURCE_DATE_EPOCH
+	name=knockd-$(version)
+	rm "$W/knockd" "$W/knock"
+	git -C "$W" init -q
+	git -C "$W" add -A
+	git -C "$W" -c user.name=x -c user.email=x@localhost commit -q -m x \
+		--date @1700000000
+	git clone -q "$W" "$a"
+	mkdir "${b%/*}"
+	# other times of the files, other rights, zone and language
+	(umask 077; git clone -q "$W" "$b")
+	find "$b" -name .git -prune -o -type f -exec touch -d @1234567890 {} +
+	make -s -C "$a" dist
+	: >"$b/knockd"
+	(umask 077; cd "$b"; TZ=Asia/Tokyo LC_ALL=C.UTF-8 make -s dist)
+	cmp "$a/dist/$name.tar.gz" "$b/dist/$name.tar.gz"
+	# out of the archive, where there is no git
+	mkdir "$T/x"
+	tar -xzf "$a/dist/$name.tar.gz" -C "$T/x"
+	make -s -C "$T/x/$name" dist
+	cmp "$a/dist/$name.tar.gz" "$T/x/$name/dist/$name.tar.gz"
+}
+
 @test "make-deb: twice the same bytes, and nothing in it under /etc" {
 	need dpkg-deb
 	cd "$W"
@@ -76,8 +102,35 @@ version() {
 	contrib/make-deb.sh apk
 	cmp "$T/first" "$f"
 	is "$(tar -tzf "$f" | head -n 1)" .PKGINFO
+	# all of it, and nothing else; root's, and written to by root alone
+	tar -tzf "$f" | grep -v '/$' | sort | diff - <(sort <<-'EOF'
+	.PKGINFO
+	etc/default/knockd
+	etc/init.d/knockd
+	etc/knockd.conf
+	etc/logrotate.d/knockd
+	usr/bin/knock
+	usr/bin/knockd-log
+	usr/sbin/knockd
+	usr/share/bash-completion/completions/knock
+	usr/share/bash-completion/completions/knockd
+	usr/share/licenses/knockd/LICENSE
+	usr/share/man/man1/knock.1.gz
+	usr/share/man/man5/knockd.conf.5.gz
+	usr/share/man/man8/knockd.8.gz
+	usr/share/zsh/site-functions/_knock
+	EOF
+	)
+	refute grep -vE '^([-d]...(-|r)-.(-|r)-.|lrwxrwxrwx) 0/0 ' <(tar -tvzf "$f")
+	tar -xzOf "$f" .PKGINFO >"$T/info"
+	for k in "pkgname = knockd" "pkgver = $v-r0" "arch = $(uname -m)" \
+		"builddate = $SOURCE_DATE_EPOCH"; do
+		grep -qxF "$k" "$T/info" || { cat "$T/info"; return 1; }
+	done
 	mkdir "$T/r"
 	tar -xzf "$f" -C "$T/r"
+	cmp "$T/r/usr/sbin/knockd" "$W/knockd"
+	is "$(stat -c %a "$T/r/etc/knockd.conf")" 600
 	matches "$(chroot "$T/r" /usr/sbin/knockd -V)" "^knockd $v"
 	chroot "$T/r" /usr/sbin/knockd -t >/dev/null
 	[ -x "$T/r/etc/init.d/knockd" ]

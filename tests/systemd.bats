@@ -155,6 +155,30 @@ whole_life() {
 	whole_life
 }
 
+# step N: the commands of that step of README's "Put it on a host".
+step() {
+	awk -v n="$1" '/^[^ 0-9]/ { on = 0 } /^[0-9]\. / { on = $1 == n "." }
+		on && /^       / { print substr($0, 8) }' "$ROOT/README.md"
+}
+
+@test "README: make install, then the commands of its last step" {
+	in_m rm /etc/systemd/system/knockd.service /usr/sbin/knockd
+	make -s -C "$ROOT" install DESTDIR="$T/dest" >/dev/null
+	install -m 755 "$KNOCKD" "$T/dest/usr/local/sbin/knockd"
+	tar -c -C "$T/dest" ./usr | in_m tar -x -C /
+	step 6 | sed 's/^sudo //; /^journalctl/d' >"$T/step"
+	matches "$(<"$T/step")" 'systemctl enable --now knockd'
+	# what multi-user.target wants is a link in /etc
+	in_m sh -ec "$(<"$T/step")" >"$T/out" 2>&1 || { cat "$T/out"; return 1; }
+	is "$(in_m systemctl is-active knockd)" active
+	is "$(in_m systemctl is-enabled knockd)" enabled
+	matches "$(in_m readlink "/proc/$(main_pid)/exe")" /usr/local/sbin/knockd$
+	knock_a 10.77.0.1 4001 4004 4002
+	until_true "$WAIT" rule
+	in_m systemctl stop knockd
+	until_true "$WAIT" eval '! rule'
+}
+
 @test "an interface that comes later: systemd tries until it is there" {
 	printf '%s\n' 'KNOCKD_OPTS="-i late0"' | in_m tee /etc/default/knockd >/dev/null
 	in_m sh -c 'mkdir -p /etc/systemd/system/knockd.service.d

@@ -1310,6 +1310,9 @@ static void test_seccomp(void)
 #ifdef SYS_poll
 		SYS_poll,
 #endif
+#ifdef SYS_clock_gettime64
+		SYS_clock_gettime64, SYS_ppoll_time64, /* 32-bit */
+#endif
 	};
 	static const struct meta none;
 	uint8_t data[64] = {0};
