@@ -69,6 +69,7 @@
 #define OUTPUT_LINES_MAX   50     /* logged of one command */
 #define OUTPUT_LINE_MAX    240    /* bytes; a longer one is several */
 #define RETRY_MS           1000   /* no process to be had; sniffer died young */
+#define RETRY_STOP_MS      60000  /* a stop command that can't be run */
 #define NAME_BYTES         256    /* of a host name */
 #define LOOKUP_SECONDS     1      /* for it to be found, -l */
 #define ORPHAN_MS          10000  /* for a start command that we left alone */

@@ -98,7 +98,7 @@ enum { PACKETS, LOST, HITS, ATTEMPTS, EVICTIONS, CANCELLED, OPENS, COUNTERS };
 struct event {
     uint64_t value;
     struct addr src, dst;           /* dst: of PACKET alone */
-    uint32_t door, kind, stage;
+    uint32_t door, kind, stage, unused;     /* no byte is left to chance */
 };
 struct order {                      /* monitor to sniffer */
     enum { NEW_LOCALS, NEW_SEQUENCE } kind;
@@ -1172,7 +1172,7 @@ struct monitor {
     posix_spawnattr_t attr;         /* of all commands */
     int packets, channel, netlink, signals, null, state_fd, ready_fd;
     pid_t sniffer, namer;
-    int64_t sniffer_since, sniffer_again;               /* ms */
+    int64_t sniffer_since, sniffer_again, locals_again; /* ms */
     struct locals locals;
     char *waiting_for;              /* interfaces, as last said */
     char *state, *pid_path, *log_path;
@@ -1333,11 +1333,11 @@ static void prolong(struct monitor *m, const struct opening *o) {
 }
 
 /* Its command is over, or can't be run at all: the stop comes in time. */
-static void command_end(struct monitor *m, struct opening *o, bool ran) {
+static void command_end(struct monitor *m, struct opening *o) {
     char ip[ADDR_TEXT];
     o->pid = 0;
     m->running--;
-    if (o->state == STOPPING && ran)
+    if (o->state == STOPPING)
         say(LOG, "%s: %s: CLOSE SESAME", addr_text(&o->src, ip), o->door);
     m->dirty |= o->stop != NULL;
     if (o->state == STARTING && o->stop) {
@@ -1357,7 +1357,7 @@ static void command_reap(struct monitor *m, pid_t pid, int status) {
     else if (WEXITSTATUS(status))
         say(LOG, "%s: command returned non-zero status code (%d)", o->door,
             WEXITSTATUS(status));
-    command_end(m, o, true);
+    command_end(m, o);
 }
 
 /* Chooses the commands that may run now; some places are for stops alone. */
@@ -1386,13 +1386,16 @@ static void commands_run(struct monitor *m, int64_t now) {
         int error = command_run(m, o);
         if (!error) continue;
         say(LOG, "%s: could not run it: %s", o->door, strerror(error));
-        if (error == EAGAIN || error == ENOMEM || error == EMFILE ||
-            error == ENFILE) {      /* once more, later */
-            m->running--;
-            m->waiting += o->state == STARTING;
-            o->state = o->state == STARTING ? WAITING : DUE;
-            o->when = now + RETRY_MS;
-        } else command_end(m, o, false);
+        bool start = o->state == STARTING, soon = error == EAGAIN ||
+             error == ENOMEM || error == EMFILE || error == ENFILE;
+        if (start && !soon) {
+            command_end(m, o);
+            continue;
+        }
+        m->running--;               /* once more: a stop is never given up */
+        m->waiting += start;
+        o->state = start ? WAITING : DUE;
+        o->when = now + (soon ? RETRY_MS : RETRY_STOP_MS);
     }
 }
 
@@ -1515,6 +1518,10 @@ static void state_load(struct monitor *m) {
     size_t n = 0;
     int fd = openat(m->cwd, m->state, O_RDONLY | O_NOFOLLOW | O_NONBLOCK |
                     O_CLOEXEC);
+    if (fd >= 0) text = read_all(fd, &n);
+    if (!text && (errno == EMFILE || errno == ENFILE || errno == ENOMEM ||
+                  errno == EINTR || errno == EIO))      /* it may be good */
+        die("could not read %s: %s", m->state, strerror(errno));
     if (fd < 0 && errno != ENOENT) why = strerror(errno);
     else if (fd >= 0 && (fstat(fd, &st) || !S_ISREG(st.st_mode) ||
                          st.st_uid != geteuid() || st.st_mode & 077))
@@ -1524,12 +1531,9 @@ static void state_load(struct monitor *m) {
                          now.st_ino != st.st_ino)) {
         say(LOG, "%s is used by another knockd: give this one a pidfile of its "
             "own (-p), or its doors stay open if it is killed", m->state);
-        close(fd);
         free(m->state);
         m->state = NULL;
-        return;
-    } else if (fd >= 0 && (!(text = read_all(fd, &n)) ||
-                           !state_parse(m, text, n))) why = "damaged";
+    } else if (fd >= 0 && (!text || !state_parse(m, text, n))) why = "damaged";
     if (why) {
         while (m->openings) opening_free(m, m->openings);
         snprintf(aside, sizeof aside, "%s.refused", m->state);
@@ -1943,13 +1947,16 @@ static bool locals_read(struct monitor *m, struct locals *l,
     *l = (struct locals){ .any = !strcasecmp(list, "any") };
     bool good = !getifaddrs(&all);
     while (good && (name = strsep(&next, LIST))) {
-        unsigned index = if_nametoindex(name), up = 0, first = l->naddrs;
+        unsigned index = 0, up = 0, first = l->naddrs;
         for (struct ifaddrs *a = *name ? all : NULL; a; a = a->ifa_next) {
             size_t length = strcspn(a->ifa_name, ":");  /* eth0:1 is of eth0 */
             struct addr addr;
             if (!l->any && (strncmp(a->ifa_name, name, length) || name[length]))
                 continue;
             up |= a->ifa_flags & IFF_UP;
+            if (a->ifa_addr && a->ifa_addr->sa_family == AF_PACKET)
+                index = (unsigned)((struct sockaddr_ll *)a->ifa_addr)
+                        ->sll_ifindex;
             if (l->naddrs < ADDRESSES_MAX && addr_from(a->ifa_addr, &addr) &&
                 (!m->only_v4 || is_v4(&addr))) l->addr[l->naddrs++] = addr;
         }
@@ -2038,7 +2045,9 @@ static void locals_changed(struct monitor *m) {
     char buf[8192], waiting[TEXT_MAX];
     while (recv(m->netlink, buf, sizeof buf, MSG_DONTWAIT) > 0) {}
     o.kind = NEW_LOCALS;
-    if (!locals_read(m, &o.locals, waiting)) return;
+    bool good = locals_read(m, &o.locals, waiting);
+    m->locals_again = good ? 0 : now_ms() + RETRY_MS;
+    if (!good) return;
     if (strcmp(waiting, m->waiting_for)) {
         if (*waiting) say(LOG, "waiting: %s", waiting);
         else say(LOG, "listening on %s again", m->interface);
@@ -2102,7 +2111,17 @@ static void packet_say(const struct event *e) {
         (unsigned)e->value >> 16, (unsigned)e->value & 0xffff);
 }
 
+static void refuse(struct monitor *m, const char *why) {
+    if (!m->bad_record) say(LOG, "bad record from the sniffer: %s", why);
+    m->bad_record = true;
+}
+
 static void event_take(struct monitor *m, const struct event *e) {
+    const char *why = fault(m, e);
+    if (why) {
+        refuse(m, why);
+        return;
+    }
     struct door *d = &m->conf.doors[e->door];
     unsigned long long value = e->value;
     char ip[ADDR_TEXT];
@@ -2124,21 +2143,19 @@ static void event_take(struct monitor *m, const struct event *e) {
  * more ever. */
 static bool record_take(struct monitor *m) {
     static struct event events[EVENTS_MAX];
-    const char *why = NULL;
     ssize_t n = recv(m->channel, events, sizeof events, MSG_TRUNC |
                      MSG_DONTWAIT);
-    if (n < 0 && errno == EAGAIN) return false;
+    if (n < 0 && errno != ECONNRESET) return false;
     if (n <= 0) {                   /* SIGCHLD says the rest */
         close(m->channel);
         m->channel = -1;
         return false;
     }
     if (n % (ssize_t)sizeof *events || n > (ssize_t)sizeof events)
-        why = "size";
-    for (ssize_t i = 0; !why && i < n / (ssize_t)sizeof *events; i++)
-        if (!(why = fault(m, &events[i]))) event_take(m, &events[i]);
-    if (why && !m->bad_record) say(LOG, "bad record from the sniffer: %s", why);
-    m->bad_record |= why != NULL;
+        refuse(m, "size");
+    else
+        for (ssize_t i = 0; i < n / (ssize_t)sizeof *events; i++)
+            event_take(m, &events[i]);
     return true;
 }
 
@@ -2244,6 +2261,7 @@ static void log_open(struct monitor *m) {
     if (path && fd < 0)
         say(LOG, "could not open log file %s: %s", path, strerror(errno));
     else if (path && out.started) say(LOG, "re-opening log file: %s", path);
+    if (path && fd < 0 && out.file >= 0) return;        /* better than none */
     if (out.file >= 0) close(out.file);
     out.file = fd;
     free(m->log_path);
@@ -2356,6 +2374,8 @@ static void turn(struct monitor *m) {
     commands_run(m, now);           /* rule is left that nobody takes back */
     if (m->dirty) state_save(m);
     wake = openings_close(m, now);
+    if (m->locals_again && now >= m->locals_again) locals_changed(m);
+    if (m->locals_again) wake = min_ms(wake, m->locals_again);
     if (m->sniffer < 0 && !m->ending && now >= m->sniffer_again)
         sniffer_start(m);
     if (m->sniffer < 0 && !m->ending) wake = min_ms(wake, m->sniffer_again);
@@ -2494,6 +2514,7 @@ static void signals_open(struct monitor *m) {
     sigprocmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
     m->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (m->signals < 0) die("signalfd: %s", strerror(errno));
 }
 
 int main(int argc, char **argv) {

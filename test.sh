@@ -86,6 +86,7 @@ tools() {
 	tool hping3 hping3 hping3
 	tool tcpdump tcpdump tcpdump
 	tool conntrack conntrack conntrack-tools
+	tool strace strace strace
 	tool curl curl curl
 	tool ssh openssh-client openssh-client
 	tool setcap libcap2-bin libcap-utils

@@ -608,8 +608,8 @@ static void one_input(const uint8_t *data, size_t n)
 		right = length % sizeof(e) == 0;
 		for (size_t at = 0; right && at < length; at += sizeof(e)) {
 			memcpy(&e, data + at, sizeof(e));
-			right = right_record(&m, &e, sizeof(e));
-			opens += right && e.kind == OPEN;
+			opens += right_record(&m, &e, sizeof(e)) &&
+				e.kind == OPEN;
 		}
 		REQUIRE(write(ends[1], data, length) == (ssize_t)length);
 		REQUIRE(record_take(&m));

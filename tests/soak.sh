@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
 # The long tests, at full size: scans and floods against the real daemon, and
 # whatever other tests/soak_*.sh there are. Prints one table; ends with
-# `N passed, N failed`, exit status 1 if any failed. Takes about half an hour.
+# `N passed, N failed`, exit status 1 if any failed. Takes about two hours.
 #
-#	tests/soak.sh [PART...]		parts: scans sweeps browsing floods others
+#	tests/soak.sh [PART...]		parts: scans sweeps browsing floods
+#					schedules reloads others
 #
-# SWEEPS=1000 is the number of random sweeps of all ports.
+# SWEEPS=1000 is the number of random sweeps of all ports, SCHEDULES=10000 that of
+# random schedules of kills, SEED=1 the first one's seed, RELOADS=1000 that of
+# reloads.
 # What is set here is read in lib.bash and packets.bash, and the other way round.
 # shellcheck disable=SC1091,SC2034,SC2153
 set -u
@@ -16,7 +19,9 @@ BATS_TEST_TMPDIR=$(mktemp -d) || exit 1
 skip() { echo "soak: $*" >&2; exit 1; }
 . tests/lib.bash
 . tests/packets.bash
-SWEEPS=${SWEEPS:-1000}
+. tests/rogue.bash
+. tests/reloads.bash
+SWEEPS=${SWEEPS:-1000} SCHEDULES=${SCHEDULES:-10000} SEED=${SEED:-1} RELOADS=${RELOADS:-1000}
 
 finish() {
 	net_down
@@ -188,6 +193,55 @@ asleep() {
 	[ "$(switches)" = "$n" ]
 }
 
+# scheduled WHAT MODE [ACTION]: tests/schedules.bash, see there. What it prints of a
+# schedule that failed is kept.
+scheduled() {
+	local what=$1 out
+
+	shift
+	out=$(mktemp "${TMPDIR:-/tmp}/soak.XXXXXX")
+	if schedules "$@" >"$out" 2>&1; then
+		result "$what" "$(grep -oE '[0-9]+ (schedules|kills|faults)' "$out" | head -n 1 | cut -d' ' -f1)" \
+			'none left open' 'none left open'
+		rm "$out"
+	else
+		result "$what (see $out)" 1 failed 'none left open'
+	fi
+}
+
+soak_schedules() {
+	local m first=$SEED half=$(((SCHEDULES + 1) / 2)) p
+
+	command -v strace >/dev/null || skip 'strace is not installed'
+	for m in opening ending starting; do
+		FULL=1 scheduled "a kill at each system call: $m" $m kills
+	done
+	for m in opening sniffing reloading ending starting sandboxing; do
+		FULL=1 scheduled "each system call fails with each error: $m" $m faults
+	done
+	# Two at a time; most of the time they wait.
+	SCHEDULES=$half SEED=$first scheduled "random schedules from seed $first" random &
+	p=$!
+	SCHEDULES=$((SCHEDULES - half)) SEED=$((first + half)) \
+		scheduled "random schedules from seed $((first + half))" random
+	wait $p
+	# The other one counted in a process of its own.
+	if grep -q "^random schedules from seed $first .* ok$" "$TABLE"; then
+		PASSED=$((PASSED + 1))
+	else
+		FAILED=$((FAILED + 1))
+	fi
+}
+
+soak_reloads() {
+	reloads "$RELOADS"
+	result 'reloads, a third bad: the knock after each opens' "$RELOADS" "$? failed" '0 failed'
+	result 'hits at another door meanwhile' $((RELOADS * 10)) "${LOST:-all} lost" '0 lost'
+	result "both processes grew by so many KiB: ${GREW:-}" "$RELOADS" \
+		"$([ "${GREW% *}" -le 64 ] && [ "${GREW#* }" -le 64 ] && echo bounded)" bounded
+	stop_knockd TERM
+}
+
 soak_others() {
 	local f
 
@@ -198,9 +252,10 @@ soak_others() {
 }
 
 [ "$KNOCKD" != "$ROOT/knockd" ] || make -s knockd knock || exit 1
+mkdir -p build
 cc -O2 -o build/gen tests/gen.c || exit 1
 net_up
-[ $# -gt 0 ] || set -- scans sweeps browsing floods others
+[ $# -gt 0 ] || set -- scans sweeps browsing floods schedules reloads others
 for part; do
 	"soak_$part"
 done

@@ -2285,6 +2285,18 @@ static void test_spawn_failures(void)
 	CHECK(ncommands == 2 && !strcmp(command_text(0), "stop a 192.0.2.1"));
 	reap(m, 0, 0);
 	CHECK(!m->openings);
+	door_open(m, &shop[0], &a);
+	turn(m);
+	reap(m, 0, 0);
+	clock_ms += 5000;
+	fail(FAULT_spawn, 1, EPERM); /* whatever it was: less often */
+	turn(m);
+	CHECK(m->openings && ncommands == 3 && poll_timeout == RETRY_STOP_MS);
+	clock_ms += RETRY_STOP_MS;
+	turn(m);
+	CHECK(ncommands == 4 && !strcmp(command_text(0), "stop a 192.0.2.1"));
+	reap(m, 0, 0);
+	CHECK(!m->openings);
 	/* E2BIG: neither later nor by a shell; the stop comes all the same */
 	forget();
 	door_open(m, &shop[0], &b);

@@ -1,0 +1,213 @@
+#!/usr/bin/env bats
+# Doors always close: when the state file can't be written or is not there, and
+# when clocks jump.
+
+load lib
+load rogue
+
+setup_file() {
+	build_rogue
+}
+
+# kill_all: SIGKILL for the monitor and its sniffer.
+kill_all() {
+	local p
+
+	for p in $(pids_in "$S" "$(basename "$KNOCKD")"); do
+		kill -KILL "$p" 2>/dev/null || :
+	done
+	wait "$PID" || :
+	until_true "$WAIT" no_daemon_left
+	PID=''
+}
+
+# standing: waits until the state file has the opening with its deadline.
+standing() {
+	wait_for_line "$T/k.state" '^open [0-9]+ [0-9]+ '
+}
+
+# --- the state file -------------------------------------------------------------------
+
+@test "the state file is gone while the daemon runs: it still closes" {
+	grant_door 3600
+	start
+	knock_a 10.77.0.1 7000 8000
+	standing
+	rm "$T/k.state"
+	knock_b 10.77.0.1 7000 8000
+	did 'start 10.77.0.3'
+	standing
+	# Both are in the new one.
+	is "$(grep -c '^open' "$T/k.state")" 2
+	stop_knockd
+	is "$(times_did 'stop .*')" 2
+}
+
+@test "a state file that is a symlink is refused, and its target is left alone" {
+	grant_door 3600
+	start
+	knock_a 10.77.0.1 7000 8000
+	standing
+	kill_all
+	mv "$T/k.state" "$T/target"
+	cp -p "$T/target" "$T/same"
+	ln -s target "$T/k.state"
+	start
+	logged "state file refused: $T/k.state: .*; a door in it may stand open still"
+	cmp "$T/target" "$T/same"
+	knock_b 10.77.0.1 7000 8000
+	standing
+	[ ! -L "$T/k.state" ]
+	stop_knockd
+	cmp "$T/target" "$T/same"
+	is "$(times_did 'stop .*')" 1
+	is "$(times_did 'stop 10.77.0.3')" 1
+}
+
+@test "a symlink in the place of the new state file is not followed" {
+	grant_door 3600
+	echo precious >"$T/precious"
+	start
+	ln -sf precious "$T/k.state.new"
+	knock_a 10.77.0.1 7000 8000
+	standing
+	is "$(cat "$T/precious")" precious
+	stop_knockd
+}
+
+# bad_place: what it does where it can't write its state file: it says so once,
+# opens, and closes by time and at the end.
+bad_place() {
+	grant_door "$1"
+	start_knockd -i eth0 -p "$T/place/k.pid"
+	knock_a 10.77.0.1 7000 8000
+	did 'start 10.77.0.2'
+	[ "$1" = 3600 ] || did 'stop 10.77.0.2'
+	knock_b 10.77.0.1 7000 8000
+	did 'start 10.77.0.3'
+	stop_knockd
+	is "$(times_did 'stop .*')" 2
+	is "$(count "$LOG" "could not write $T/place/k.state: $2: doors that are open then stay open if knockd is killed\$")" 1
+	: >"$LOG"; rm -f "$T/did"
+}
+
+@test "a full disk, a read-only one, a directory that is not there: said, and doors close" {
+	local n
+
+	mkdir "$T/place"
+	for n in 3600 1; do
+		bad_place_of $n
+	done
+}
+
+bad_place_of() {
+	in_s mount -t tmpfs -o size=16k none "$T/place"
+	in_s bash -c "cat /dev/zero >$T/place/all 2>/dev/null" || :
+	bad_place "$1" 'No space left on device'
+	in_s mount -o remount,ro "$T/place"
+	bad_place "$1" 'Read-only file system'
+	in_s umount "$T/place"
+	rmdir "$T/place"
+	bad_place "$1" 'No such file or directory'
+	mkdir "$T/place"
+}
+
+@test "the disk fills while a door stands open: after a kill, what was written before is closed" {
+	mkdir "$T/place"
+	in_s mount -t tmpfs -o size=16k none "$T/place"
+	grant_door 3600
+	start_knockd -i eth0 -p "$T/place/k.pid"
+	knock_a 10.77.0.1 7000 8000
+	did 'start 10.77.0.2'
+	kept() { in_s grep -q '^open 3600 .* 10.77.0.2' "$T/place/k.state"; }
+	until_true "$WAIT" kept
+	in_s bash -c "cat /dev/zero >$T/place/all 2>/dev/null" || :
+	knock_b 10.77.0.1 7000 8000
+	did 'start 10.77.0.3'
+	logged "could not write $T/place/k.state: No space left on device: doors that are open then stay open"
+	kill_all
+	start_knockd -i eth0 -p "$T/place/k.pid"
+	logged '10.77.0.2: d: left open by an earlier run'
+	# Room again: the next write has all that it knows.
+	in_s rm "$T/place/all"
+	knock_b 10.77.0.1 7000 8000
+	did 'start 10.77.0.3' 2
+	both_kept() { [ "$(in_s grep -c '^open 3600 ' "$T/place/k.state")" = 2 ]; }
+	until_true "$WAIT" both_kept
+	stop_knockd
+	is "$(times_did 'stop 10.77.0.2')" 1
+	is "$(times_did 'stop 10.77.0.3')" 1
+}
+
+# --- clocks -----------------------------------------------------------------------------
+
+# With clocks of the wall that jump while a door stands open, and again while the
+# daemon is dead.
+@test "the clock is set a day ahead and a day back: doors close in their own time" {
+	local t0 took by
+
+	grant_door 3
+	for by in 86400 -86400; do
+		rm -f "$T/did"
+		: >"$LOG"
+		rogue ''
+		knock_a 10.77.0.1 7000 8000
+		did 'start 10.77.0.2'
+		t0=$(uptime_ms)
+		order '' "$by"
+		mark
+		# It can be seen in the log.
+		tail -n 1 "$LOG" | not grep "^.$(date +%Y-%m-%d) "
+		did 'stop 10.77.0.2'
+		took=$(($(uptime_ms) - t0))
+		[ "$took" -ge 2500 ] || { echo "$by: closed after $took ms"; return 1; }
+		knock_b 10.77.0.1 7000 8000
+		standing
+		kill_all
+		t0=$(uptime_ms)
+		# The first order is read when it starts: the clock is right again.
+		rogue ''
+		did 'stop 10.77.0.3'
+		took=$(($(uptime_ms) - t0))
+		[ "$took" -le 30000 ] || { echo "$by: closed after $took ms"; return 1; }
+		stop_knockd
+		is "$(times_did 'stop .*')" 2
+	done
+}
+
+# restarted_at SECONDS: the daemon is killed with a grant of 2 s that stands; the
+# next one's clock since boot is so much ahead, in a time namespace.
+restarted_at() {
+	grant_door 2
+	rm -f "$T/did"
+	start
+	knock_a 10.77.0.1 7000 8000
+	standing
+	kill_all
+	: >"$LOG"
+	nsenter -t "$S" -m -n -r -w -- unshare --time --boottime "$1" "$KNOCKD" -i eth0 \
+		-c "$T/knockd.conf" -p "$T/k.pid" </dev/null >"$T/out" 2>"$T/err" 3>&- &
+	PID=$!
+	logged "$READY"
+	did 'stop 10.77.0.2'
+	stop_knockd
+	is "$(times_did 'stop .*')" 1
+}
+
+@test "a restart with a clock that is far off in either direction closes within the time" {
+	local up
+
+	read -r up _ </proc/uptime
+	up=${up%.*}
+	unshare --time --boottime 86400 true 2>/dev/null || skip "no time namespaces here"
+	restarted_at 86400
+	# No clock can be before the boot.
+	restarted_at -$((up > 86400 + 60 ? 86400 : up - 60))
+}
+
+uptime_ms() {
+	local up
+
+	read -r up _ </proc/uptime
+	echo $((10#${up//./} * 10))
+}

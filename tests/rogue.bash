@@ -1,0 +1,92 @@
+# shellcheck shell=bash
+# What the tests share that turn the sniffer against the monitor or make system
+# calls fail: rogue.c, a sniffer's process, a strace that comes and goes.
+
+ROGUE_BIN=${BATS_FILE_TMPDIR:-$T}/rogue
+
+# build_rogue: once for a file of tests.
+build_rogue() {
+	local cc=cc
+
+	! command -v musl-gcc >/dev/null || cc=musl-gcc
+	"$cc" -std=c11 -D_GNU_SOURCE -O1 -static -o "$ROGUE_BIN" "$ROOT/tests/rogue.c"
+}
+
+# order DEED [SECONDS]: what the sniffer is to do at the next order, and how wrong
+# the clocks of the wall are.
+order() {
+	printf '%-96s%-32s' "$1" "${2:-0}" 1<>"$T/orders"
+}
+
+# rogue DEED ARG...: starts rogue.c's daemon on eth0 with a first deed.
+rogue() {
+	KNOCKD=$ROGUE_BIN
+	order "$1"
+	ROGUE=$T/orders start "${@:2}"
+}
+
+# deed DEED: makes the sniffer do it, when it hears of one more address.
+deed() {
+	order "$1"
+	poke
+}
+
+poke() {
+	DEEDS=$((${DEEDS:-0} + 1))
+	in_s ip addr add "10.98.$((DEEDS / 250)).$((DEEDS % 250))/32" dev eth0
+}
+
+# sniffer: its process id, when there is one.
+sniffer() {
+	local p
+
+	for p in $(pids_in "$S" "$(basename "$KNOCKD")"); do
+		[ "$p" = "$PID" ] || [ "$(ppid_of "$p")" != "$PID" ] || echo "$p"
+	done
+}
+
+ppid_of() {
+	sed 's/.*) [A-Z] //; s/ .*//' "/proc/$1/stat" 2>/dev/null
+}
+
+# has_sniffer: waits for the one and sets SNIFFER.
+has_sniffer() {
+	one_sniffer() {
+		SNIFFER=$(sniffer)
+		[[ $SNIFFER =~ ^[0-9]+$ ]]
+	}
+	until_true "$WAIT" one_sniffer
+}
+
+# A door "d" that stands open for $1 seconds; what runs goes to $T/did.
+grant_door() {
+	conf <<-EOF2
+	[d]
+	sequence = 7000,8000
+	start_command = echo start %IP% >> $T/did
+	cmd_timeout = $1
+	stop_command = echo stop %IP% >> $T/did
+	EOF2
+}
+
+did() {
+	wait_for_line "$T/did" "^$1\$" "${2:-1}"
+}
+
+times_did() {
+	count "$T/did" "^$1\$"
+}
+
+# schedules MODE [ACTION]: tests/schedules.bash as init of a pid namespace, in a
+# network of its own.
+schedules() {
+	local dir
+
+	dir=$(mktemp -d "$T/w.XXXXXX")
+	# shellcheck disable=SC2016
+	unshare -n -p -f --mount-proc --kill-child bash -c '
+		ip link set lo up
+		for a in 192.0.2.1 192.0.2.2 192.0.2.3; do ip addr add $a/32 dev lo; done
+		for a in fd88::1 fd88::2; do ip addr add $a/128 dev lo nodad; done
+		exec bash "$@"' - "$ROOT/tests/schedules.bash" "$KNOCKD" "$dir" "$@" 3>&-
+}
