@@ -836,7 +836,7 @@ static void door_hit(struct sniffer *s, uint32_t *link, const struct packet *p,
             (!next || a->stage > all[next].stage)) next = i;
         repeated |= is_knock(&knock[a->stage - 1], p);
         if (a->stage < all[weakest].stage || (a->stage == all[weakest].stage &&
-            a->deadline < all[weakest].deadline)) weakest = i;
+            a->deadline <= all[weakest].deadline)) weakest = i;
     }
     if (next) {
         uint8_t stage = (uint8_t)(all[next].stage + 1);
@@ -1778,7 +1778,8 @@ static void config_line(struct conf *c, char *line, int at) {
     char *value = *line == '[' ? NULL : strchr(line, '=');
     c->line = at;
     if (!*line || *line == '#') return;
-    while ((hash = strchr(hash + 1, '#')) && !strchr(BLANKS, hash[-1])) {}
+    while ((hash = strchr(hash + 1, '#')) && hash - 1 != value &&
+           !strchr(BLANKS, hash[-1])) {}
     if (hash && (!value || hash < value)) *hash = '\0', value = NULL;
     if (value) *value++ = '\0';
     line = trim(line);
