@@ -1,8 +1,9 @@
 #!/bin/bash
 # ./tests/fuzz.sh [RUNS [TARGET...]]: the fuzz targets of tests/fuzz.c, so many
-# runs each (default 200000; FUZZ_SECONDS: 60 at most), two at a time, with the sanitizers and the corpus in
-# tests/corpus-fuzz/. What is new stays in build/corpus-fuzz/, what fails in
-# build/fuzz-TARGET-*. MERGE=1: then takes what is new, minimised, into the corpus.
+# runs each (default 200000; FUZZ_SECONDS: 60 at most), two at a time, with the
+# sanitizers and the corpus in tests/corpus-fuzz/. What is new stays in
+# build/corpus-fuzz/, what fails in build/fuzz-TARGET-*. FUZZ_SEED=1: the same
+# runs each time. MERGE=1: then takes what is new, minimised, into the corpus.
 #
 # One line a target; the last line is `N passed, N failed`.
 set -u
@@ -40,7 +41,8 @@ one() {
 	fi
 	# What is new goes into the first corpus.
 	if ! "build/fuzz-$1" -runs="$runs" -max_len="$(longest "$1")" \
-		-timeout=30 -max_total_time="${FUZZ_SECONDS:-60}" -rss_limit_mb=4096 -print_final_stats=1 \
+		-timeout=30 -seed="${FUZZ_SEED:-0}" -max_total_time="${FUZZ_SECONDS:-60}" \
+		-rss_limit_mb=4096 -print_final_stats=1 \
 		-artifact_prefix="build/fuzz-$1-" "$new" "$kept" > "$log" 2>&1; then
 		echo "not ok: $1"
 		tail -n 40 "$log"
