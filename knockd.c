@@ -1000,7 +1000,7 @@ static void expire(struct sniffer *s) {
 /* Every second anew: so many lines, and how many more there were. */
 static void limit(struct sniffer *s) {
     if (s->now < s->second + 1000) return;
-    drops_tell(s);
+    if (s->resting) drops_tell(s);
     if (s->suppressed) tell(s, SUPPRESSED, 0, 0, NULL, s->suppressed);
     memset(s->lines, 0, sizeof s->lines);
     s->suppressed = 0;
