@@ -345,6 +345,7 @@ opening() {
 
 stand() {
 	echo >/dev/udp/192.0.2.1/7002
+	wait_for in_journal '+ 192.0.2.1 long'
 	wait_for in_state 'open 3600 '
 }
 
@@ -361,7 +362,7 @@ ending() {
 starting() {
 	stand
 	killed both
-	# If it can't tell which boot this is, it may close at once.
+	# It may close before it is told to.
 	[ "$ACTION" = kills ] || echo T >>"$JOURNAL"
 	begin strace -D -qq "$@"
 	soon logged 'starting up' 2 || soon logged 'starting up' 2
