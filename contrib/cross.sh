@@ -84,13 +84,13 @@ one() {
 	# does it run at all, on a kernel of another kind
 	[ "$(uname -m)" = "$qemu" ] && run= || run=qemu-$qemu-static
 	$run "$d/knockd" -V > /dev/null || return 1
-	$run "$d/knockd" -t -c knockd.conf.example > /dev/null 2>&1 || return 1
+	$run "$d/knock" --generate 4 > /dev/null || return 1
 	result="no unit test"
 	if [ -e "$UNIT" ]; then
 		build "$gcc" "$specs" "$UNIT" "$d/unit" -I. -Wno-error ||
 			return 1
 		# shellcheck disable=SC2086
-		(cd tests && $run "$d/unit" > "$d/unit.log" 2>&1) || {
+		(cd tests && QUICK=1 $run "$d/unit" > "$d/unit.log" 2>&1) || {
 			tail -n 20 "$d/unit.log"
 			echo "cross: the unit test fails on $arch" >&2
 			return 1
