@@ -1942,22 +1942,20 @@ static bool addr_from(const struct sockaddr *sa, struct addr *a) {
 static bool locals_read(struct monitor *m, struct locals *l,
                         char waiting[TEXT_MAX]) {
     char *list = copy(m->interface), *next = list, *name;
-    struct ifaddrs *all;
+    struct ifaddrs *all = NULL;
     size_t n = 0;
     *waiting = '\0';
     *l = (struct locals){ .any = !strcasecmp(list, "any") };
     bool good = !getifaddrs(&all);
     while (good && (name = strsep(&next, LIST))) {
-        unsigned index = 0, up = 0, first = l->naddrs;
+        unsigned index = if_nametoindex(name), up = 0, first = l->naddrs;
+        good = index || errno == ENODEV || l->any || !*name;
         for (struct ifaddrs *a = *name ? all : NULL; a; a = a->ifa_next) {
             size_t length = strcspn(a->ifa_name, ":");  /* eth0:1 is of eth0 */
             struct addr addr;
             if (!l->any && (strncmp(a->ifa_name, name, length) || name[length]))
                 continue;
             up |= a->ifa_flags & IFF_UP;
-            if (a->ifa_addr && a->ifa_addr->sa_family == AF_PACKET)
-                index = (unsigned)((struct sockaddr_ll *)a->ifa_addr)
-                        ->sll_ifindex;
             if (l->naddrs < ADDRESSES_MAX && addr_from(a->ifa_addr, &addr) &&
                 (!m->only_v4 || is_v4(&addr))) l->addr[l->naddrs++] = addr;
         }
@@ -1971,7 +1969,7 @@ static bool locals_read(struct monitor *m, struct locals *l,
                                   name, why);
     }
     qsort(l->addr, l->naddrs, sizeof *l->addr, addr_cmp);
-    if (good) freeifaddrs(all);
+    if (all) freeifaddrs(all);
     free(list);
     return good;
 }

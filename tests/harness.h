@@ -301,22 +301,12 @@ static void *t_mmap(size_t n, int protection, int flags, int fd)
 static struct ifaddrs *t_interfaces; /* what there is */
 static const char *t_index_names[8]; /* the name of index i + 1 */
 
-static int t_getifaddrs(struct ifaddrs **list)
+static unsigned t_if_nametoindex(const char *name)
 {
-	static struct sockaddr_ll ll[8];
-	static struct ifaddrs links[8];
-
-	*list = t_interfaces;
-	for (int i = 0; i < 8; i++) {
-		if (!t_index_names[i])
-			continue;
-		ll[i] = (struct sockaddr_ll){.sll_family = AF_PACKET,
-			.sll_ifindex = i + 1};
-		links[i] = (struct ifaddrs){.ifa_next = *list,
-			.ifa_name = (char *)t_index_names[i],
-			.ifa_addr = (struct sockaddr *)&ll[i]};
-		*list = &links[i];
-	}
+	for (unsigned i = 0; i < 8; i++)
+		if (t_index_names[i] && !strcmp(t_index_names[i], name))
+			return i + 1;
+	errno = ENODEV;
 	return 0;
 }
 
@@ -492,7 +482,8 @@ __attribute__((format(printf, 2, 3))) static int t_fprintf(FILE *f,
 #define T_PTR(value) (void *)(uintptr_t)(value)
 #define mmap(a, n, p, f, fd, at) t_mmap(n, p, f, fd)
 #define getrandom(p, n, f) RESULT(getrandom, getrandom(p, n, f))
-#define getifaddrs(list) RESULT(getifaddrs, t_getifaddrs(list))
+#define getifaddrs(list) RESULT(getifaddrs, (*(list) = t_interfaces, 0))
+#define if_nametoindex(name) t_if_nametoindex(name)
 #define freeifaddrs(list) ((void)(list))
 #define poll(fds, n, timeout) t_poll(fds, n, timeout)
 #define close(fd) (t_closes ? close(fd) : 0)
@@ -544,6 +535,7 @@ __attribute__((format(printf, 2, 3))) static int t_fprintf(FILE *f,
 #undef fprintf
 #undef getifaddrs
 #undef freeifaddrs
+#undef if_nametoindex
 #undef clock_gettime
 #undef posix_spawn
 #undef posix_spawnp
