@@ -150,7 +150,6 @@ enum {
 };
 
 /* linux/seccomp.h, audit.h, prctl.h, capability.h (seccomp(2), capset(2)). */
-#define SECCOMP_FILTER_MODE    2
 #define SECCOMP_KILL           0x80000000u
 #define SECCOMP_ALLOW          0x7fff0000u
 #define CAP_VERSION_3          0x20080522

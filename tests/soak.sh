@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# The long tests, at full size: scans and floods against the real daemon, and
-# whatever other tests/soak_*.sh there are. Prints one table; ends with
+# The long tests, at full size: scans, floods, kills and reloads of the real
+# daemon, and a million scans of the matcher alone. Prints one table; ends with
 # `N passed, N failed`, exit status 1 if any failed. Takes about two hours.
 #
 #	tests/soak.sh [PART...]		parts: scans sweeps browsing floods
-#					schedules reloads others
+#					schedules reloads matcher
 #
 # SWEEPS=1000 is the number of random sweeps of all ports, SCHEDULES=10000 that of
 # random schedules of kills, SEED=1 the first one's seed, RELOADS=1000 that of
@@ -242,20 +242,21 @@ soak_reloads() {
 	stop_knockd TERM
 }
 
-soak_others() {
-	local f
-
-	for f in tests/soak_*.sh; do
-		[ -x "$f" ] || continue
-		if "$f"; then result "$f" 1 ok ok; else result "$f" 1 failed ok; fi
-	done
+# A million simulated scans of all ports, and what else the unit tests do with the
+# matcher alone.
+soak_matcher() {
+	cc -std=c11 -D_GNU_SOURCE -O2 -w -I. -o build/unit-fast tests/unit.c || return
+	SOAK=1 build/unit-fast 'scans: ' >"$T/matcher" 2>&1
+	sed -n 's/^# //p' "$T/matcher"
+	result 'simulated scans: tests' "$(grep -c '^ok' "$T/matcher")" \
+		"$(grep -c '^not ok' "$T/matcher") failed" '0 failed'
 }
 
 [ "$KNOCKD" != "$ROOT/knockd" ] || make -s knockd knock || exit 1
 mkdir -p build
 cc -O2 -o build/gen tests/gen.c || exit 1
 net_up
-[ $# -gt 0 ] || set -- scans sweeps browsing floods schedules reloads others
+[ $# -gt 0 ] || set -- scans sweeps browsing floods schedules reloads matcher
 for part; do
 	"soak_$part"
 done
