@@ -64,11 +64,12 @@
 #define STOPS_MIN          64     /* ... of which so many only for stops */
 #define QUEUE_MAX          4096   /* commands waiting; stops are never refused */
 #define OPENINGS_MAX       16384  /* doors open and commands waiting */
-#define EVENTS_MAX         64     /* taken at a time */
+#define EVENTS_MAX         64     /* in one record from the sniffer */
 #define OUTPUTS_MAX        512    /* commands whose output is read */
 #define OUTPUT_LINES_MAX   50     /* logged of one command */
 #define OUTPUT_LINE_MAX    240    /* bytes; a longer one is several */
 #define RETRY_MS           1000   /* no process to be had; sniffer died young */
+#define STALL_MS           10000  /* so much of its talk at once, if we stalled */
 #define RETRY_STOP_MS      60000  /* a stop command that can't be run */
 #define NAME_BYTES         256    /* of a host name */
 #define LOOKUP_SECONDS     1      /* for it to be found, -l */

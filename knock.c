@@ -337,19 +337,19 @@ static void join(int fd)
 static int generate(void)
 {
 	in_port_t ports[SEQUENCE_MAX];
-	bool falls, bad;
+	bool falls, rises, bad;
 	long count = number("--generate", given['g'], 1, SEQUENCE_MAX), i, j;
 
 	do {
 		if (getrandom(ports, sizeof(ports), 0) < 0)
 			die("no random numbers: %s", strerror(errno));
-		for (falls = (count == 1), bad = false, i = 0; i < count; i++) {
-			bad |= ports[i] < IPPORT_RESERVED;
+		for (falls = rises = count < 3, bad = false, i = 0; i < count; i++) {
 			falls |= i && ports[i] < ports[i - 1];
-			for (j = 0; j < i; j++)
+			rises |= i && ports[i] > ports[i - 1];
+			for (j = 0, bad |= ports[i] < IPPORT_RESERVED; j < i; j++)
 				bad |= ports[i] == ports[j];
 		}
-	} while (bad || !falls);
+	} while (bad || !falls || !rises);
 	for (i = 0; i < count; i++)
 		dprintf(1, "%s%u", i ? "," : "sequence = ", ports[i]);
 	for (i = 0; i < count; i++)

@@ -146,7 +146,8 @@ static void write_syslog(const char *head, const char *text) {
 static void write_screen(int fd, const struct tm *tm, const char *text) {
     char head[64];
     bool open = strstr(text, "OPEN SESAME"), bad = strstr(text, "warning: ") ||
-         strstr(text, "could not") || strstr(text, ": command ");
+         strstr(text, "could not") || strstr(text, ": command r") ||
+         strstr(text, ": command k");
     snprintf(head, sizeof head, "\033[%dm%02d:%02d:%02d\033[0m  ",
              open ? 32 : bad ? 33 : 36, tm->tm_hour, tm->tm_min, tm->tm_sec);
     write_line(fd, isatty(fd) ? head : "", text);
@@ -655,7 +656,7 @@ static void tell(struct sniffer *s, enum kind kind, uint32_t door,
     struct event e = { .value = value, .src = src ? src[0] : mapped,
                        .dst = kind == PACKET ? src[1] : mapped, .door = door,
                        .kind = kind, .stage = stage };
-    bool limited = kind == STAGE || kind == TIMEOUT || kind == PACKET;
+    bool limited = kind != READY && kind != OPEN && kind != SUPPRESSED;
     if (limited && s->lines[kind]++ >= LINES_PER_SECOND) s->suppressed++;
     else s->events[s->unsent++] = e;
     if (s->unsent == EVENTS_MAX) events_send(s);
@@ -749,8 +750,8 @@ static void stage_reached(struct sniffer *s, uint32_t door, unsigned stage,
 
 /* Has this very packet been here: shown by another interface (a bridge and its
  * port)?  Sent again by TCP is told by *again, for doors of one port. */
-static bool is_twin(struct sniffer *s, const struct packet *p, uint32_t key,
-                    bool *again) {
+static bool is_twin(struct sniffer *s, const struct packet *p, bool *again) {
+    uint32_t key = (uint32_t)p->proto << 16 | p->dport;
     struct recent *r = &s->recent[p->mark % RECENT_MAX];
     int64_t age = s->now - r->time;
     bool same = r->mark == p->mark && r->key == key &&
@@ -843,7 +844,7 @@ static void door_hit(struct sniffer *s, uint32_t *link, const struct packet *p,
         all[next].mark[stage - 1] = p->mark;
         attempt_move(s, next, stage < d->seq.n ? stage : 0);
         stage_reached(s, door, stage, p);
-    } else if (repeated) {
+    } else if (repeated) {          /* ignored */
     } else if (is_knock(knock, p)) {
         if (n >= ATTEMPTS_PER_SOURCE) attempt_move(s, weakest, 0);
         begin(s, link, door, p, false);
@@ -871,16 +872,15 @@ static uint32_t *attempts_of(struct sniffer *s, const struct addr *src) {
 /* One packet, through all doors that it concerns, in their order. */
 static void match(struct sniffer *s, const struct packet *p) {
     bool known = has(s->known[p->proto == UDP], p->dport);
-    uint32_t want = (uint32_t)p->proto << 16 | p->dport;
     bool again = false;
-    if (known ? is_twin(s, p, want, &again) : !s->active) return;
+    if (known ? is_twin(s, p, &again) : !s->active) return;
     if (known) s->counters[HITS]++, make_room(s);
     uint32_t *link = attempts_of(s, &p->src);
     if (!known && !*link) return;
     uint32_t first = known ? *first_door(s, p->proto, p->dport) : 0;
     bool local = bsearch(&p->dst, s->locals.addr, s->locals.naddrs,
                          sizeof p->dst, addr_cmp);
-    for (;;) {
+    for (;;) {      /* two lists in order: next_first, and the bucket's chain */
         bool mine = *link && !addr_cmp(&s->attempts[*link].src, &p->src);
         uint32_t door = mine ? s->attempts[*link].door : UINT32_MAX;
         if (first && first - 1 <= door) {
@@ -900,7 +900,8 @@ static void match(struct sniffer *s, const struct packet *p) {
 static void drops_tell(struct sniffer *s) {
     struct { unsigned packets, drops; } stats = { 0, 0 };   /* since asked */
     socklen_t size = sizeof stats;
-    getsockopt(s->packets, SOL_PACKET, PACKET_STATISTICS, &stats, &size);
+    syscall(SYS_getsockopt, s->packets, SOL_PACKET, PACKET_STATISTICS, &stats,
+            &size);
     s->counters[LOST] += stats.drops;
     if (stats.drops) tell(s, DROPS, 0, 0, NULL, stats.drops);
 }
@@ -960,8 +961,8 @@ static bool ring_find(struct sniffer *s) {
     uint32_t i = 0;
     while (i < FRAMES && (is_full(slot(s, i + FRAMES - 1)) ||
                           !is_full(slot(s, i)))) i++;
-    s->at = i % FRAMES;
-    return i < FRAMES;
+    if (i < FRAMES) s->at = i;
+    return is_full(slot(s, s->at));
 }
 
 /* When packets come fast, waiting for each costs more than the packet: rest
@@ -983,6 +984,7 @@ static void expire(struct sniffer *s) {
     bool stale = s->stale;
     if ((s->now < s->next_expiry && !stale) ||
         s->now < s->last_expiry + EXPIRE_MS) return;
+    s->stale = false;               /* whom time_out() ends makes it true */
     s->last_expiry = s->now;
     s->next_expiry = INT64_MAX;
     if (stale) s->nwide = s->all_wide = 0;
@@ -994,7 +996,6 @@ static void expire(struct sniffer *s) {
         if (stale && s->conf->doors[a->door].wide) wide_begins(s, &a->src);
     }
     if (stale) filter_attach(s);
-    s->stale = false;
 }
 
 /* Every second anew: so many lines, and how many more there were. */
@@ -1130,6 +1131,7 @@ static void sniff(struct sniffer *s, pid_t monitor) {
         s->now = now_ms();
         uint32_t n = 0, more = found || (found = ring_find(s));
         while (more && n < FRAMES) n += more = ring_read(s);
+        if (n >= FRAMES) found = false;
         limit(s);
         expire(s);
         int64_t wake = rest(s, n) ? s->now + REST_MS : INT64_MAX;
@@ -1176,8 +1178,7 @@ struct monitor {
     struct locals locals;
     char *waiting_for;              /* interfaces, as last said */
     char *state, *pid_path, *log_path;
-    int64_t second;                 /* ms: in which so many ... */
-    unsigned records;               /* ... came from the sniffer */
+    int64_t said;                   /* ms: what the sniffer may say, used up */
     struct opening *openings;
     unsigned count, running, waiting;
     bool dirty;                     /* the state file is to be written */
@@ -1370,7 +1371,7 @@ static void commands_choose(struct monitor *m, int64_t now) {
         m->dirty |= start && o->stop;
         m->waiting -= start;
         o->state = start ? STARTING : STOPPING;
-        o->pid = 0;                 /* not yet */
+        o->pid = 0;                 /* chosen: commands_run() is next */
         m->running++;
     }
 }
@@ -1390,7 +1391,7 @@ static void commands_run(struct monitor *m, int64_t now) {
              error == ENOMEM || error == EMFILE || error == ENFILE;
         if (start && !soon) {
             command_end(m, o);
-            continue;
+            continue;               /* its SIGCHLD makes another turn */
         }
         m->running--;               /* once more: a stop is never given up */
         m->waiting += start;
@@ -1686,9 +1687,8 @@ static bool in_use(const struct knock *k) {
                                         SOCK_STREAM) | SOCK_CLOEXEC, 0);
     if (k->proto == TCP)            /* past connections are nobody */
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
-    bool used = fd >= 0 && bind(fd, (struct sockaddr *)&any, sizeof any) &&
-                errno == EADDRINUSE;
-    if (fd >= 0) close(fd);
+    bool used = bind(fd, (void *)&any, sizeof any) && errno == EADDRINUSE;
+    close(fd);                      /* -1 harms neither */
     return used;
 }
 
@@ -1729,7 +1729,7 @@ static void door_review(struct conf *c, const struct door *d) {
         warn(c, d->line, "door '%s': %.200s: %s", d->name, path,
              strerror(errno));
     for (const struct door *o = c->doors; o < d; o++)
-        if (c->test && !strcmp(o->name, d->name))
+        if (!strcmp(o->name, d->name))
             warn(c, d->line, "there is a door '%s' at line %d, too", d->name,
                  o->line);
 }
@@ -1968,6 +1968,9 @@ static bool locals_read(struct monitor *m, struct locals *l,
             n += (size_t)snprintf(waiting + n, 96, "%s%.40s %s", n ? ", " : "",
                                   name, why);
     }
+    if (l->naddrs == ADDRESSES_MAX && n < TEXT_MAX - 96)
+        snprintf(waiting + n, 96, "%sall addresses but the first %d",
+                 n ? ", " : "", ADDRESSES_MAX);
     qsort(l->addr, l->naddrs, sizeof *l->addr, addr_cmp);
     if (all) freeifaddrs(all);
     free(list);
@@ -2002,7 +2005,8 @@ static void surroundings_print(struct monitor *m) {
 static void order_send(struct monitor *m, struct order *o) {
     size_t n = o->kind == NEW_LOCALS ? sizeof *o :
                offsetof(struct order, locals);
-    if (m->sniffer > 0 && send(m->channel, o, n, MSG_DONTWAIT) < 0)
+    if (m->sniffer > 0 && send(m->channel, o, n, MSG_DONTWAIT) < 0 &&
+        errno != EPIPE)             /* sniffer_stop() lets it end already */
         kill(m->sniffer, SIGKILL);  /* it hangs; the next one is up to date */
 }
 
@@ -2036,7 +2040,6 @@ static void door_open(struct monitor *m, struct door *d,
     opening_queue(m, o, WAITING);
     prolong(m, o);
 }
-
 
 /* An interface or an address has changed (rtnetlink(7)): reads all anew. */
 static void locals_changed(struct monitor *m) {
@@ -2077,16 +2080,20 @@ static void sniffer_start(struct monitor *m) {
     m->sniffer_since = now_ms();
     m->sniffer_again = m->sniffer_since + RETRY_MS;
     m->bad_record = false;
-    m->records = 0;
+    m->said = 0;
 }
 
 /* What is wrong with a record from the sniffer, which a stranger may have taken
  * over; NULL if nothing is. */
 static const char *fault(struct monitor *m, const struct event *e) {
-    if (now_ms() - m->second >= 1000) m->second = now_ms(), m->records = 0;
+    int64_t now = now_ms();
     if (e->kind >= KINDS) return "kind";
-    if (e->kind != OPEN && ++m->records > KINDS * LINES_PER_SECOND)
+    if (m->said < now - STALL_MS) m->said = now - STALL_MS;
+    if (e->kind != OPEN) m->said += 1000 / (KINDS * LINES_PER_SECOND);
+    if (m->said > now) {
+        m->said = now;
         return "rate";
+    }
     if (e->kind != STAGE && e->kind != OPEN && e->kind != TIMEOUT) return NULL;
     if (e->door >= m->conf.ndoors) return "door";
     const struct door *d = &m->conf.doors[e->door];
@@ -2121,7 +2128,7 @@ static void event_take(struct monitor *m, const struct event *e) {
         refuse(m, why);
         return;
     }
-    struct door *d = &m->conf.doors[e->door];
+    struct door *d = m->conf.doors + (e->door < m->conf.ndoors ? e->door : 0);
     unsigned long long value = e->value;
     char ip[ADDR_TEXT];
     addr_text(&e->src, ip);
@@ -2144,8 +2151,8 @@ static bool record_take(struct monitor *m) {
     static struct event events[EVENTS_MAX];
     ssize_t n = recv(m->channel, events, sizeof events, MSG_TRUNC |
                      MSG_DONTWAIT);
-    if (n < 0 && errno != ECONNRESET) return false;
-    if (n <= 0) {                   /* SIGCHLD says the rest */
+    if (n < 0) return errno == ECONNRESET;
+    if (!n) {                       /* SIGCHLD says the rest */
         close(m->channel);
         m->channel = -1;
         return false;
@@ -2324,14 +2331,12 @@ static void started(struct monitor *m, uint64_t skipped) {
     if (*list) say(LOG, "warning: the sniffer has to do without: %s", list);
     if (*m->waiting_for) say(LOG, "waiting: %s", m->waiting_for);
     notify_ready();
-    if (m->ready_fd < 0) {
-        namer_start(m);
-        return;
+    if (m->ready_fd >= 0) {
+        if (chdir("/")) say(LOG, "chdir: %s", strerror(errno));
+        for (int fd = 0; fd < 3; fd++) dup2(m->null, fd);
+        out.detached = true;
+        if (write(m->ready_fd, "", 1) == 1) close(m->ready_fd);
     }
-    if (chdir("/")) say(LOG, "chdir: %s", strerror(errno));
-    for (int fd = 0; fd < 3; fd++) dup2(m->null, fd);
-    out.detached = true;
-    if (write(m->ready_fd, "", 1) == 1) close(m->ready_fd);
     namer_start(m);
 }
 

@@ -29,6 +29,7 @@ static struct world {
 	struct o_hit recent[RECENT];	/* to be sent again */
 	uint32_t seq[RECENT];
 	unsigned sport[RECENT], nrecent;
+	bool passed[RECENT]; /* the filter: only then a twin is known as one */
 	unsigned sent;
 	int64_t time; /* ms */
 	bool packets;		/* hits go as packets through the filter */
@@ -225,7 +226,7 @@ static size_t frame_of(uint8_t *slot, const struct o_hit *h, uint32_t seq,
 }
 
 /* The same hit as a packet: what the filter takes goes to knockd. */
-static void send_packet(const struct o_hit *h, uint32_t seq, unsigned sport)
+static bool send_packet(const struct o_hit *h, uint32_t seq, unsigned sport)
 {
 	uint8_t slot[FRAME_BYTES] = {0};
 	unsigned steps;
@@ -236,8 +237,11 @@ static void send_packet(const struct o_hit *h, uint32_t seq, unsigned sport)
 
 	struct packet p;
 
-	if (bpf_run(ip, n, &meta, &steps) && frame(world.sniffer, slot, &p))
+	if (!bpf_run(ip, n, &meta, &steps))
+		return false;
+	if (frame(world.sniffer, slot, &p))
 		match(world.sniffer, &p);
+	return true;
 }
 
 /* A sequence number and a source port whose mark no other packet has, nor a
@@ -274,9 +278,12 @@ static void send_hit(const struct o_hit *h, uint32_t seq, unsigned sport)
 	unlimited(world.sniffer);
 	memcpy(&p.src, h->src, 16);
 	memcpy(&p.dst, h->dst, 16);
-	if (world.packets)
-		send_packet(h, seq, sport);
-	else
+	bool passed = !world.packets || send_packet(h, seq, sport);
+
+	for (unsigned i = 0; i < RECENT; i++)
+		if (world.recent[i].id == h->id)
+			world.passed[i] = passed;
+	if (!world.packets)
 		match(world.sniffer, &p);
 	if (!world.packets) { /* nobody needs a new filter */
 		world.sniffer->all_wide = true;
@@ -403,7 +410,8 @@ static struct o_hit draw_hit(int64_t time, uint32_t *seq, unsigned *sport)
 
 	if (what < 2 && again < world.nrecent) {
 		h = world.recent[again];
-		h.interface = draw_one_in(3) ? 2 : h.interface;
+		if (draw_one_in(3) && world.passed[again])
+			h.interface = 2;
 		h.time = time;
 		*seq = world.seq[again];
 		*sport = world.sport[again];
