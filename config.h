@@ -61,6 +61,8 @@
 
 /* The monitor. */
 #define CHILDREN_MAX       512    /* commands at once */
+#define STARTS_A_TURN      8      /* commands, so that nobody waits for long */
+#define RECORDS_A_TURN     16     /* from the sniffer, each full */
 #define STOPS_MIN          64     /* ... of which so many only for stops */
 #define QUEUE_MAX          4096   /* commands waiting; stops are never refused */
 #define OPENINGS_MAX       16384  /* doors open and commands waiting */
@@ -72,7 +74,11 @@
 #define STALL_MS           10000  /* so much of its talk at once, if we stalled */
 #define RETRY_STOP_MS      60000  /* a stop command that can't be run */
 #define NAME_BYTES         256    /* of a host name */
-#define LOOKUP_SECONDS     1      /* for it to be found, -l */
+#define NAME_LETTERS \
+	"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
+#define NAMER_ID           65532  /* uid and gid of who looks them up, -l */
+#define LOOKUP_SECONDS     1      /* for a name to be found ... */
+#define LOOKUP_PAUSE_MS    10000  /* ... else none is looked for so long */
 #define ORPHAN_MS          10000  /* for a start command that we left alone */
 #define DRAIN_MS           1000   /* for a sniffer that is told to end */
 #define SHUTDOWN_MS        10000  /* for the stop commands at the end */

@@ -1043,10 +1043,9 @@ static bool empty_root(void) {
     return false;
 }
 
-static bool own_id(void) {
-    return !setgroups(0, NULL) &&
-           !setresgid(SNIFFER_ID, SNIFFER_ID, SNIFFER_ID) &&
-           !setresuid(SNIFFER_ID, SNIFFER_ID, SNIFFER_ID);
+static bool own_id(unsigned id) {
+    return !setgroups(0, NULL) && !setresgid(id, id, id) &&
+           !setresuid(id, id, id);
 }
 
 /* Empties all capability sets and looks whether they are (capset(2)), and, if
@@ -1090,7 +1089,7 @@ static unsigned sandbox(pid_t monitor) {
         cap++;
     STEP(0, cap > 0);
     STEP(1, empty_root());
-    STEP(2, own_id());
+    STEP(2, own_id(SNIFFER_ID));
     STEP(3, no_capabilities(root && !(skipped & 4)));
     prctl(PR_SET_PDEATHSIG, SIGKILL);   /* after the ids: they clear it */
     if (getppid() != monitor) _exit(0);
@@ -1334,11 +1333,11 @@ static void prolong(struct monitor *m, const struct opening *o) {
 }
 
 /* Its command is over, or can't be run at all: the stop comes in time. */
-static void command_end(struct monitor *m, struct opening *o) {
+static void command_end(struct monitor *m, struct opening *o, bool good) {
     char ip[ADDR_TEXT];
     o->pid = 0;
     m->running--;
-    if (o->state == STOPPING)
+    if (o->state == STOPPING && good)
         say(LOG, "%s: %s: CLOSE SESAME", addr_text(&o->src, ip), o->door);
     m->dirty |= o->stop != NULL;
     if (o->state == STARTING && o->stop) {
@@ -1358,22 +1357,27 @@ static void command_reap(struct monitor *m, pid_t pid, int status) {
     else if (WEXITSTATUS(status))
         say(LOG, "%s: command returned non-zero status code (%d)", o->door,
             WEXITSTATUS(status));
-    command_end(m, o);
+    command_end(m, o, !status);
 }
 
-/* Chooses the commands that may run now; some places are for stops alone. */
-static void commands_choose(struct monitor *m, int64_t now) {
+/* Chooses the commands that may run now; some places are for stops alone, and
+ * only a few begin in a turn, or a flood at one door would keep us from hearing
+ * of the others.  Returns whether there are more. */
+static bool commands_choose(struct monitor *m, int64_t now) {
+    unsigned starts = 0;
     for (struct opening *o = m->openings; o; o = o->next) {
         bool start = o->state == WAITING;
         if ((!start && o->state != DUE) || o->blocked || o->when > now ||
             m->running >= (start ? CHILDREN_MAX - STOPS_MIN : CHILDREN_MAX))
             continue;
+        if (start && starts++ == STARTS_A_TURN) return true;
         m->dirty |= start && o->stop;
         m->waiting -= start;
         o->state = start ? STARTING : STOPPING;
         o->pid = 0;                 /* chosen: commands_run() is next */
         m->running++;
     }
+    return false;
 }
 
 static void commands_run(struct monitor *m, int64_t now) {
@@ -1387,15 +1391,20 @@ static void commands_run(struct monitor *m, int64_t now) {
         int error = command_run(m, o);
         if (!error) continue;
         say(LOG, "%s: could not run it: %s", o->door, strerror(error));
-        bool start = o->state == STARTING, soon = error == EAGAIN ||
-             error == ENOMEM || error == EMFILE || error == ENFILE;
+        bool start = o->state == STARTING, soon = m->ending ||
+             error == EAGAIN || error == ENOMEM || error == EMFILE ||
+             error == ENFILE;
         if (start && !soon) {
-            command_end(m, o);
+            command_end(m, o, false);
             continue;               /* its SIGCHLD makes another turn */
         }
         m->running--;               /* once more: a stop is never given up */
         m->waiting += start;
         o->state = start ? WAITING : DUE;
+        if (!soon) {                /* it stands in nobody's way meanwhile */
+            opening_unlink(m, o);
+            opening_queue(m, o, STANDING);
+        }
         o->when = now + (soon ? RETRY_MS : RETRY_STOP_MS);
     }
 }
@@ -2145,24 +2154,24 @@ static void event_take(struct monitor *m, const struct event *e) {
     }
 }
 
-/* One record from the sniffer, of some events; false if there is none, or no
- * more ever. */
-static bool record_take(struct monitor *m) {
+/* One record from the sniffer; returns of how many events, or -1 if there is
+ * none, or no more ever. */
+static int record_take(struct monitor *m) {
     static struct event events[EVENTS_MAX];
     ssize_t n = recv(m->channel, events, sizeof events, MSG_TRUNC |
                      MSG_DONTWAIT);
-    if (n < 0) return errno == ECONNRESET;
+    if (n < 0) return errno == ECONNRESET ? 0 : -1;
     if (!n) {                       /* SIGCHLD says the rest */
         close(m->channel);
         m->channel = -1;
-        return false;
+        return -1;
     }
     if (n % (ssize_t)sizeof *events || n > (ssize_t)sizeof events)
         refuse(m, "size");
     else
         for (ssize_t i = 0; i < n / (ssize_t)sizeof *events; i++)
             event_take(m, &events[i]);
-    return true;
+    return (int)(n / (ssize_t)sizeof *events);
 }
 
 /* Lets the sniffer end, and takes what it has still to say; not for long. */
@@ -2171,7 +2180,7 @@ static void sniffer_stop(struct monitor *m) {
     struct pollfd fd = { m->channel, POLLIN, 0 };
     if (m->channel >= 0) shutdown(m->channel, SHUT_WR);
     while (m->channel >= 0 && now_ms() < until && poll(&fd, 1, DRAIN_MS) > 0 &&
-           record_take(m)) {}
+           record_take(m) >= 0) {}
     if (m->channel >= 0) close(m->channel);
     if (m->sniffer > 0 && !kill(m->sniffer, SIGKILL))   /* if it did not */
         waitpid(m->sniffer, NULL, 0);
@@ -2206,6 +2215,7 @@ static bool log_named(char *text) {
                     sizeof v4 : sizeof v6, name, sizeof name, NULL, 0,
                     NI_NAMEREQD)) return false;
     alarm(0);
+    name[strspn(name, NAME_LETTERS)] = '\0';    /* it could look like a line */
     snprintf(line, sizeof line, "%s (%s): %s", text, name, rest + 2);
     write_log(line, out.verbose);
     return true;
@@ -2213,22 +2223,26 @@ static bool log_named(char *text) {
 
 /* -l: a process of its own has names looked up, so that no slow DNS delays a
  * knock.  All lines go through it, to stay in order; each gets so much time,
- * and is logged without a name if that is not enough. */
+ * and is logged without a name if that is not enough, as are those that follow
+ * for a while. */
 static void namer(int from) {
     char text[TEXT_MAX];
     int status;
+    int64_t again = 0;
     close_others(3, from, out.file);
     out.syslog = out.namer = -1;
-    own_id();
+    own_id(NAMER_ID);
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     for (ssize_t n; (n = recv(from, text, sizeof text - 1, 0)) > 0;) {
         text[n] = '\0';
-        pid_t pid = fork();
+        pid_t pid = now_ms() < again ? -1 : fork();
         if (!pid) {
             alarm(LOOKUP_SECONDS);
             _exit(!log_named(text));
         }
-        if (pid < 0 || waitpid(pid, &status, 0) < 0 || status)
-            write_log(text, out.verbose);
+        bool done = pid > 0 && waitpid(pid, &status, 0) > 0;
+        if (!done || status) write_log(text, out.verbose);
+        if (done && WIFSIGNALED(status)) again = now_ms() + LOOKUP_PAUSE_MS;
     }
     _exit(0);
 }
@@ -2263,7 +2277,7 @@ static void log_open(struct monitor *m) {
                    F_DUPFD_CLOEXEC, 3);
     else if (path)
         fd = openat(m->cwd, path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC |
-                    O_NOCTTY, 0640);
+                    O_NOCTTY | O_NONBLOCK, 0640);   /* it may be a pipe */
     if (path && fd < 0)
         say(LOG, "could not open log file %s: %s", path, strerror(errno));
     else if (path && out.started) say(LOG, "re-opening log file: %s", path);
@@ -2373,11 +2387,11 @@ static void turn(struct monitor *m) {
     static struct pollfd fds[SLOTS + OUTPUTS_MAX];
     int64_t now = now_ms(), wake;
     openings_close(m, now);
-    commands_choose(m, now);
+    bool more = commands_choose(m, now);
     if (m->dirty) state_save(m);    /* what is opened is on record before: no */
     commands_run(m, now);           /* rule is left that nobody takes back */
     if (m->dirty) state_save(m);
-    wake = openings_close(m, now);
+    wake = min_ms(openings_close(m, now), more ? now : INT64_MAX);
     if (m->locals_again && now >= m->locals_again) locals_changed(m);
     if (m->locals_again) wake = min_ms(wake, m->locals_again);
     if (m->sniffer < 0 && !m->ending && now >= m->sniffer_again)
@@ -2393,7 +2407,8 @@ static void turn(struct monitor *m) {
     for (unsigned i = m->noutputs; i--;)
         if (fds[SLOTS + i].revents && !output_read(&m->outputs[i]))
             m->outputs[i] = m->outputs[--m->noutputs];
-    if (fds[CHANNEL].revents) record_take(m);
+    for (int i = 0; fds[CHANNEL].revents && i < RECORDS_A_TURN; i++)
+        if (record_take(m) < EVENTS_MAX) break;
     if (fds[NETLINK].revents) locals_changed(m);
     if (fds[SIGNALS].revents) signal_take(m);
 }

@@ -211,3 +211,47 @@ uptime_ms() {
 	read -r up _ </proc/uptime
 	echo $((10#${up//./} * 10))
 }
+
+@test "a stop command that can't be started is in nobody's way, and SIGTERM tries it once more" {
+	mkdir "$T/bin"
+	echo x >"$T/dir"
+	conf <<-EOF2
+	[a]
+	sequence = 7000
+	start_command = echo a %IP% >> $T/did
+	cmd_timeout = 1
+	stop_command = $T/dir/stop %IP%
+	[b]
+	sequence = 7001
+	start_command = echo b %IP% >> $T/did
+	EOF2
+	start
+	knock_a 10.77.0.1 7000
+	logged 'a: could not run it'
+	knock_a 10.77.0.1 7001
+	did 'b 10.77.0.2'
+	printf '#!/bin/sh\necho stop $1 >>%s\n' "$T/did" >"$T/bin/stop"
+	chmod 755 "$T/bin/stop"
+	rm "$T/dir"
+	mv "$T/bin" "$T/dir"
+	kill -TERM "$PID"
+	ended "$PID" 0
+	is "$(times_did 'stop 10.77.0.2')" 1
+	[ ! -e "$T/k.state" ]
+}
+
+@test "a stop command that fails is not said to have closed the door" {
+	conf <<-EOF2
+	[a]
+	sequence = 7000
+	start_command = echo a %IP% >> $T/did
+	cmd_timeout = 1
+	stop_command = exit 3
+	EOF2
+	start
+	knock_a 10.77.0.1 7000
+	logged 'a: command returned non-zero status code \(3\)'
+	mark
+	not_logged CLOSE
+	stop_knockd
+}

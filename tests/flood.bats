@@ -167,3 +167,20 @@ quiet() {
 		dmac=02:00:00:00:00:02 ports=7000,8000,9000 n=100000
 	is "$(switches)" "$n"
 }
+
+@test "a flood of a door of one port does not keep another door's knocks away" {
+	cat >>"$T/knockd.conf" <<-EOF2
+	[one]
+	sequence = 7100
+	command = true %IP%
+	EOF2
+	kill -HUP "$PID"
+	logged 're-opening log file'
+	FLOOD_TIME=3
+	flood 100.64.0.1 ports=7100 rate=20000
+	wait "$FLOOD"
+	# What is too much is refused; nobody else waits behind it.
+	logged 'one: refused: 4096 commands wait'
+	knock_until '10.77.0.2: openSSH: OPEN SESAME' 1 -d 20 "$ME4" 7000 8000 9000
+	stop_knockd
+}
