@@ -176,8 +176,7 @@ quiet() {
 	EOF2
 	kill -HUP "$PID"
 	logged 're-opening log file'
-	FLOOD_TIME=3
-	flood 100.64.0.1 ports=7100 rate=20000
+	FLOOD_TIME=3 flood 100.64.0.1 ports=7100 rate=20000
 	wait "$FLOOD"
 	# What is too much is refused; nobody else waits behind it.
 	logged 'one: refused: 4096 commands wait'
