@@ -25,28 +25,6 @@ uptime_ms() {
 	echo $((10#${up//./} * 10))
 }
 
-# A door "d" with a stop command after $1 seconds; what runs goes to $T/did.
-grant_door() {
-	conf <<-EOF2
-	[d]
-	sequence = 7000,8000
-	start_command = echo start %IP% >> $T/did
-	cmd_timeout = $1
-	stop_command = echo stop %IP% >> $T/did
-	EOF2
-}
-
-crash() {
-	local p
-
-	for p in $(pids_in "$S" "$(basename "$KNOCKD")"); do
-		kill -KILL "$p" 2>/dev/null || :
-	done
-	wait "$PID" || :
-	until_true "$WAIT" no_daemon_left
-	PID=''
-}
-
 # --- grants ------------------------------------------------------------------
 
 @test "the stop command runs once for each opening, after the last one's time" {

@@ -9,18 +9,6 @@ setup_file() {
 	build_rogue
 }
 
-# kill_all: SIGKILL for the monitor and its sniffer.
-kill_all() {
-	local p
-
-	for p in $(pids_in "$S" "$(basename "$KNOCKD")"); do
-		kill -KILL "$p" 2>/dev/null || :
-	done
-	wait "$PID" || :
-	until_true "$WAIT" no_daemon_left
-	PID=''
-}
-
 # standing: waits until the state file has the opening with its deadline.
 standing() {
 	wait_for_line "$T/k.state" '^open [0-9]+ [0-9]+ '
@@ -48,7 +36,7 @@ standing() {
 	start
 	knock_a 10.77.0.1 7000 8000
 	standing
-	kill_all
+	crash
 	mv "$T/k.state" "$T/target"
 	cp -p "$T/target" "$T/same"
 	ln -s target "$T/k.state"
@@ -125,7 +113,7 @@ bad_place_of() {
 	knock_b 10.77.0.1 7000 8000
 	did 'start 10.77.0.3'
 	logged "could not write $T/place/k.state: No space left on device: doors that are open then stay open"
-	kill_all
+	crash
 	start_knockd -i eth0 -p "$T/place/k.pid"
 	logged '10.77.0.2: d: left open by an earlier run'
 	# Room again: the next write has all that it knows.
@@ -163,7 +151,7 @@ bad_place_of() {
 		[ "$took" -ge 2500 ] || { echo "$by: closed after $took ms"; return 1; }
 		knock_b 10.77.0.1 7000 8000
 		standing
-		kill_all
+		crash
 		t0=$(uptime_ms)
 		# The first order is read when it starts: the clock is right again.
 		rogue ''
@@ -183,7 +171,7 @@ restarted_at() {
 	start
 	knock_a 10.77.0.1 7000 8000
 	standing
-	kill_all
+	crash
 	: >"$LOG"
 	nsenter -t "$S" -m -n -r -w -- unshare --time --boottime "$1" "$KNOCKD" -i eth0 \
 		-c "$T/knockd.conf" -p "$T/k.pid" </dev/null >"$T/out" 2>"$T/err" 3>&- &

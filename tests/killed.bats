@@ -5,18 +5,6 @@
 load lib
 load rogue
 
-# kill_all: SIGKILL for the monitor and its sniffer.
-kill_all() {
-	local p
-
-	for p in $(pids_in "$S" "$(basename "$KNOCKD")"); do
-		kill -KILL "$p" 2>/dev/null || :
-	done
-	wait "$PID" || :
-	until_true "$WAIT" no_daemon_left
-	PID=''
-}
-
 # --- kills ------------------------------------------------------------------------
 
 @test "a kill at each system call of an opening, from the knock to CLOSE SESAME" {
@@ -79,7 +67,7 @@ kill_all() {
 	start
 	knock_a 10.77.0.1 7000
 	logged 'd: running command: sleep 2'
-	kill_all
+	crash
 	start
 	did start
 	did stop

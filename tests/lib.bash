@@ -283,6 +283,17 @@ conf() {
 
 READY='starting up, listening on '
 
+# A door "d" with a stop command after $1 seconds; what runs goes to $T/did.
+grant_door() {
+	conf <<-EOF2
+	[d]
+	sequence = 7000,8000
+	start_command = echo start %IP% >> $T/did
+	cmd_timeout = $1
+	stop_command = echo stop %IP% >> $T/did
+	EOF2
+}
+
 ready_lines() {
 	cat "$LOG" "$T/out" "$T/err" "$T/syslog" 2>/dev/null | grep -c "$READY" || :
 }
@@ -346,6 +357,18 @@ stop_knockd() {
 	kill -"${1:-TERM}" "$PID"
 	ended "$PID" "$TERM_STATUS"
 	until_true "$WAIT" no_daemon_left || { echo "a process is left"; return 1; }
+	PID=''
+}
+
+# crash: SIGKILL for the monitor and its sniffer.
+crash() {
+	local p
+
+	for p in $(pids_in "$S" "$(basename "$KNOCKD")"); do
+		kill -KILL "$p" 2>/dev/null || :
+	done
+	wait "$PID" || :
+	until_true "$WAIT" no_daemon_left
 	PID=''
 }
 

@@ -62,7 +62,7 @@ limit_is_0() {
 	# Nothing can ever be put there, not even by root.
 	not touch "/proc/$SNIFFER/root/x"
 	# No trace of it is left.
-	is "$(in_s find /run /tmp /dev/shm /var/tmp -maxdepth 1 -name 'knockd.*')" ''
+	is "$(in_s find /run /tmp /dev/shm /var/tmp -maxdepth 1 -name "knockd.$SNIFFER" 2>/dev/null)" ''
 	stop_knockd
 }
 

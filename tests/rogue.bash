@@ -58,17 +58,6 @@ has_sniffer() {
 	until_true "$WAIT" one_sniffer
 }
 
-# A door "d" that stands open for $1 seconds; what runs goes to $T/did.
-grant_door() {
-	conf <<-EOF2
-	[d]
-	sequence = 7000,8000
-	start_command = echo start %IP% >> $T/did
-	cmd_timeout = $1
-	stop_command = echo stop %IP% >> $T/did
-	EOF2
-}
-
 did() {
 	wait_for_line "$T/did" "^$1\$" "${2:-1}"
 }
@@ -80,13 +69,17 @@ times_did() {
 # schedules MODE [ACTION]: tests/schedules.bash as init of a pid namespace, in a
 # network of its own.
 schedules() {
-	local dir
+	local dir status=0
 
 	dir=$(mktemp -d "$T/w.XXXXXX")
 	# shellcheck disable=SC2016
 	unshare -n -p -f --mount-proc --kill-child bash -c '
 		ip link set lo up
+		mount -t tmpfs none /run
 		for a in 192.0.2.1 192.0.2.2 192.0.2.3; do ip addr add $a/32 dev lo; done
 		for a in fd88::1 fd88::2; do ip addr add $a/128 dev lo nodad; done
-		exec bash "$@"' - "$ROOT/tests/schedules.bash" "$KNOCKD" "$dir" "$@" 3>&-
+		exec bash "$@"' - "$ROOT/tests/schedules.bash" "$KNOCKD" "$dir" "$@" 3>&- || status=$?
+	# Of sniffers that were killed before they had removed theirs.
+	rmdir /tmp/knockd.* 2>/dev/null || :
+	return $status
 }
