@@ -112,7 +112,7 @@ struct order {                      /* monitor to sniffer */
 enum { LOG, OUT, QUIET };   /* the log, and stdout with -v; either alone */
 static struct {
     bool started;                   /* until then all goes to stderr */
-    bool detached, verbose, debug, use_syslog;
+    bool detached, verbose, debug, use_syslog, terminal;
     int file, syslog, namer;        /* LogFile, /dev/log, -l; or -1 */
 } out = { .file = -1, .syslog = -1, .namer = -1 };
 
@@ -164,7 +164,7 @@ static void write_log(const char *text, bool verbose) {
     strftime(head, sizeof head, "<29>%b %e %H:%M:%S knockd: ", &tm);
     if (out.use_syslog) write_syslog(head, text);
     bool elsewhere = out.file >= 0 || out.use_syslog || out.verbose;
-    if (!out.detached && (!elsewhere || (!out.verbose && isatty(2))))
+    if (!out.detached && (!elsewhere || (!out.verbose && out.terminal)))
         write_screen(STDERR_FILENO, &tm, text);
 }
 
@@ -2573,6 +2573,7 @@ int main(int argc, char **argv) {
     m.state = state_path(pidfile);
     if (m.daemon) pidfile_write(&m, pidfile);
     out.started = true;
+    out.terminal = isatty(STDERR_FILENO);
     state_load(&m);
     sniffer_start(&m);
     run(&m);
