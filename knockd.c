@@ -3,8 +3,8 @@
  * right order: port knocking for Linux, in place of knockd 0.8.
  *
  * Two processes.  The sniffer, without any privilege, reads packets from a
- * mapped AF_PACKET ring, parses and matches them and writes a fixed-size event
- * for each finding.  The monitor, its parent, checks every event and does what
+ * mapped AF_PACKET ring, parses and matches them and writes what it found as
+ * events of a fixed size.  The monitor, its parent, checks each and does what
  * needs privilege: log, commands, timers, reload, interfaces, state file.
  *
  * From top to bottom, the way of a packet: types, messages, helpers; then the
