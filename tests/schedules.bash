@@ -140,17 +140,16 @@ begin() {
 
 # killed monitor|sniffer|both|group: how a machine kills.
 killed() {
-	local children=''
+	local child children='' sniffer=''
 
 	[ -n "$MONITOR" ] || return 0
 	KILLED=$((KILLED + 1))
 	{ read -r children <"/proc/$MONITOR/task/$MONITOR/children"; } 2>/dev/null || :
-	# The sniffer is the first child: the one that there was before commands.
-	children=${children%% *}
-	case $1 in
-	sniffer) [ -z "$children" ] || is_sniffer "$children" || return 0 ;;
-	esac
-	[ "$1" = monitor ] || [ -z "$children" ] || kill -KILL "$children" 2>/dev/null
+	# The others are commands, older than the sniffer that a reload has started.
+	for child in $children; do
+		! is_sniffer "$child" || sniffer=$child
+	done
+	[ "$1" = monitor ] || [ -z "$sniffer" ] || kill -KILL "$sniffer" 2>/dev/null
 	[ "$1" != sniffer ] || return 0
 	kill -KILL "$MONITOR" 2>/dev/null
 	wait "$MONITOR" 2>/dev/null
