@@ -145,7 +145,7 @@ killed() {
 	[ -n "$MONITOR" ] || return 0
 	KILLED=$((KILLED + 1))
 	{ read -r children <"/proc/$MONITOR/task/$MONITOR/children"; } 2>/dev/null || :
-	# The others are commands, older than the sniffer that a reload has started.
+	# The others are commands; some are older than it, after a reload.
 	for child in $children; do
 		! is_sniffer "$child" || sniffer=$child
 	done
@@ -156,10 +156,12 @@ killed() {
 	MONITOR=''
 }
 
+# (A command has the daemon's name, too, until it is exec'ed.)
 is_sniffer() {
-	local comm
+	local status
 
-	{ read -r comm <"/proc/$1/comm"; } 2>/dev/null && [ "$comm" = "${KNOCKD##*/}" ]
+	{ IFS= read -rd '' status <"/proc/$1/status"; } 2>/dev/null || :
+	[[ $status == *'NoNewPrivs:'[[:space:]]1* ]]
 }
 
 # What the journal says of the firewall; CLOSING: a daemon was told to end, so
