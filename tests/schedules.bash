@@ -158,7 +158,7 @@ killed() {
 
 # (A command has the daemon's name, too, until it is exec'ed.)
 is_sniffer() {
-	local status
+	local status=''
 
 	{ IFS= read -rd '' status <"/proc/$1/status"; } 2>/dev/null || :
 	[[ $status == *'NoNewPrivs:'[[:space:]]1* ]]
