@@ -6,7 +6,8 @@ UNITDIR    = $(PREFIX)/lib/systemd/system
 BASHDIR    = $(PREFIX)/share/bash-completion/completions
 ZSHDIR     = $(PREFIX)/share/zsh/site-functions
 
-# One static binary each: made with musl where it is, else with cc -static.
+# One static binary, of two names: made with musl where it is, else with
+# cc -static.
 CC      := $(shell command -v musl-gcc || command -v $(CC) || echo cc)
 CFLAGS   = -Os
 WARN     = -Wall -Wextra -Wpedantic -Wshadow -Wconversion
@@ -32,11 +33,11 @@ endif
 
 all: knockd knock
 
-knockd: knockd.c config.h Makefile
-	$(CC) $(ALL) $(STATIC) $(LINK) -o $@ knockd.c $(END)
+knockd: knockd.c knock.c config.h Makefile
+	$(CC) $(ALL) $(STATIC) $(LINK) -o $@ knockd.c knock.c $(END)
 
-knock: knock.c config.h Makefile
-	$(CC) $(ALL) $(STATIC) $(LINK) -o $@ knock.c $(END)
+knock: knockd
+	ln -sf knockd $@
 
 test:
 	./test.sh
@@ -63,10 +64,10 @@ fuzz:
 # system calls than seccomp would let them have.
 SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=undefined
 sanitize: build/knockd-asan
-build/knockd-asan: knockd.c config.h Makefile
+build/knockd-asan: knockd.c knock.c config.h Makefile
 	mkdir -p build
 	gcc -std=c11 -D_GNU_SOURCE -DNO_SECCOMP $(WARN) -g -O1 $(SANITIZE) \
-		-o $@ knockd.c
+		-o $@ knockd.c knock.c
 
 # Every linter over everything; no warning is left.
 # Not: warnings about every snprintf() and every !strcmp().
@@ -75,8 +76,8 @@ TIDY = bugprone-*,clang-analyzer-*,-bugprone-easily-swappable-parameters,$(\
 	)-bugprone-suspicious-string-compare
 LINT = -std=c11 -D_GNU_SOURCE $(WARN) -Werror -O2 -fsyntax-only
 lint:
-	gcc $(LINT) knockd.c && gcc $(LINT) knock.c
-	clang $(LINT) knockd.c && clang $(LINT) knock.c
+	gcc $(LINT) knockd.c knock.c
+	clang $(LINT) knockd.c knock.c
 	clang-tidy --quiet --warnings-as-errors='*' --checks='$(TIDY)' \
 		knockd.c knock.c -- -std=c11 -D_GNU_SOURCE
 	cppcheck --quiet --std=c11 --enable=warning,performance,portability \
@@ -92,7 +93,8 @@ install: all
 		$(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(UNITDIR) \
 		$(DESTDIR)$(BASHDIR) $(DESTDIR)$(ZSHDIR) $(DESTDIR)$(SYSCONFDIR)
 	install -m 755 knockd $(DESTDIR)$(PREFIX)/sbin/knockd
-	install -m 755 knock contrib/knockd-log $(DESTDIR)$(PREFIX)/bin
+	install -m 755 contrib/knockd-log $(DESTDIR)$(PREFIX)/bin/knockd-log
+	ln -sf ../sbin/knockd $(DESTDIR)$(PREFIX)/bin/knock
 	install -m 644 man/knock.1 $(DESTDIR)$(MANDIR)/man1/knock.1
 	install -m 644 man/knockd.conf.5 $(DESTDIR)$(MANDIR)/man5/knockd.conf.5
 	install -m 644 man/knockd.8 $(DESTDIR)$(MANDIR)/man8/knockd.8

@@ -4,6 +4,8 @@
  */
 #define VERSION            "1.0.0"
 
+int knock_main(int argc, char **argv); /* knock.c */
+
 /* Paths. */
 #define CONFIG_PATH        "/etc/knockd.conf"
 #define PID_PATH           "/var/run/knockd.pid"

@@ -380,7 +380,7 @@ static void run(char **words)
 		enter();
 }
 
-int main(int argc, char **argv)
+int knock_main(int argc, char **argv)
 {
 	int c;
 

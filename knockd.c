@@ -2538,6 +2538,9 @@ static void signals_open(struct monitor *m) {
 
 int main(int argc, char **argv) {
     static struct monitor m;        /* all zero: takes no room in the file */
+    const char *slash = argc ? strrchr(*argv, '/') : NULL;
+    if (argc && !strcmp(slash ? slash + 1 : *argv, "knock"))
+        return knock_main(argc, argv);
     m.config = CONFIG_PATH;
     m.pidfile = PID_PATH;
     m.channel = m.state_fd = m.ready_fd = m.sniffer = -1;

@@ -4,8 +4,8 @@
 #
 #     contrib/cross.sh [ARCH...]      default: all of the table below
 #
-# Result: build/cross/ARCH/knockd, knock; at the end a table of sizes. musl where
-# Debian has it for the processor, else glibc. Installs compilers and qemu if it
+# Result: build/cross/ARCH/knockd, with a link knock; at the end a table of sizes.
+# musl where Debian has it for the processor, else glibc. Installs compilers and qemu if it
 # is root and they are missing; foreign musl is unpacked under build/cross, the
 # system's list of architectures stays as it is.
 # CFLAGS: in place of the usual ones. UNIT: the unit test's source.
@@ -62,13 +62,13 @@ musl() {
 		"$3/usr/lib/$2/musl-gcc.specs" > "$3/specs"
 }
 
-# build GCC SPECS SOURCE RESULT [FLAG...]
+# build GCC SPECS RESULT SOURCE...
 build() {
-	gcc=$1 specs=$2 source=$3 result=$4
-	shift 4
+	gcc=$1 specs=$2 result=$3
+	shift 3
 	# shellcheck disable=SC2086 # flags are meant to be split
-	"$gcc" ${specs:+-specs="$specs"} $CFLAGS "$@" -static -s \
-		-Wl,--gc-sections -o "$result" "$source"
+	"$gcc" ${specs:+-specs="$specs"} $CFLAGS -static -s \
+		-Wl,--gc-sections -o "$result" "$@"
 }
 
 one() {
@@ -78,16 +78,15 @@ one() {
 	if [ "$package" != - ] && musl "$package" "$triple" "$d/musl"; then
 		specs=$d/musl/specs
 	fi
-	for p in knockd knock; do
-		build "$gcc" "$specs" "$p.c" "$d/$p" || return 1
-	done
+	build "$gcc" "$specs" "$d/knockd" knockd.c knock.c || return 1
+	ln -sf knockd "$d/knock"
 	# does it run at all, on a kernel of another kind
 	[ "$(uname -m)" = "$qemu" ] && run= || run=qemu-$qemu-static
 	$run "$d/knockd" -V > /dev/null || return 1
 	$run "$d/knock" --generate 4 > /dev/null || return 1
 	result="no unit test"
 	if [ -e "$UNIT" ]; then
-		build "$gcc" "$specs" "$UNIT" "$d/unit" -I. -Wno-error ||
+		build "$gcc" "$specs" "$d/unit" "$UNIT" -I. -Wno-error ||
 			return 1
 		# shellcheck disable=SC2086
 		(cd tests && QUICK=1 $run "$d/unit" > "$d/unit.log" 2>&1) || {
@@ -99,9 +98,8 @@ one() {
 	fi
 	libc=glibc
 	[ -z "$specs" ] || libc=musl
-	printf '%-8s %-6s %8d %8d  %s\n' "$arch" "$libc" \
-		"$(wc -c < "$d/knockd")" "$(wc -c < "$d/knock")" "$result" \
-		>> "$out/table"
+	printf '%-8s %-6s %8d  %s\n' "$arch" "$libc" \
+		"$(wc -c < "$d/knockd")" "$result" >> "$out/table"
 }
 
 want=${*:-$(echo "$table" | awk 'NF { print $1 }')}
@@ -133,6 +131,6 @@ for a in $want; do
 	# shellcheck disable=SC2046
 	one $(echo "$table" | awk -v a="$a" '$1 == a') || failed=1
 done
-printf '%-8s %-6s %8s %8s  %s\n' processor libc knockd knock "unit test"
+printf '%-8s %-6s %8s  %s\n' processor libc bytes "unit test"
 cat "$out/table"
 exit $failed

@@ -8,7 +8,7 @@
 # yours in /etc are never touched, nor asked about: what is missing there is put
 # there when the package is configured. The other one is laid out like an Alpine
 # package, .PKGINFO first: tar -C / -xzf FILE, with OpenRC's script.
-# DESTDIR builds of other processors: KNOCKD=, KNOCK= and ARCH= name them.
+# DESTDIR builds of other processors: KNOCKD= and ARCH= name them.
 # The same input gives the same bytes; times are those of SOURCE_DATE_EPOCH, or
 # of the last commit.
 set -eu
@@ -29,7 +29,6 @@ make -s install DESTDIR="$root" PREFIX=/usr SYSCONFDIR=/etc \
 	UNITDIR=/lib/systemd/system ZSHDIR=/usr/share/zsh/vendor-completions \
 	> /dev/null
 [ -z "${KNOCKD:-}" ] || install -m 755 "$KNOCKD" "$root/usr/sbin/knockd"
-[ -z "${KNOCK:-}" ] || install -m 755 "$KNOCK" "$root/usr/bin/knock"
 
 put() {
 	install -D -m "$1" "$2" "$root/$3"

@@ -612,7 +612,7 @@ with_libs() {
 	local p
 
 	for p; do
-		echo "$p"
+		readlink -f "$p"
 		ldd "$p" 2>/dev/null |
 			sed -n 's/.*=> \(\/[^ ]*\).*/\1/p; s/^[^=]*[[:blank:]]\(\/[^ ]*\) (.*/\1/p'
 	done | sort -u | xargs cat | wc -c

@@ -188,7 +188,7 @@ ports() {
     { "Patience", "Pat", DOOR, NUMBER, D(patience), 10 },/' \
 		knockd.c >"$T/knockd.c"
 	is "$(diff knockd.c "$T/knockd.c" | grep -c '^>')" 3
-	cc -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror -o "$T/knockd" "$T/knockd.c"
+	cc -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror -o "$T/knockd" "$T/knockd.c" knock.c
 	printf '%s\n' '[x]' 'sequence = 1,3,2,4' 'nickname = joe' 'pat = 7' >"$T/c"
 	"$T/knockd" -t -c "$T/c" >"$T/out" 2>/dev/null
 	grep -qx 'Nickname = joe' "$T/out"

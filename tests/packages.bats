@@ -85,7 +85,8 @@ version() {
 	dpkg-deb -c "$T/first" >"$T/list"
 	refute grep -E ' \./etc/' "$T/list"
 	refute grep -vE '^[^ ]+ root/root ' "$T/list"
-	for f in usr/sbin/knockd usr/bin/knock usr/share/man/man8/knockd.8.gz \
+	grep -q ' \./usr/bin/knock -> \.\./sbin/knockd$' "$T/list"
+	for f in usr/sbin/knockd usr/share/man/man8/knockd.8.gz \
 		lib/systemd/system/knockd.service; do
 		grep -q " \./$f\$" "$T/list" || { echo "lacks $f"; return 1; }
 	done
