@@ -16,6 +16,9 @@
  *	bench_probe start WORD COMMAND...
  *		runs COMMAND (a daemon); prints the microseconds from exec to
  *		the WORD on its standard output, then ends it
+ *	bench_probe floor INTERFACE PORT COMMAND
+ *		the least that any daemon can do: one process, one packet
+ *		socket; runs COMMAND for each SYN to PORT, %IP% replaced
  *
  * A value that does not come within 2 seconds (start: 60) is printed as "-".
  * All times are of CLOCK_MONOTONIC.
@@ -27,7 +30,9 @@
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <net/if.h>
 #include <netinet/in.h>
+#include <netpacket/packet.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -330,6 +335,48 @@ static void do_start(char **argv)
 	waitpid(pid, NULL, 0);
 }
 
+/* The command's words with the address; run, and not waited for. */
+static void floor_run(char *command, const uint8_t *from)
+{
+	char *argv[32], ip[16], whole[256], *at, *rest_of = whole;
+	int n = 0;
+
+	snprintf(ip, sizeof(ip), "%d.%d.%d.%d", from[0], from[1], from[2],
+		 from[3]);
+	at = strstr(command, "%IP%");
+	snprintf(whole, sizeof(whole), "%.*s%s%s",
+		 (int)(at ? at - command : (int)strlen(command)), command,
+		 at ? ip : "", at ? at + 4 : "");
+	while (n < 31 && (argv[n] = strsep(&rest_of, " ")))
+		n++;
+	argv[n] = NULL;
+	if (vfork() == 0) {
+		execv(argv[0], argv);
+		_exit(127);
+	}
+}
+
+static void do_floor(char **argv)
+{
+	int fd = socket(AF_PACKET, SOCK_DGRAM | SOCK_CLOEXEC, 0), yes = 1;
+	struct sockaddr_ll a = { .sll_family = AF_PACKET,
+		.sll_protocol = htons(3), /* ETH_P_ALL */
+		.sll_ifindex = (int)if_nametoindex(argv[0]) };
+	int port = atoi(argv[1]);
+	uint8_t p[64];
+
+	signal(SIGCHLD, SIG_IGN);
+	setsockopt(fd, SOL_PACKET, 23, &yes, sizeof(yes)); /* IGNORE_OUTGOING */
+	if (bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0)
+		err(1, "%s", argv[0]);
+	puts("listening on");
+	fflush(stdout);
+	while (recv(fd, p, sizeof(p), 0) >= 0)
+		if (p[0] == 0x45 && p[9] == IPPROTO_TCP && p[33] == 2 &&
+		    p[22] << 8 == (port & 0xff00) && p[23] == (port & 255))
+			floor_run(argv[2], p + 12);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct {
@@ -339,6 +386,7 @@ int main(int argc, char **argv)
 	} modes[] = {
 		{ "knock", 4, do_knock }, { "rule", 5, do_rule },
 		{ "many", 3, do_many }, { "start", 2, do_start },
+		{ "floor", 3, do_floor },
 	};
 
 	prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
