@@ -3,6 +3,7 @@
 # stop commands, also over the daemon's end.
 
 load lib
+load packets
 
 did() {
 	wait_for_line "$T/did" "^$1\$" "${2:-1}"
@@ -355,6 +356,232 @@ quicker 10.77.0.2'
 	is "$(cat "$T/did")" 'open
 close'
 	stop_knockd
+}
+
+# --- very many -----------------------------------------------------------------
+
+# limit NAME: a number from config.h.
+limit() {
+	sed -n "s/^#define $1  *\([0-9]*\).*/\1/p" "$ROOT/config.h"
+}
+
+# hanging_doors: a door "hang" whose commands wait on $T/wait until let_go, then
+# add a line to $T/done; the rest of the configuration comes from standard input.
+# Called with that redirected: the test itself holds the other end.
+hanging_doors() {
+	mkfifo "$T/wait"
+	exec {WAITING}<>"$T/wait"
+	{
+		printf '[hang]\nsequence = 7000\ncommand = read x <%s; echo %%IP%% >>%s\n' \
+			"$T/wait" "$T/done"
+		cat
+	} | conf
+}
+
+# let_go N: so many commands go on.
+let_go() {
+	printf "%$1s" '' | tr ' ' '\n' >&"$WAITING"
+}
+
+# children: the daemon's, the sniffer and any zombies among them.
+children() {
+	wc -w <"/proc/$PID/task/$PID/children"
+}
+
+has_children() {
+	[ "$(children)" = "$1" ]
+}
+
+@test "500 commands that hang keep nobody else's door from opening and shutting" {
+	local t0
+
+	need_gen
+	hanging_doors <<-EOF2
+	[d]
+	sequence = 7001
+	start_command = echo start %IP% >> $T/did
+	cmd_timeout = 1
+	stop_command = echo stop %IP% >> $T/did
+	[e]
+	sequence = 7002
+	start_command = echo start e >> $T/did
+	cmd_timeout = 3600
+	stop_command = echo stop e >> $T/did
+	EOF2
+	start
+	from 100.64.0.1 ports=7000 sources=500 rate=1000
+	logged 'hang: OPEN SESAME' 500
+	knock_a 10.77.0.1 7001 7002
+	knock_b 10.77.0.1 7001
+	did 'stop 10.77.0.2'
+	did 'stop 10.77.0.3'
+	did 'start e'
+	is "$(count "$LOG" 'hang: running command: ')" 500
+	[ ! -e "$T/done" ]
+	until_true "$WAIT" has_children 501
+	not_logged 'refused|could not'
+	# Nor do they keep it from ending, though it gives them some time.
+	t0=$(uptime_ms)
+	kill -TERM "$PID"
+	did 'stop e'
+	ended "$PID" "$TERM_STATUS"
+	echo "ended after $(($(uptime_ms) - t0)) ms"
+	PID=''
+	until_true "$WAIT" no_daemon_left
+}
+
+@test "more commands than may run or wait are refused; stops still run, and in the end all do" {
+	local most queue all n=0
+
+	need_gen
+	most=$(($(limit CHILDREN_MAX) - $(limit STOPS_MIN)))
+	queue=$(limit QUEUE_MAX)
+	hanging_doors <<-EOF2
+	[d]
+	sequence = 7001
+	start_command = read x <$T/start; echo start >> $T/did
+	cmd_timeout = 1
+	stop_command = echo stop >> $T/did
+	EOF2
+	mkfifo "$T/start"
+	exec {START}<>"$T/start"
+	start
+	knock_a 10.77.0.1 7001
+	logged 'd: running command: read'
+	# One of the places is taken by the door d.
+	all=$((most - 1 + queue))
+	while [ $n -le $all ]; do
+		from "100.64.$((n / 200)).1" ports=7000 sources=200 rate=2000
+		n=$((n + 200))
+		logged 'hang: OPEN SESAME' $n
+		[ $n -lt "$most" ] || logged 'hang: running command: ' $((most - 1))
+	done
+	logged "hang: refused: $queue commands wait" $((n - all))
+	is "$(count "$LOG" 'hang: refused: ')" $((n - all))
+	is "$(children)" $((most + 1))
+	knock_b 10.77.0.1 7001
+	logged "10.77.0.3: d: refused: $queue commands wait"
+	# Its place goes to one more that hangs. The stop needs none of these.
+	echo >&"$START"
+	did stop
+	logged '10.77.0.2: d: CLOSE SESAME'
+	is "$(count "$LOG" 'hang: running command: ')" "$most"
+	is "$(children)" $((most + 1))
+	[ ! -e "$T/done" ]
+	let_go $all
+	WAIT=120 wait_for_line "$T/done" '^100' $all
+	is "$(sort -u "$T/done" | wc -l)" $all
+	until_true "$WAIT" has_children 1
+	is "$(count "$LOG" 'hang: running command: ')" $all
+	knock_b 10.77.0.1 7001
+	echo >&"$START"
+	did stop 2
+	stop_knockd
+}
+
+# --- no process to be had ------------------------------------------------------
+
+# An uid that nobody has, for a limit of its own.
+NOBODYS=64123
+
+# as_nobody COMMAND...: with that uid.
+as_nobody() {
+	setpriv --reuid $NOBODYS --regid $NOBODYS --clear-groups "$@"
+}
+
+# nproc N: the daemon's user may have so many processes, the daemon and its
+# sniffer included. (Root may need a capability for this, its user does not.)
+nproc() {
+	as_nobody prlimit --pid "$PID" --nproc="$1:"
+}
+
+# few_processes N: a door "d" whose start command waits on $T/start, and a daemon
+# of an ordinary user who may have so many processes.
+few_processes() {
+	need setpriv prlimit
+	[ -z "$(ps -o pid= -u $NOBODYS)" ] || skip "uid $NOBODYS is in use"
+	copy_for_all
+	KNOCKD=$T/copy
+	mkdir "$T/r"; chmod 777 "$T/r"
+	mkfifo "$T/start"; chmod 666 "$T/start"
+	exec {START}<>"$T/start"
+	: >"$T/did"; : >"$LOG"; chmod 666 "$T/did" "$LOG"
+	conf <<-EOF2
+	[d]
+	sequence = 7001
+	start_command = echo start %IP% >> $T/did; read x <$T/start
+	cmd_timeout = 1
+	stop_command = echo stop %IP% >> $T/did
+	EOF2
+	chmod 644 "$T/knockd.conf"
+	poor "$1"
+}
+
+# poor N: starts it.
+poor() {
+	(exec nsenter -t "$S" -m -n -r -w -- prlimit --nproc="$1:20" setpriv \
+		--bounding-set -all,+net_raw --inh-caps -all,+net_raw \
+		--ambient-caps -all,+net_raw --reuid $NOBODYS --regid $NOBODYS \
+		--clear-groups "$KNOCKD" -i eth0 -c "$T/knockd.conf" -p "$T/r/k.pid" \
+		</dev/null >"$T/out" 2>"$T/err" 3>&-) &
+	PID=$!
+}
+
+NO_PROCESS='d: could not run it: Resource temporarily unavailable$'
+
+@test "no process to be had: each command is tried again until it runs" {
+	local n
+
+	few_processes 1
+	logged 'could not start the sniffer: Resource temporarily unavailable$' 2
+	running "$PID"
+	nproc 2
+	logged "$READY"
+	knock_a 10.77.0.1 7001
+	logged '10.77.0.2: d: OPEN SESAME'
+	logged "$NO_PROCESS" 2
+	knock_b 10.77.0.1 7001
+	logged '10.77.0.3: d: OPEN SESAME'
+	logged "$NO_PROCESS" 5
+	is "$(cat "$T/did")" ''
+	nproc 20
+	did 'start 10.77.0.2'
+	did 'start 10.77.0.3'
+	# Now for the stops.
+	nproc 2
+	n=$(count "$LOG" "$NO_PROCESS")
+	printf '\n\n' >&"$START"
+	logged 'd: running command: echo stop' 2
+	logged "$NO_PROCESS" $((n + 4))
+	is "$(times_did 'stop .*')" 0
+	[ -s "$T/r/k.state" ]
+	mark
+	nproc 20
+	did 'stop 10.77.0.2'
+	did 'stop 10.77.0.3'
+	logged 'd: CLOSE SESAME' 2
+	has_children 1
+	stop_knockd
+	is "$(times_did '.*')" 4
+}
+
+@test "no process to be had for a stop command until the daemon's end: the next one runs it" {
+	few_processes 20
+	logged "$READY"
+	knock_a 10.77.0.1 7001
+	did 'start 10.77.0.2'
+	# Not even the place of the sniffer, which ends before the stops.
+	nproc 1
+	echo >&"$START"
+	logged "$NO_PROCESS"
+	stop_knockd
+	is "$(times_did 'stop .*')" 0
+	[ -s "$T/r/k.state" ]
+	poor 20
+	did 'stop 10.77.0.2'
+	logged "$READY" 2
+	stop_knockd
+	is "$(times_did '.*')" 2
 }
 
 # --- what a command finds --------------------------------------------------------------
