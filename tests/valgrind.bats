@@ -8,8 +8,7 @@ load lib
 setup_file() {
 	local d=$BATS_FILE_TMPDIR p
 
-	need_namespaces
-	need valgrind gcc
+	command -v gcc >/dev/null || return 0
 	cp "$ROOT/knockd.c" "$ROOT/knock.c" "$d"
 	sed 's/^\(#define DRAIN_MS  *\)1000 /\160000 /' "$ROOT/config.h" >"$d/config.h"
 	not cmp -s "$ROOT/config.h" "$d/config.h"
@@ -29,6 +28,7 @@ KEPT='{
 
 # The reports come by a pipe, since a sniffer may write no file.
 setup() {
+	need valgrind gcc
 	net_up
 	KNOCKD=$BATS_FILE_TMPDIR/knockd
 	KNOCK=$BATS_FILE_TMPDIR/knock
@@ -45,9 +45,9 @@ setup() {
 
 teardown() {
 	say_why
-	[ -n "${BATS_TEST_COMPLETED:-}" ] || tail -n 100 "$REPORT"
+	[ -n "${BATS_TEST_COMPLETED:-}" ] || [ -z "${CAT:-}" ] || tail -n 100 "$REPORT"
 	net_down
-	kill "$CAT"
+	[ -z "${CAT:-}" ] || kill "$CAT"
 }
 
 # clean N: so many processes have reported, and none has found anything.
