@@ -62,7 +62,7 @@ int knock_main(int argc, char **argv); /* knock.c */
 #define LINES_PER_SECOND   20     /* of each kind that a stranger can cause */
 
 /* The monitor. */
-#define CHILDREN_MAX       512    /* commands at once */
+#define CHILDREN_MAX       640    /* commands at once ... */
 #define STARTS_A_TURN      8      /* commands, so that nobody waits for long */
 #define RECORDS_A_TURN     16     /* from the sniffer, each full */
 #define STOPS_MIN          64     /* ... of which so many only for stops */

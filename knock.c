@@ -372,8 +372,8 @@ static void run(char **words)
 		die("no ports, and no profile %s with ports\n%s", section,
 			usage);
 	find_peer();
-	for (; knocks; knocks = knocks->next)
-		hit(knocks);
+	for (struct knock *k = knocks; k; k = k->next)
+		hit(k);
 	if (given['W'])
 		join(enter());
 	else if (given['w'])
