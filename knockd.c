@@ -1149,14 +1149,15 @@ static void sniff(struct sniffer *s, pid_t monitor) {
 
 struct opening {                    /* of a door for an address */
     struct opening *next;           /* in the order in which they are due */
-    enum { WAITING, STARTING, STANDING, DUE, STOPPING } state;
+    enum { START, STANDING, STOP, GONE } state; /* the command to run */
     bool blocked;                   /* by one before it of this address */
     struct addr src;
     unsigned timeout;               /* s, from the start's end to the stop */
     int64_t when;                   /* ms: not before; deadline if STANDING */
-    pid_t pid;
+    pid_t pid;                      /* 0: does not run; CHOSEN: is about to */
     char *door, *start, *stop;      /* stop: NULL if there is none */
 };
+enum { CHOSEN = -1 };
 
 struct output {                     /* of a command and of what it left */
     int fd;
@@ -1238,7 +1239,7 @@ static int spawn(char *command, const posix_spawn_file_actions_t *act,
  * signals, descriptors 0-2 alone, a pipe for what it prints.  Returns 0 or an
  * error number. */
 static int command_run(struct monitor *m, struct opening *o) {
-    bool start = o->state == STARTING;
+    bool start = o->state == START;
     int pipes[2] = { -1, m->null };
     char ip[ADDR_TEXT];
     posix_spawn_file_actions_t act;
@@ -1287,36 +1288,26 @@ static bool output_read(struct output *o) {
     return false;
 }
 
-/* Is a in the way of b: of the same address, with a command to come? */
-static bool in_way(const struct opening *a, const struct opening *b) {
-    return a->state != STANDING && !addr_cmp(&a->src, &b->src);
-}
-
-/* Takes an opening out of the list; the next of its address may go on. */
-static void opening_unlink(struct monitor *m, struct opening *o) {
-    struct opening **link = &m->openings, *next = o->next;
-    while (*link != o) link = &(*link)->next;
-    *link = next;
-    if (o->blocked || o->state == STANDING) return;
-    while (next && !in_way(next, o)) next = next->next;
-    if (next) next->blocked = false;
-}
-
-/* Puts it behind all others, in a new state.  Commands of one address run one
- * after another in this order; nobody else waits for them. */
-static void opening_queue(struct monitor *m, struct opening *o,
-                          unsigned state) {
-    struct opening **end = &m->openings;
-    o->blocked = false;
-    for (; *end; end = &(*end)->next)
-        o->blocked |= state != STANDING && in_way(*end, o);
+/* Puts an opening behind all others in a new state, or takes it away (GONE).
+ * Commands of one address run one after another in this order; nobody else
+ * waits for them. */
+static void opening_move(struct monitor *m, struct opening *o, unsigned state) {
+    struct opening **link = &m->openings, *i;
+    bool busy = false;              /* has a command of the address to come? */
+    while ((i = *link)) {
+        if (i != o && i->state != STANDING && !addr_cmp(&i->src, &o->src))
+            i->blocked = busy, busy = true;
+        if (i != o) link = &i->next;
+        else *link = o->next;
+    }
+    o->blocked = busy && state != STANDING;
     o->state = state;
     o->next = NULL;
-    *end = o;
+    if (state != GONE) *link = o;
 }
 
 static void opening_free(struct monitor *m, struct opening *o) {
-    opening_unlink(m, o);
+    opening_move(m, o, GONE);
     m->count--;
     free(o->door);
     free(o->start);
@@ -1337,12 +1328,11 @@ static void command_end(struct monitor *m, struct opening *o, bool good) {
     char ip[ADDR_TEXT];
     o->pid = 0;
     m->running--;
-    if (o->state == STOPPING && good)
+    if (o->state == STOP && good)
         say(LOG, "%s: %s: CLOSE SESAME", addr_text(&o->src, ip), o->door);
     m->dirty |= o->stop != NULL;
-    if (o->state == STARTING && o->stop) {
-        opening_unlink(m, o);
-        opening_queue(m, o, STANDING);
+    if (o->state == START && o->stop) {
+        opening_move(m, o, STANDING);
         prolong(m, o);
     } else opening_free(m, o);
 }
@@ -1360,86 +1350,85 @@ static void command_reap(struct monitor *m, pid_t pid, int status) {
     command_end(m, o, !status);
 }
 
-/* Chooses the commands that may run now; some places are for stops alone, and
+/* Makes due what has stood for its time, all of it at the daemon's end, and
+ * chooses the commands that may run now: some places are for stops alone, and
  * only a few begin in a turn, or a flood at one door would keep us from hearing
- * of the others.  Returns whether there are more. */
-static bool commands_choose(struct monitor *m, int64_t now) {
-    unsigned starts = 0;
-    for (struct opening *o = m->openings; o; o = o->next) {
-        bool start = o->state == WAITING;
-        if ((!start && o->state != DUE) || o->blocked || o->when > now ||
-            m->running >= (start ? CHILDREN_MAX - STOPS_MIN : CHILDREN_MAX))
-            continue;
-        if (start && starts++ == STARTS_A_TURN) return true;
-        m->dirty |= start && o->stop;
-        m->waiting -= start;
-        o->state = start ? STARTING : STOPPING;
-        o->pid = 0;                 /* chosen: commands_run() is next */
-        m->running++;
-    }
-    return false;
-}
-
-static void commands_run(struct monitor *m, int64_t now) {
-    struct opening *next;
-    for (struct opening *o = m->openings; o; o = next) {
-        next = o->next;
-        if (o->pid || (o->state != STARTING && o->state != STOPPING)) continue;
-        m->commands++;
-        say(LOG, "%s: running command: %s", o->door,
-            o->state == STARTING ? o->start : o->stop);
-        int error = command_run(m, o);
-        if (!error) continue;
-        say(LOG, "%s: could not run it: %s", o->door, strerror(error));
-        bool start = o->state == STARTING, soon = m->ending ||
-             error == EAGAIN || error == ENOMEM || error == EMFILE ||
-             error == ENFILE;
-        if (start && !soon) {
-            command_end(m, o, false);
-            continue;               /* its SIGCHLD makes another turn */
-        }
-        m->running--;               /* once more: a stop is never given up */
-        m->waiting += start;
-        o->state = start ? WAITING : DUE;
-        if (!soon) {                /* it stands in nobody's way meanwhile */
-            opening_unlink(m, o);
-            opening_queue(m, o, STANDING);
-        }
-        o->when = now + (soon ? RETRY_MS : RETRY_STOP_MS);
-    }
-}
-
-/* Makes due what has stood for its time; at the daemon's end all that stands.
- * Returns when the next thing is to be done. */
-static int64_t openings_close(struct monitor *m, int64_t now) {
+ * of the others.  Returns when to look again. */
+static int64_t commands_choose(struct monitor *m, int64_t now) {
     int64_t wake = INT64_MAX;
+    unsigned starts = 0;
     char ip[ADDR_TEXT];
-    for (struct opening *o = m->openings, *next; o; o = next) {
-        next = o->next;
+    for (struct opening **link = &m->openings, *o; (o = *link);) {
+        bool start = o->state == START;
         if (o->state == STANDING && (m->ending || o->when <= now)) {
             if (!m->ending)
                 say(LOG, "%s: %s: command timeout", addr_text(&o->src, ip),
                     o->door);
-            opening_unlink(m, o);
-            opening_queue(m, o, DUE);
             o->when = now;
-        } else if (o->state == WAITING && m->ending) {
+            opening_move(m, o, STOP);   /* *link is another one now */
+            continue;
+        }
+        if (start && !o->pid && m->ending) {
             say(LOG, "%s: not run, knockd ends: %s", o->door, o->start);
             opening_free(m, o);
-        } else if (o->when > now && !o->blocked && !o->pid)
-            wake = min_ms(wake, o->when);
+            continue;
+        }
+        link = &o->next;
+        if (o->pid || o->blocked) continue;
+        if (o->when > now) wake = min_ms(wake, o->when);
+        else if (start && starts == STARTS_A_TURN) wake = now;
+        else if (m->running < CHILDREN_MAX - (start ? STOPS_MIN : 0)) {
+            starts += start;
+            m->waiting -= start;
+            m->dirty |= start && o->stop;
+            m->running++;
+            o->pid = CHOSEN;
+        }
+    }
+    return wake;
+}
+
+/* Runs what was chosen.  Returns when to look again: a command that can't be
+ * started now may be later, and a stop is never given up. */
+static int64_t commands_run(struct monitor *m, int64_t now) {
+    int64_t wake = INT64_MAX;
+    for (struct opening *o = m->openings, *next; o; o = next) {
+        bool start = o->state == START;
+        next = o->next;
+        if (o->pid != CHOSEN) continue;
+        m->commands++;
+        say(LOG, "%s: running command: %s", o->door,
+            start ? o->start : o->stop);
+        int error = command_run(m, o);
+        if (!error) continue;
+        say(LOG, "%s: could not run it: %s", o->door, strerror(error));
+        bool soon = m->ending || error == EAGAIN || error == ENOMEM ||
+                    error == EMFILE || error == ENFILE;
+        if (start && !soon) {
+            command_end(m, o, false);
+            wake = now;
+            continue;
+        }
+        m->running--;
+        m->waiting += start;
+        o->pid = 0;
+        o->when = now + (soon ? RETRY_MS : RETRY_STOP_MS);
+        wake = min_ms(wake, o->when);
+        if (!soon) opening_move(m, o, STANDING);    /* in nobody's way */
     }
     return wake;
 }
 
 static struct opening *opening_new(struct monitor *m, const char *door,
                                    const struct addr *src, const char *start,
-                                   const char *stop, unsigned timeout) {
+                                   const char *stop, unsigned timeout,
+                                   unsigned state) {
     struct opening *o = allocate(NULL, sizeof *o);
-    m->count++;
     *o = (struct opening){ .src = *src, .timeout = timeout, .door = copy(door),
         .start = expand(start, src),
         .stop = stop && *stop ? expand(stop, src) : NULL };
+    m->count++;
+    opening_move(m, o, state);
     return o;
 }
 
@@ -1470,10 +1459,10 @@ static void state_save(struct monitor *m) {
     if (!f) return;
     fputs(STATE_HEAD, f);
     for (const struct opening *o = m->openings; o; o = o->next)
-        if (o->stop && o->state != WAITING)
+        if (o->stop && (o->state != START || o->pid))
             fprintf(f, "open %u %lld %s %s\nstop %s\n", o->timeout,
-                    (long long)(o->state == STARTING ? orphan_until(o) :
-                    o->when), addr_text(&o->src, ip), o->door, o->stop);
+                    (long long)(o->state == START ? orphan_until(o) : o->when),
+                    addr_text(&o->src, ip), o->door, o->stop);
     fflush(f);
     fprintf(f, "sum %016llx\n", (unsigned long long)checksum(text, n));
     bool good = !fclose(f);
@@ -1510,8 +1499,8 @@ static bool state_parse(struct monitor *m, char *text, size_t n) {
         if (strcmp(word, "open") || !line || strlen(line) > DOOR_NAME_MAX ||
             !number(time, 0, SECONDS_MAX, &timeout) || !addr_parse(ip, &src) ||
             !stop || strncmp(stop, "stop ", 5) || !stop[5]) return false;
-        struct opening *o = opening_new(m, line, &src, "", stop + 5, timeout);
-        opening_queue(m, o, STANDING);
+        struct opening *o = opening_new(m, line, &src, "", stop + 5, timeout,
+                                        STANDING);
         /* Of an earlier boot, the time would mean nothing. */
         o->when = min_ms(strtoll(deadline, NULL, 10), orphan_until(o));
         say(LOG, "%s: %s: left open by an earlier run", ip, o->door);
@@ -2043,11 +2032,9 @@ static void door_open(struct monitor *m, struct door *d,
             d->name, m->waiting, m->count - m->waiting);
         return;
     }
-    struct opening *o = opening_new(m, d->name, src, start, stop,
-                                    d->cmd_timeout);
     m->waiting++;
-    opening_queue(m, o, WAITING);
-    prolong(m, o);
+    prolong(m, opening_new(m, d->name, src, start, stop, d->cmd_timeout,
+                           START));
 }
 
 /* An interface or an address has changed (rtnetlink(7)): reads all anew. */
@@ -2385,13 +2372,9 @@ static void signal_take(struct monitor *m) {
 static void turn(struct monitor *m) {
     enum { SIGNALS, CHANNEL, NETLINK, SLOTS };
     static struct pollfd fds[SLOTS + OUTPUTS_MAX];
-    int64_t now = now_ms(), wake;
-    openings_close(m, now);
-    bool more = commands_choose(m, now);
+    int64_t now = now_ms(), wake = commands_choose(m, now);
     if (m->dirty) state_save(m);    /* what is opened is on record before: no */
-    commands_run(m, now);           /* rule is left that nobody takes back */
-    if (m->dirty) state_save(m);
-    wake = min_ms(openings_close(m, now), more ? now : INT64_MAX);
+    wake = min_ms(wake, commands_run(m, now));  /* rule is left for ever */
     if (m->locals_again && now >= m->locals_again) locals_changed(m);
     if (m->locals_again) wake = min_ms(wake, m->locals_again);
     if (m->sniffer < 0 && !m->ending && now >= m->sniffer_again)
