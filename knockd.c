@@ -1240,23 +1240,22 @@ static int spawn(char *command, const posix_spawn_file_actions_t *act,
  * error number. */
 static int command_run(struct monitor *m, struct opening *o) {
     bool start = o->state == START;
-    int pipes[2] = { -1, m->null };
+    int pipes[2] = { -1, m->null }; /* a pipe that can't be had leaves these */
     char ip[ADDR_TEXT];
     posix_spawn_file_actions_t act;
     setenv("KNOCKD_IP", addr_text(&o->src, ip), 1);
     setenv("KNOCKD_DOOR", o->door, 1);
     setenv("KNOCKD_EVENT", start ? "start" : "stop", 1);
-    if (m->noutputs < m->most_outputs && !pipe2(pipes, O_CLOEXEC))
-        fcntl(pipes[0], F_SETFL, O_NONBLOCK);
+    bool piped = m->noutputs < m->most_outputs && !pipe2(pipes, O_CLOEXEC);
     posix_spawn_file_actions_init(&act);
     posix_spawn_file_actions_adddup2(&act, m->null, 0);
     posix_spawn_file_actions_adddup2(&act, pipes[1], 1);
     posix_spawn_file_actions_adddup2(&act, pipes[1], 2);
     int error = spawn(start ? o->start : o->stop, &act, &m->attr, &o->pid);
     posix_spawn_file_actions_destroy(&act);
-    if (pipes[1] != m->null) close(pipes[1]);
-    if (error && pipes[0] >= 0) close(pipes[0]);
-    else if (pipes[0] >= 0) {
+    if (piped) close(pipes[1]);
+    if (piped && error) close(pipes[0]);
+    else if (piped) {
         struct output *new = &m->outputs[m->noutputs++];
         new->fd = pipes[0];
         new->lines = new->length = 0;
@@ -1273,16 +1272,17 @@ static void output_line(struct output *o) {
         say(LOG, "%s: (the rest of its output is not logged)", o->door);
 }
 
-/* Reads some of a command's output; false at its end.  While anything that it
- * left behind can write, the pipe stays, or SIGPIPE would kill it. */
-static bool output_read(struct output *o) {
+/* Reads some of a command's output, if that is what poll() saw; false at its
+ * end.  While anything that the command left behind can write, the pipe stays,
+ * or SIGPIPE would kill it. */
+static bool output_read(struct output *o, int seen) {
     char buf[4096];
-    ssize_t n = read(o->fd, buf, sizeof buf);
+    ssize_t n = seen & POLLIN ? read(o->fd, buf, sizeof buf) : 0;
     for (ssize_t i = 0; i < n; i++) {
         if (buf[i] == '\n' || o->length == OUTPUT_LINE_MAX) output_line(o);
         if (buf[i] != '\n') o->line[o->length++] = buf[i];
     }
-    if (n > 0 || (n < 0 && errno == EAGAIN)) return true;
+    if (n) return true;             /* an error passes */
     if (o->length) output_line(o);
     close(o->fd);
     return false;
@@ -2388,7 +2388,8 @@ static void turn(struct monitor *m) {
         fds[SLOTS + i] = (struct pollfd){ m->outputs[i].fd, POLLIN, 0 };
     if (poll(fds, SLOTS + m->noutputs, poll_ms(now, wake)) <= 0) return;
     for (unsigned i = m->noutputs; i--;)
-        if (fds[SLOTS + i].revents && !output_read(&m->outputs[i]))
+        if (fds[SLOTS + i].revents &&
+            !output_read(&m->outputs[i], fds[SLOTS + i].revents))
             m->outputs[i] = m->outputs[--m->noutputs];
     for (int i = 0; fds[CHANNEL].revents && i < RECORDS_A_TURN; i++)
         if (record_take(m) < EVENTS_MAX) break;
