@@ -1476,9 +1476,9 @@ static void state_save(struct monitor *m) {
         say(LOG, "could not write %s: %s: doors that are open then stay open "
             "if knockd is killed", m->state, strerror(errno));
     m->state_bad = !good;
-    if (!good) unlinkat(m->cwd, new, 0);
     int old = good ? m->state_fd : fd;
     if (good) m->state_fd = fd;
+    else unlinkat(m->cwd, new, 0);
     if (old >= 0) close(old);
     free(text);
 }
@@ -1511,28 +1511,27 @@ static bool state_parse(struct monitor *m, char *text, size_t n) {
 /* Opens and locks the state file and takes over what it holds.  One that is
  * damaged, or not ours alone, is put aside, and nothing in it is run. */
 static void state_load(struct monitor *m) {
-    char *text = NULL, aside[PATH_MAX];
+    char aside[PATH_MAX];
     const char *why = NULL;
     struct stat st, now;
-    size_t n = 0;
+    size_t n;
     int fd = openat(m->cwd, m->state, O_RDONLY | O_NOFOLLOW | O_NONBLOCK |
                     O_CLOEXEC);
-    if (fd >= 0) text = read_all(fd, &n);
+    char *text = read_all(fd, &n);
     if (!text && (errno == EMFILE || errno == ENFILE || errno == ENOMEM ||
                   errno == EINTR || errno == EIO))      /* it may be good */
         die("could not read %s: %s", m->state, strerror(errno));
-    if (fd < 0 && errno != ENOENT) why = strerror(errno);
-    else if (fd >= 0 && (fstat(fd, &st) || !S_ISREG(st.st_mode) ||
-                         st.st_uid != geteuid() || st.st_mode & 077))
+    if (fd < 0) why = errno == ENOENT ? NULL : strerror(errno);
+    else if (fstat(fd, &st) || !S_ISREG(st.st_mode) ||
+             st.st_uid != geteuid() || st.st_mode & 077)
         why = "not a file of this user's alone";
-    else if (fd >= 0 && (flock(fd, LOCK_EX | LOCK_NB) ||
-                         fstatat(m->cwd, m->state, &now, 0) ||
-                         now.st_ino != st.st_ino)) {
+    else if (flock(fd, LOCK_EX | LOCK_NB) ||
+             fstatat(m->cwd, m->state, &now, 0) || now.st_ino != st.st_ino) {
         say(LOG, "%s is used by another knockd: give this one a pidfile of its "
             "own (-p), or its doors stay open if it is killed", m->state);
         free(m->state);
         m->state = NULL;
-    } else if (fd >= 0 && (!text || !state_parse(m, text, n))) why = "damaged";
+    } else if (!text || !state_parse(m, text, n)) why = "damaged";
     if (why) {
         while (m->openings) opening_free(m, m->openings);
         snprintf(aside, sizeof aside, "%s.refused", m->state);
