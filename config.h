@@ -23,7 +23,6 @@ int knock_main(int argc, char **argv); /* knock.c */
 #define BLANKS             " \t\r\n\f\v"
 #define LIST               ", \t"  /* between interface names */
 #define TEXT_MAX           4096   /* bytes of a log line */
-#define WHY_MAX            160    /* ... of an error's reason */
 #define ADDR_TEXT          46     /* ... of an address, with its end */
 
 /* Configuration. */

@@ -1589,31 +1589,30 @@ static const char *const flag_names[] = { "fin", "syn", "rst", "psh", "ack",
     ((c)->test ? complain(c, at, "warning: " fmt, __VA_ARGS__) : (void)0)
 
 /* Reads "port[:protocol], ..."; what follows a second colon is ignored, as in
- * 0.8.  Returns NULL, or what is wrong. */
-static const char *sequence_parse(struct sequence *seq, char *text) {
-    static char why[WHY_MAX];
+ * 0.8.  False if something is wrong, which it says. */
+static bool sequence_parse(struct conf *c, struct sequence *seq, char *text) {
+    bool empty = !*text;
     unsigned n = 0, port = 0;
+    seq->n = 1;                     /* it may be wrong, but is not missing */
     for (char *item; (item = strsep(&text, ",")); n++) {
         char *name = trim(strsep(&item, ":")), *proto = strsep(&item, ":");
         bool udp = proto && !strcasecmp(proto = trim(proto), "udp");
-        if (n == SEQUENCE_MAX)
-            snprintf(why, WHY_MAX, "more than %u ports in a sequence", n);
-        else if (!*name)
-            snprintf(why, WHY_MAX, "item %u of the sequence is empty", n + 1);
+        if (empty) wrong(c, "%s", "the sequence is empty");
+        else if (n == SEQUENCE_MAX)
+            wrong(c, "more than %u ports in a sequence", n);
+        else if (!*name) wrong(c, "item %u of the sequence is empty", n + 1);
         else if (!number(name, 1, 65535, &port))
-            snprintf(why, WHY_MAX, "port '%.40s' is not a number from 1 to "
-                     "65535", name);
+            wrong(c, "port '%.40s' is not a number from 1 to 65535", name);
         else if (proto && !udp && strcasecmp(proto, "tcp"))
-            snprintf(why, WHY_MAX, "protocol '%.40s' is neither tcp nor udp",
-                     proto);
+            wrong(c, "protocol '%.40s' is neither tcp nor udp", proto);
         else {
             seq->knock[n] = (struct knock){ (uint16_t)port, udp ? UDP : TCP };
             continue;
         }
-        return why;
+        return false;
     }
     seq->n = n;
-    return NULL;
+    return true;
 }
 
 static void flags_parse(struct conf *c, struct flags *f, char *text) {
@@ -1647,28 +1646,23 @@ static void nets_parse(struct conf *c, struct nets *l, char *text) {
 
 /* One directive; value is NULL where its line has no '='. */
 static void directive(struct conf *c, const struct keyword *k, char *value) {
-    struct door *d = c->section == DOOR ? &c->doors[c->ndoors - 1] : NULL;
-    bool in_door = d && k->section == DOOR;
-    void *field = (in_door ? (char *)d : (char *)c) + k->offset;
+    struct door *d = k->section == DOOR ? &c->doors[c->ndoors - 1] : NULL;
+    void *field = (d ? (char *)d : (char *)c) + k->offset;
     if (!value != (k->kind == FLAG))
         wrong(c, "%s %s", k->name, value ? "stands alone: it takes no value" :
               "needs a value, with '=' before it");
     else if (k->kind == FLAG) *(bool *)field = true;
+    else if (k->kind == PORTS) sequence_parse(c, field, value);
     else if (k->kind == FLAGS) flags_parse(c, field, value);
     else if (k->kind == NETS) nets_parse(c, field, value);
     else if (k->kind == NUMBER) {
         if (!number(value, 0, k->max, field))
             wrong(c, "%s '%.40s' is not a number from 0 to %u", k->name, value,
                   k->max);
-    } else if (k->kind == PORTS) {
-        const char *why = *value ? sequence_parse(field, value) :
-                          "the sequence is empty";
-        if (why) wrong(c, "%s", why);
-        if (why) ((struct sequence *)field)->n = 1; /* not missing, either */
     } else {
         if (!*value && k->kind != COMMAND) wrong(c, "%s is empty", k->name);
         *(char **)field = value;
-        if (in_door && field == &d->one_time) d->one_time_line = c->line;
+        if (d && field == &d->one_time) d->one_time_line = c->line;
         for (size_t n; k->kind == NAMES && *value; value += n + !!value[n])
             if ((n = strcspn(value, LIST)) >= IFNAMSIZ)
                 wrong(c, "interface name '%.40s' is longer than %d characters",
@@ -1731,10 +1725,11 @@ static void door_review(struct conf *c, const struct door *d) {
                  o->line);
 }
 
-/* What can only be said of a section at its end. */
+/* What can only be said of a section at its end, at the line of its name. */
 static void section_end(struct conf *c) {
     if (c->section != DOOR) return;
     struct door *d = &c->doors[c->ndoors - 1];
+    int at = c->line;
     c->line = d->line;
     if (!d->one_time && !d->seq.n)
         wrong(c, "door '%s' has no sequence", d->name);
@@ -1742,12 +1737,12 @@ static void section_end(struct conf *c) {
         wrong(c, "Seq_Timeout 0 leaves door '%s' no time", d->name);
     if (c->test) door_review(c, d);
     if (d->cmd_timeout == UINT_MAX) d->cmd_timeout = CMD_TIMEOUT;
+    c->line = at;
 }
 
-static void section(struct conf *c, char *line, int at) {
+static void section(struct conf *c, char *line) {
     char *end = strrchr(line, ']'), *name = line + 1;
     section_end(c);
-    c->line = at;
     if (!end || end[1]) wrong(c, "bad section line '%.40s'", line);
     else *end = '\0';
     if (!*(name = trim(name)) || strlen(name) > DOOR_NAME_MAX)
@@ -1757,7 +1752,7 @@ static void section(struct conf *c, char *line, int at) {
     if (c->section == OPTIONS) return;
     if (!(c->ndoors & (c->ndoors - 1)))     /* room for the next power of 2 */
         c->doors = allocate(c->doors, (c->ndoors * 2 + 1) * sizeof *c->doors);
-    c->doors[c->ndoors++] = (struct door){ .name = name, .line = at,
+    c->doors[c->ndoors++] = (struct door){ .name = name, .line = c->line,
         .seq_timeout = SEQ_TIMEOUT, .cmd_timeout = UINT_MAX,
         .stray_limit = UINT_MAX };
 }
@@ -1769,11 +1764,11 @@ static bool is_word(const char *text, const char *word) {
 
 /* One line of the file.  A comment after white space ends every value but a
  * command, which may well need its '#'. */
-static void config_line(struct conf *c, char *line, int at) {
+static void config_line(struct conf *c, char *line) {
     const struct keyword *k = NULL;
     char *hash = line = trim(line);
     char *value = *line == '[' ? NULL : strchr(line, '=');
-    c->line = at;
+    c->line++;
     if (!*line || *line == '#') return;
     while ((hash = strchr(hash + 1, '#')) && hash - 1 != value &&
            !strchr(BLANKS, hash[-1])) {}
@@ -1781,7 +1776,7 @@ static void config_line(struct conf *c, char *line, int at) {
     if (value) *value++ = '\0';
     line = trim(line);
     if (*line == '[') {
-        section(c, line, at);
+        section(c, line);
         return;
     }
     for (const struct keyword *i = keywords; i < keywords + KEYWORDS; i++)
@@ -1798,7 +1793,7 @@ static void config_line(struct conf *c, char *line, int at) {
     else {
         if (hash && value && k->kind != COMMAND) *hash = '\0';
         if (c->seen >> (k - keywords) & 1 && k->kind != FLAGS)
-            warn(c, at, "%s is given again: the last one counts", k->name);
+            warn(c, c->line, "%s is given again: the last one counts", k->name);
         c->seen |= 1u << (k - keywords);
         directive(c, k, value ? trim(value) : NULL);
     }
@@ -1818,44 +1813,43 @@ static void config_free(struct conf *c) {
  * durably.  Returns how many are left; 0 disables the door, as does -1, when
  * the file can't be used or marked (why is said). */
 static int one_time(struct conf *c, struct door *d, int dir, bool spend) {
-    int left = 0, at = 0, fd = openat(dir, d->one_time, (c->test ? O_RDONLY :
-                                                         O_RDWR) | O_CLOEXEC);
-    struct sequence old = d->seq, next = old;
+    struct conf file = { .path = d->one_time };
+    struct sequence old = d->seq, next;
+    int left = 0, fd = openat(dir, file.path, (c->test ? O_RDONLY : O_RDWR) |
+                                              O_CLOEXEC);
     size_t size;
     char *text = read_all(fd, &size), *rest = text;
     d->seq.n = 0;
     if (!text)
-        complain(c, d->one_time_line, "door '%s': %s: %s", d->name, d->one_time,
+        complain(c, d->one_time_line, "door '%s': %s: %s", d->name, file.path,
                  strerror(errno));
     for (char *line; (line = strsep(&rest, "\n"));) {
         off_t start = line - text;
-        const char *why;
-        at++;
-        if (!*(line = trim(line)) || *line == '#') continue;
-        if ((why = sequence_parse(&next, line)))
-            say(LOG, "%s:%d: %s", d->one_time, at, why);
-        else if (spend && next.n == old.n && !memcmp(next.knock, old.knock,
-                                                 next.n * sizeof *old.knock))
+        file.line++;
+        if (!*(line = trim(line)) || *line == '#' ||
+            !sequence_parse(&file, &next, line)) continue;
+        if (spend && next.n == old.n && !memcmp(next.knock, old.knock, next.n *
+                                                sizeof *old.knock))
             spend = pwrite(fd, "#", 1, start) != 1 || fsync(fd);
         else if (left++ == 0) d->seq = next;
     }
     if (spend) {
         say(LOG, "door %s: can't mark its sequence as used in %s: disabling it",
-            d->name, d->one_time);
+            d->name, file.path);
         d->seq.n = 0;
     } else if (text && !left)
         say(LOG, "no more sequences left in the one time sequences file for "
             "door %s --> disabling the door", d->name);
     free(text);
-    if (fd >= 0) close(fd);
+    close(fd);                      /* -1 does no harm */
     return spend || !text ? -1 : left;
 }
 
 /* Reads the file at path, seen from the directory dir, into c.  Says all that
  * is wrong with it, and with test what is doubtful; false if anything is. */
 static bool config_load(struct conf *c, int dir, const char *path, bool test) {
-    int at = 0, fd = openat(dir, path, O_RDONLY | O_CLOEXEC);
-    struct stat st = { 0 };
+    int fd = openat(dir, path, O_RDONLY | O_CLOEXEC);
+    struct stat st;
     size_t n;
     *c = (struct conf){ .path = path, .test = test,
                         .stray_limit = STRAY_LIMIT,
@@ -1868,16 +1862,16 @@ static bool config_load(struct conf *c, int dir, const char *path, bool test) {
         next = NULL;
     } else if (!fstat(fd, &st) && st.st_mode & S_IROTH)
         warn(c, 1, "everyone may read this file: chmod 600 %s", path);
-    if (fd >= 0) close(fd);
+    close(fd);
     if (next && !strncmp(next, "\xef\xbb\xbf", 3)) next += 3; /* RFC 3629 */
-    while (next) config_line(c, strsep(&next, "\n"), ++at);
+    while (next) config_line(c, strsep(&next, "\n"));
     section_end(c);
     for (struct door *d = c->doors; d < c->doors + c->ndoors; d++) {
         if (d->stray_limit == UINT_MAX) d->stray_limit = c->stray_limit;
         if (d->one_time && *d->one_time && one_time(c, d, dir, false) < 0)
             c->errors++;
     }
-    if (!c->ndoors && !c->errors) warn(c, at, "%s has no door", path);
+    if (!c->ndoors && !c->errors) warn(c, c->line, "%s has no door", path);
     return !c->errors;
 }
 

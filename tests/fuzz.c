@@ -518,10 +518,12 @@ static unsigned count_sequences(const char *path, const struct sequence *seq)
 	close(fd);
 	REQUIRE(text);
 	while ((line = strsep(&rest_of, "\n"))) {
+		struct conf file = {.path = path};
 		struct sequence other;
 
 		line = trim(line);
-		if (!*line || *line == '#' || sequence_parse(&other, line))
+		if (!*line || *line == '#' ||
+			!sequence_parse(&file, &other, line))
 			continue;
 		count += !seq || (other.n == seq->n && !memcmp(other.knock,
 			seq->knock, seq->n * sizeof(*seq->knock)));
