@@ -1167,14 +1167,13 @@ struct output {                     /* of a command and of what it left */
 
 struct monitor {
     struct conf conf;
-    const char *config, *interface_option, *pidfile, *logfile;  /* options */
-    const char *interface;          /* in force */
+    const char *config, *interface, *pidfile, *logfile;         /* options */
     bool only_v4, lookup, daemon, ready, bad_record, ending, state_bad;
     int cwd;                        /* where relative paths begin */
     posix_spawnattr_t attr;         /* of all commands */
     int packets, channel, netlink, signals, null, state_fd, ready_fd;
     pid_t sniffer, namer;
-    int64_t sniffer_since, sniffer_again, locals_again; /* ms */
+    int64_t sniffer_again, locals_again;    /* ms */
     struct locals locals;
     char *waiting_for;              /* interfaces, as last said */
     char *state, *pid_path, *log_path;
@@ -1918,6 +1917,69 @@ static void config_print(const struct conf *c) {
 
 /* ---- The monitor: interfaces, events, reload -------------------------- */
 
+/* Logs a line with the name of the address that it begins with; false if it
+ * has none. */
+static bool log_named(char *text) {
+    struct sockaddr_in v4 = { .sin_family = AF_INET };
+    struct sockaddr_in6 v6 = { .sin6_family = AF_INET6 };
+    char line[TEXT_MAX + NAME_BYTES + 8], name[NAME_BYTES];
+    char *rest = strstr(text, ": ");
+    struct addr a;
+    if (rest) *rest = '\0';
+    if (!rest || !addr_parse(text, &a)) return false;
+    memcpy(&v4.sin_addr, a.b + 12, 4);
+    memcpy(&v6.sin6_addr, &a, sizeof a);
+    if (getnameinfo(is_v4(&a) ? (void *)&v4 : (void *)&v6, is_v4(&a) ?
+                    sizeof v4 : sizeof v6, name, sizeof name, NULL, 0,
+                    NI_NAMEREQD)) return false;
+    alarm(0);
+    name[strspn(name, NAME_LETTERS)] = '\0';    /* it could look like a line */
+    snprintf(line, sizeof line, "%s (%s): %s", text, name, rest + 2);
+    write_log(line, out.verbose);
+    return true;
+}
+
+/* -l: a process of its own has names looked up, so that no slow DNS delays a
+ * knock.  All lines go through it, to stay in order; each gets so much time,
+ * and is logged without a name if that is not enough, as are those that follow
+ * for a while. */
+static void namer(int from) {
+    char text[TEXT_MAX];
+    int64_t again = 0;
+    close_others(3, from, out.file);
+    out.syslog = out.namer = -1;
+    own_id(NAMER_ID);
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    for (ssize_t n; (n = recv(from, text, sizeof text - 1, 0)) > 0;) {
+        text[n] = '\0';
+        int status = -1;            /* neither an exit's nor a signal's */
+        pid_t pid = now_ms() < again ? -1 : fork();
+        if (!pid) {
+            alarm(LOOKUP_SECONDS);
+            _exit(!log_named(text));
+        }
+        if (pid > 0) waitpid(pid, &status, 0);
+        if (status) write_log(text, out.verbose);
+        if (WIFSIGNALED(status)) again = now_ms() + LOOKUP_PAUSE_MS;
+    }
+    _exit(0);
+}
+
+static void namer_start(struct monitor *m) {
+    int ends[2];
+    if (out.namer >= 0) close(out.namer);   /* it writes all it has, and ends */
+    out.namer = -1;
+    if (!m->lookup ||
+        socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends)) return;
+    m->namer = fork();
+    if (!m->namer) {
+        close(ends[0]);
+        namer(ends[1]);
+    }
+    close(ends[1]);
+    out.namer = ends[0];
+}
+
 /* The address in sa; false if it is none of IPv4 or IPv6. */
 static bool addr_from(const struct sockaddr *sa, struct addr *a) {
     int family = sa ? sa->sa_family : AF_UNSPEC;
@@ -1927,12 +1989,18 @@ static bool addr_from(const struct sockaddr *sa, struct addr *a) {
     return family == AF_INET || family == AF_INET6;
 }
 
+/* What is listened on: the option's before the configuration's, as in 0.8. */
+static const char *interfaces(const struct monitor *m) {
+    return m->interface ? m->interface :
+           m->conf.interface ? m->conf.interface : "any";
+}
+
 /* Reads where knocks may come in: the interfaces of the list (or any but
  * loopback) and their addresses.  waiting: what can't be knocked on yet, and
  * why.  False if the kernel can't be asked. */
 static bool locals_read(struct monitor *m, struct locals *l,
                         char waiting[TEXT_MAX]) {
-    char *list = copy(m->interface), *next = list, *name;
+    char *list = copy(interfaces(m)), *next = list, *name;
     struct ifaddrs *all = NULL;
     size_t n = 0;
     *waiting = '\0';
@@ -1940,8 +2008,9 @@ static bool locals_read(struct monitor *m, struct locals *l,
     bool good = !getifaddrs(&all);
     while (good && (name = strsep(&next, LIST))) {
         unsigned index = if_nametoindex(name), up = 0, first = l->naddrs;
-        good = index || errno == ENODEV || l->any || !*name;
-        for (struct ifaddrs *a = *name ? all : NULL; a; a = a->ifa_next) {
+        if (!*name) continue;
+        good = index || errno == ENODEV || l->any;
+        for (struct ifaddrs *a = all; a; a = a->ifa_next) {
             size_t length = strcspn(a->ifa_name, ":");  /* eth0:1 is of eth0 */
             struct addr addr;
             if (!l->any && (strncmp(a->ifa_name, name, length) || name[length]))
@@ -1950,7 +2019,7 @@ static bool locals_read(struct monitor *m, struct locals *l,
             if (l->naddrs < ADDRESSES_MAX && addr_from(a->ifa_addr, &addr) &&
                 (!m->only_v4 || is_v4(&addr))) l->addr[l->naddrs++] = addr;
         }
-        if (l->any || !*name) continue;
+        if (l->any) break;
         const char *why = !index ? "does not exist" : !up ? "is down" :
                           first == l->naddrs ? "has no address" : NULL;
         if (index && l->ninterfaces == INTERFACES_MAX) why = "is one too many";
@@ -1975,7 +2044,7 @@ static void surroundings_print(struct monitor *m) {
     struct ifaddrs *all = NULL;
     struct addr addr;
     if (!locals_read(m, &m->locals, waiting) || getifaddrs(&all)) return;
-    printf("# interfaces: %s%s%s\n", m->interface,
+    printf("# interfaces: %s%s%s\n", interfaces(m),
            *waiting ? "; waiting: " : "", waiting);
     for (const struct ifaddrs *a = all; a; a = a->ifa_next)
         if (!(m->locals.any && a->ifa_flags & IFF_LOOPBACK) &&
@@ -2041,7 +2110,7 @@ static void locals_changed(struct monitor *m) {
     if (!good) return;
     if (strcmp(waiting, m->waiting_for)) {
         if (*waiting) say(LOG, "waiting: %s", waiting);
-        else say(LOG, "listening on %s again", m->interface);
+        else say(LOG, "listening on %s again", interfaces(m));
         free(m->waiting_for);
         m->waiting_for = copy(waiting);
     }
@@ -2066,10 +2135,45 @@ static void sniffer_start(struct monitor *m) {
         say(LOG, "could not start the sniffer: %s", strerror(errno));
     close(ends[1]);
     m->channel = ends[0];
-    m->sniffer_since = now_ms();
-    m->sniffer_again = m->sniffer_since + RETRY_MS;
+    m->sniffer_again = now_ms() + RETRY_MS;
     m->bad_record = false;
     m->said = 0;
+}
+
+/* sd_notify(3). */
+static void notify_ready(void) {
+    const char *path = getenv("NOTIFY_SOCKET");
+    struct sockaddr_un un = { .sun_family = AF_UNIX };
+    if (!path || strlen(path) >= sizeof un.sun_path) return;
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    strcpy(un.sun_path, path);
+    if (*path == '@') *un.sun_path = '\0';
+    sendto(fd, "READY=1", 7, 0, (struct sockaddr *)&un, (socklen_t)
+           (offsetof(struct sockaddr_un, sun_path) + strlen(path)));
+    close(fd);
+}
+
+/* The first sniffer listens: tells whoever waits for that, once. */
+static void started(struct monitor *m, uint64_t skipped) {
+    char list[512] = "";
+    if (m->ready) return;
+    m->ready = true;
+    for (unsigned i = 0; i < sizeof sandbox_steps / sizeof *sandbox_steps; i++)
+        if (skipped >> i & 1)
+            snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s",
+                     *list ? ", " : "", sandbox_steps[i]);
+    say(QUIET, "starting up, listening on %s", interfaces(m));
+    if (out.verbose) say(OUT, "listening on %s...", interfaces(m));
+    if (*list) say(LOG, "warning: the sniffer has to do without: %s", list);
+    if (*m->waiting_for) say(LOG, "waiting: %s", m->waiting_for);
+    notify_ready();
+    if (m->ready_fd >= 0) {
+        if (chdir("/")) say(LOG, "chdir: %s", strerror(errno));
+        for (int fd = 0; fd < 3; fd++) dup2(m->null, fd);
+        out.detached = true;
+        if (write(m->ready_fd, "", 1) == 1) close(m->ready_fd);
+    }
+    namer_start(m);
 }
 
 /* What is wrong with a record from the sniffer, which a stranger may have taken
@@ -2091,8 +2195,6 @@ static const char *fault(struct monitor *m, const struct event *e) {
     return addr_usable(&e->src) && !(m->only_v4 && !is_v4(&e->src)) &&
            allowed(d, &e->src) ? NULL : "address";
 }
-
-static void started(struct monitor *m, uint64_t skipped);
 
 /* -D: a packet, as 0.8 prints it (which is a month behind). */
 static void packet_say(const struct event *e) {
@@ -2179,98 +2281,27 @@ static void sniffer_died(struct monitor *m, int status) {
     if (!m->ready) exit(1);
 }
 
-/* Logs a line with the name of the address that it begins with; false if it
- * has none. */
-static bool log_named(char *text) {
-    struct sockaddr_in v4 = { .sin_family = AF_INET };
-    struct sockaddr_in6 v6 = { .sin6_family = AF_INET6 };
-    char line[TEXT_MAX + NAME_BYTES + 8], name[NAME_BYTES];
-    char *rest = strstr(text, ": ");
-    struct addr a;
-    if (rest) *rest = '\0';
-    if (!rest || !addr_parse(text, &a)) return false;
-    memcpy(&v4.sin_addr, a.b + 12, 4);
-    memcpy(&v6.sin6_addr, &a, sizeof a);
-    if (getnameinfo(is_v4(&a) ? (void *)&v4 : (void *)&v6, is_v4(&a) ?
-                    sizeof v4 : sizeof v6, name, sizeof name, NULL, 0,
-                    NI_NAMEREQD)) return false;
-    alarm(0);
-    name[strspn(name, NAME_LETTERS)] = '\0';    /* it could look like a line */
-    snprintf(line, sizeof line, "%s (%s): %s", text, name, rest + 2);
-    write_log(line, out.verbose);
-    return true;
-}
-
-/* -l: a process of its own has names looked up, so that no slow DNS delays a
- * knock.  All lines go through it, to stay in order; each gets so much time,
- * and is logged without a name if that is not enough, as are those that follow
- * for a while. */
-static void namer(int from) {
-    char text[TEXT_MAX];
-    int status;
-    int64_t again = 0;
-    close_others(3, from, out.file);
-    out.syslog = out.namer = -1;
-    own_id(NAMER_ID);
-    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-    for (ssize_t n; (n = recv(from, text, sizeof text - 1, 0)) > 0;) {
-        text[n] = '\0';
-        pid_t pid = now_ms() < again ? -1 : fork();
-        if (!pid) {
-            alarm(LOOKUP_SECONDS);
-            _exit(!log_named(text));
-        }
-        bool done = pid > 0 && waitpid(pid, &status, 0) > 0;
-        if (!done || status) write_log(text, out.verbose);
-        if (done && WIFSIGNALED(status)) again = now_ms() + LOOKUP_PAUSE_MS;
-    }
-    _exit(0);
-}
-
-static void namer_start(struct monitor *m) {
-    int ends[2];
-    if (out.namer >= 0) close(out.namer);   /* it writes all it has, and ends */
-    out.namer = -1;
-    if (!m->lookup ||
-        socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends)) return;
-    m->namer = fork();
-    if (!m->namer) {
-        close(ends[0]);
-        namer(ends[1]);
-    }
-    close(ends[1]);
-    out.namer = ends[0];
-}
-
 /* Opens the log anew; the configuration's before the option's, as in 0.8.
  * /dev/stdout and /dev/stderr stay what they were: -d closes them. */
 static void log_open(struct monitor *m) {
     const char *path = m->conf.logfile ? m->conf.logfile : m->logfile;
     bool standard = path && !strncmp(path, "/dev/std", 8);
-    int fd = -1;
     out.use_syslog = m->conf.use_syslog;
     if (standard && m->log_path && !strcmp(path, m->log_path)) return;
     if (m->log_path && out.verbose)
         say(OUT, "closing log file: %s", m->log_path);
-    if (standard)
-        fd = fcntl(path[8] == 'e' ? STDERR_FILENO : STDOUT_FILENO,
-                   F_DUPFD_CLOEXEC, 3);
-    else if (path)
-        fd = openat(m->cwd, path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC |
-                    O_NOCTTY | O_NONBLOCK, 0640);   /* it may be a pipe */
-    if (path && fd < 0)
+    int fd = standard ? fcntl(path[8] == 'e' ? STDERR_FILENO : STDOUT_FILENO,
+                              F_DUPFD_CLOEXEC, 3) :
+             path ? openat(m->cwd, path, O_WRONLY | O_APPEND | O_CREAT |
+                           O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0640) : -1;
+    if (path && fd < 0) {           /* not blocking: it may be a pipe */
         say(LOG, "could not open log file %s: %s", path, strerror(errno));
-    else if (path && out.started) say(LOG, "re-opening log file: %s", path);
-    if (path && fd < 0 && out.file >= 0) return;        /* better than none */
+        if (out.file >= 0) return;  /* better than none */
+    } else if (path && out.started) say(LOG, "re-opening log file: %s", path);
     if (out.file >= 0) close(out.file);
     out.file = fd;
     free(m->log_path);
     m->log_path = path ? copy(path) : NULL;
-}
-
-static void interface_set(struct monitor *m) {
-    m->interface = m->interface_option ? m->interface_option :
-                   m->conf.interface ? m->conf.interface : "any";
 }
 
 /* SIGHUP.  A file with errors changes nothing.  The ring goes on filling while
@@ -2289,7 +2320,6 @@ static void reload(struct monitor *m) {
     struct conf *c = &m->conf;
     for (struct door *d = c->doors; d < c->doors + c->ndoors; d++)
         if (d->one_time) one_time(c, d, m->cwd, false); /* used since? */
-    interface_set(m);
     log_open(m);
     namer_start(m);
     locals_changed(m);
@@ -2297,42 +2327,6 @@ static void reload(struct monitor *m) {
 }
 
 /* ---- The monitor's loop ----------------------------------------------- */
-
-/* sd_notify(3). */
-static void notify_ready(void) {
-    const char *path = getenv("NOTIFY_SOCKET");
-    struct sockaddr_un un = { .sun_family = AF_UNIX };
-    if (!path || strlen(path) >= sizeof un.sun_path) return;
-    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    strcpy(un.sun_path, path);
-    if (*path == '@') *un.sun_path = '\0';
-    sendto(fd, "READY=1", 7, 0, (struct sockaddr *)&un, (socklen_t)
-           (offsetof(struct sockaddr_un, sun_path) + strlen(path)));
-    close(fd);
-}
-
-/* The first sniffer listens: tells whoever waits for that, once. */
-static void started(struct monitor *m, uint64_t skipped) {
-    char list[512] = "";
-    if (m->ready) return;
-    m->ready = true;
-    for (unsigned i = 0; i < sizeof sandbox_steps / sizeof *sandbox_steps; i++)
-        if (skipped >> i & 1)
-            snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s",
-                     *list ? ", " : "", sandbox_steps[i]);
-    say(QUIET, "starting up, listening on %s", m->interface);
-    if (out.verbose) say(OUT, "listening on %s...", m->interface);
-    if (*list) say(LOG, "warning: the sniffer has to do without: %s", list);
-    if (*m->waiting_for) say(LOG, "waiting: %s", m->waiting_for);
-    notify_ready();
-    if (m->ready_fd >= 0) {
-        if (chdir("/")) say(LOG, "chdir: %s", strerror(errno));
-        for (int fd = 0; fd < 3; fd++) dup2(m->null, fd);
-        out.detached = true;
-        if (write(m->ready_fd, "", 1) == 1) close(m->ready_fd);
-    }
-    namer_start(m);
-}
 
 static void counters_say(const struct monitor *m) {
     static const char *const names[] = { COUNTER_NAMES };
@@ -2420,7 +2414,7 @@ static bool options(struct monitor *m, int argc, char **argv) {
     static const char letters[] = "i:c:tdp:g:l4vDVh";
     for (int c; (c = getopt_long(argc, argv, letters, names, NULL)) != -1;)
         switch (c) {
-        case 'i': m->interface_option = optarg; break;
+        case 'i': m->interface = optarg; break;
         case 'c': m->config = optarg; break;
         case 't': test = true; break;
         case 'd': m->daemon = true; break;
@@ -2529,7 +2523,6 @@ int main(int argc, char **argv) {
     bool test = options(&m, argc, argv);
     m.cwd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
     bool good = config_load(&m.conf, m.cwd, m.config, test);
-    interface_set(&m);
     if (test && good) {
         surroundings_print(&m);
         config_print(&m.conf);

@@ -3818,6 +3818,7 @@ static void test_signals(void)
 		abort();
 	m->signals = signal_ends[0];
 	m->channel = ends[0];
+	m->interface = NULL; /* what the configuration says */
 	m->waiting_for = strdup("");
 	door_open(m, &shop[0], &a);
 	turn(m);
@@ -3842,7 +3843,7 @@ static void test_signals(void)
 	take_signal(m, SIGHUP);
 	CHECK(killed.pid == 99 && m->sniffer == 4242 && m->conf.ndoors == 2 &&
 		!strcmp(m->conf.doors->name, "two") &&
-		!strcmp(m->interface, "x") &&
+		!strcmp(interfaces(m), "x") &&
 		m->conf.doors[1].seq.knock->port == 7, "%s", kept);
 	CHECK(m->openings && m->openings->state == STANDING);
 	/* children: a command, the sniffer, one that nobody knows */
