@@ -2240,20 +2240,18 @@ static void event_take(struct monitor *m, const struct event *e) {
  * none, or no more ever. */
 static int record_take(struct monitor *m) {
     static struct event events[EVENTS_MAX];
-    ssize_t n = recv(m->channel, events, sizeof events, MSG_TRUNC |
-                     MSG_DONTWAIT);
-    if (n < 0) return errno == ECONNRESET ? 0 : -1;
-    if (!n) {                       /* SIGCHLD says the rest */
+    ssize_t size = recv(m->channel, events, sizeof events, MSG_TRUNC |
+                        MSG_DONTWAIT);
+    int n = (int)(size / (ssize_t)sizeof *events);
+    if (size < 0) return errno == ECONNRESET ? 0 : -1;
+    if (!size) {                    /* SIGCHLD says the rest */
         close(m->channel);
         m->channel = -1;
         return -1;
     }
-    if (n % (ssize_t)sizeof *events || n > (ssize_t)sizeof events)
-        refuse(m, "size");
-    else
-        for (ssize_t i = 0; i < n / (ssize_t)sizeof *events; i++)
-            event_take(m, &events[i]);
-    return (int)(n / (ssize_t)sizeof *events);
+    if (size % (ssize_t)sizeof *events || n > EVENTS_MAX) refuse(m, "size");
+    else for (int i = 0; i < n; i++) event_take(m, &events[i]);
+    return n;
 }
 
 /* Lets the sniffer end, and takes what it has still to say; not for long. */
@@ -2487,22 +2485,20 @@ static void interfaces_open(struct monitor *m) {
     die("no such interface: %s; there are:%s", waiting, there);
 }
 
-/* Signals come by a descriptor; commands get none of this. */
+/* Signals come by a descriptor (SIGPIPE as well, and means nothing there);
+ * commands get none of this. */
 static void signals_open(struct monitor *m) {
-    static const int numbers[] = { SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGCHLD };
-    sigset_t set, ignored;
+    static const int numbers[] = { SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGCHLD,
+                                   SIGPIPE };
+    sigset_t set;
     sigemptyset(&set);
-    sigemptyset(&ignored);
-    sigaddset(&ignored, SIGPIPE);
-    for (int i = 1; i < NSIG; i++) signal(i, SIG_DFL);  /* some caller's */
     posix_spawnattr_init(&m->attr);
     posix_spawnattr_setflags(&m->attr, POSIX_SPAWN_SETSID |
-                             POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+                             POSIX_SPAWN_SETSIGMASK);
     posix_spawnattr_setsigmask(&m->attr, &set);
-    posix_spawnattr_setsigdefault(&m->attr, &ignored);
-    for (int i = 0; i < 5; i++) sigaddset(&set, numbers[i]);
+    for (int i = 1; i < NSIG; i++) signal(i, SIG_DFL);  /* some caller's */
+    for (int i = 0; i < 6; i++) sigaddset(&set, numbers[i]);
     sigprocmask(SIG_BLOCK, &set, NULL);
-    signal(SIGPIPE, SIG_IGN);
     m->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     if (m->signals < 0) die("signalfd: %s", strerror(errno));
 }
