@@ -1972,10 +1972,7 @@ static void namer_start(struct monitor *m) {
     if (!m->lookup ||
         socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends)) return;
     m->namer = fork();
-    if (!m->namer) {
-        close(ends[0]);
-        namer(ends[1]);
-    }
+    if (!m->namer) namer(ends[1]);
     close(ends[1]);
     out.namer = ends[0];
 }
@@ -2002,7 +1999,6 @@ static bool locals_read(struct monitor *m, struct locals *l,
                         char waiting[TEXT_MAX]) {
     char *list = copy(interfaces(m)), *next = list, *name;
     struct ifaddrs *all = NULL;
-    size_t n = 0;
     *waiting = '\0';
     *l = (struct locals){ .any = !strcasecmp(list, "any") };
     bool good = !getifaddrs(&all);
@@ -2024,12 +2020,13 @@ static bool locals_read(struct monitor *m, struct locals *l,
                           first == l->naddrs ? "has no address" : NULL;
         if (index && l->ninterfaces == INTERFACES_MAX) why = "is one too many";
         else if (index) l->interface[l->ninterfaces++] = index;
-        if (why && n < TEXT_MAX - 96)
-            n += (size_t)snprintf(waiting + n, 96, "%s%.40s %s", n ? ", " : "",
-                                  name, why);
+        size_t n = strlen(waiting);
+        if (why) snprintf(waiting + n, TEXT_MAX - n, "%s%.40s %s",
+                          n ? ", " : "", name, why);
     }
-    if (l->naddrs == ADDRESSES_MAX && n < TEXT_MAX - 96)
-        snprintf(waiting + n, 96, "%sall addresses but the first %d",
+    size_t n = strlen(waiting);
+    if (l->naddrs == ADDRESSES_MAX)
+        snprintf(waiting + n, TEXT_MAX - n, "%sall addresses but the first %d",
                  n ? ", " : "", ADDRESSES_MAX);
     qsort(l->addr, l->naddrs, sizeof *l->addr, addr_cmp);
     if (all) freeifaddrs(all);
@@ -2074,12 +2071,11 @@ static void order_send(struct monitor *m, struct order *o) {
  * queues the start command. */
 static void door_open(struct monitor *m, struct door *d,
                       const struct addr *src) {
-    const char *start = d->start, *stop = d->stop;
+    const char *start = d->start6 && !is_v4(src) ? d->start6 : d->start;
+    const char *stop = d->stop6 && !is_v4(src) ? d->stop6 : d->stop;
     char ip[ADDR_TEXT];
     say(LOG, "%s: %s: %s", addr_text(src, ip), d->name,
         d->message ? d->message : "OPEN SESAME");
-    if (!is_v4(src) && d->start6) start = d->start6;
-    if (!is_v4(src) && d->stop6) stop = d->stop6;
     if (d->one_time) {
         int left = one_time(&m->conf, d, m->cwd, true);
         if (left > 0 && left <= ONE_TIME_LOW)
@@ -2315,9 +2311,8 @@ static void reload(struct monitor *m) {
     sniffer_stop(m);
     config_free(&m->conf);
     m->conf = new;
-    struct conf *c = &m->conf;
-    for (struct door *d = c->doors; d < c->doors + c->ndoors; d++)
-        if (d->one_time) one_time(c, d, m->cwd, false); /* used since? */
+    for (struct door *d = new.doors; d < new.doors + new.ndoors; d++)
+        if (d->one_time) one_time(&new, d, m->cwd, false);  /* used since? */
     log_open(m);
     namer_start(m);
     locals_changed(m);
