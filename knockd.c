@@ -1153,7 +1153,7 @@ struct opening {                    /* of a door for an address */
     bool blocked;                   /* by one before it of this address */
     struct addr src;
     unsigned timeout;               /* s, from the start's end to the stop */
-    int64_t when;                   /* ms: not before; deadline if STANDING */
+    int64_t when;                   /* ms: not before; then the stop's time */
     pid_t pid;                      /* 0: does not run; CHOSEN: is about to */
     char *door, *start, *stop;      /* stop: NULL if there is none */
 };
@@ -1252,13 +1252,10 @@ static int command_run(struct monitor *m, struct opening *o) {
     posix_spawn_file_actions_adddup2(&act, pipes[1], 2);
     int error = spawn(start ? o->start : o->stop, &act, &m->attr, &o->pid);
     posix_spawn_file_actions_destroy(&act);
-    if (piped) close(pipes[1]);
-    if (piped && error) close(pipes[0]);
-    else if (piped) {
-        struct output *new = &m->outputs[m->noutputs++];
-        new->fd = pipes[0];
-        new->lines = new->length = 0;
-        strcpy(new->door, o->door);
+    if (piped) {                    /* if it does not run: at its end already */
+        close(pipes[1]);
+        m->outputs[m->noutputs] = (struct output){ .fd = pipes[0] };
+        strcpy(m->outputs[m->noutputs++].door, o->door);
     }
     return error;
 }
@@ -1382,6 +1379,8 @@ static int64_t commands_choose(struct monitor *m, int64_t now) {
             m->dirty |= start && o->stop;
             m->running++;
             o->pid = CHOSEN;
+            if (start)              /* should it be left alone, we killed */
+                o->when = now + o->timeout * INT64_C(1000) + ORPHAN_MS;
         }
     }
     return wake;
@@ -1445,11 +1444,6 @@ static uint64_t checksum(const void *data, size_t n) {
     return h;
 }
 
-/* When an opening is due at the latest whose start command is left alone. */
-static int64_t orphan_until(const struct opening *o) {
-    return now_ms() + (int64_t)o->timeout * 1000 + ORPHAN_MS;
-}
-
 static void state_save(struct monitor *m) {
     char *text = NULL, new[PATH_MAX], ip[ADDR_TEXT];
     size_t n = 0;
@@ -1460,8 +1454,8 @@ static void state_save(struct monitor *m) {
     for (const struct opening *o = m->openings; o; o = o->next)
         if (o->stop && (o->state != START || o->pid))
             fprintf(f, "open %u %lld %s %s\nstop %s\n", o->timeout,
-                    (long long)(o->state == START ? orphan_until(o) : o->when),
-                    addr_text(&o->src, ip), o->door, o->stop);
+                    (long long)o->when, addr_text(&o->src, ip), o->door,
+                    o->stop);
     fflush(f);
     fprintf(f, "sum %016llx\n", (unsigned long long)checksum(text, n));
     bool good = !fclose(f);
@@ -1501,7 +1495,8 @@ static bool state_parse(struct monitor *m, char *text, size_t n) {
         struct opening *o = opening_new(m, line, &src, "", stop + 5, timeout,
                                         STANDING);
         /* Of an earlier boot, the time would mean nothing. */
-        o->when = min_ms(strtoll(deadline, NULL, 10), orphan_until(o));
+        o->when = min_ms(strtoll(deadline, NULL, 10), now_ms() + ORPHAN_MS +
+                         timeout * INT64_C(1000));
         say(LOG, "%s: %s: left open by an earlier run", ip, o->door);
     }
     return true;
