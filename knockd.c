@@ -1576,11 +1576,11 @@ static const struct keyword {
 static const char *const flag_names[] = { "fin", "syn", "rst", "psh", "ack",
                                           "urg" };
 
-#define complain(c, at, fmt, ...) \
-    say(LOG, "%s:%d: " fmt, (c)->path, at, __VA_ARGS__)
-#define wrong(c, ...) ((c)->errors++, complain(c, (c)->line, __VA_ARGS__))
-#define warn(c, at, fmt, ...) \
-    ((c)->test ? complain(c, at, "warning: " fmt, __VA_ARGS__) : (void)0)
+#define complain(c, fmt, ...) \
+    say(LOG, "%s:%d: " fmt, (c)->path, (c)->line, __VA_ARGS__)
+#define wrong(c, ...) ((c)->errors++, complain(c, __VA_ARGS__))
+#define warn(c, ...) \
+    ((c)->test ? complain(c, "warning: " __VA_ARGS__) : (void)0)
 
 /* Reads "port[:protocol], ..."; what follows a second colon is ignored, as in
  * 0.8.  False if something is wrong, which it says. */
@@ -1691,13 +1691,13 @@ static void door_review(struct conf *c, const struct door *d) {
         what = "the ports stand in the order of a scan: mix them";
     else if (n && n < 3) what = "fewer than 3 ports are easily guessed";
     if (what && getrandom(r, sizeof r, 0) == sizeof r)
-        warn(c, d->line, "door '%s': %s; for example sequence = %u,%u,%u,%u",
-             d->name, what, 1024 + r[0] % 32256u, 33280 + r[1] % 32256u,
+        warn(c, "door '%s': %s; for example sequence = %u,%u,%u,%u", d->name,
+             what, 1024 + r[0] % 32256u, 33280 + r[1] % 32256u,
              1024 + r[2] % 32256u, 33280 + r[3] % 32256u);
     for (const struct knock *k = d->seq.knock; k < d->seq.knock + n; k++)
         if (in_use(k))
-            warn(c, d->line, "door '%s': port %u is in use: a knock on it is "
-                 "answered, and may be logged there", d->name, k->port);
+            warn(c, "door '%s': port %u is in use: a knock on it is answered, "
+                 "and may be logged there", d->name, k->port);
     what = !*start ? (d->start6 ? NULL : "no command: it will only log") :
         !strstr(start, "%IP%") ? "the command lacks %IP%: is it for everyone?" :
         strstr(start, "tables -A") ?
@@ -1707,16 +1707,14 @@ static void door_review(struct conf *c, const struct door *d) {
         !d->stop && !strstr(start, "-D") && !strstr(start, "delete") &&
         !strstr(start, "timeout") ?
         "no Stop_Command: another door must close it" : NULL;
-    if (what) warn(c, d->line, "door '%s': %s", d->name, what);
+    if (what) warn(c, "door '%s': %s", d->name, what);
     char path[PATH_MAX];
     snprintf(path, sizeof path, "%.*s", (int)strcspn(start, BLANKS), start);
     if (*path == '/' && access(path, X_OK))
-        warn(c, d->line, "door '%s': %.200s: %s", d->name, path,
-             strerror(errno));
+        warn(c, "door '%s': %.200s: %s", d->name, path, strerror(errno));
     for (const struct door *o = c->doors; o < d; o++)
         if (!strcmp(o->name, d->name))
-            warn(c, d->line, "there is a door '%s' at line %d, too", d->name,
-                 o->line);
+            warn(c, "there is a door '%s' at line %d, too", d->name, o->line);
 }
 
 /* What can only be said of a section at its end, at the line of its name. */
@@ -1787,7 +1785,7 @@ static void config_line(struct conf *c, char *line) {
     else {
         if (hash && value && k->kind != COMMAND) *hash = '\0';
         if (c->seen >> (k - keywords) & 1 && k->kind != FLAGS)
-            warn(c, c->line, "%s is given again: the last one counts", k->name);
+            warn(c, "%s is given again: the last one counts", k->name);
         c->seen |= 1u << (k - keywords);
         directive(c, k, value ? trim(value) : NULL);
     }
@@ -1813,10 +1811,10 @@ static int one_time(struct conf *c, struct door *d, int dir, bool spend) {
                                               O_CLOEXEC);
     size_t size;
     char *text = read_all(fd, &size), *rest = text;
+    c->line = d->one_time_line;
     d->seq.n = 0;
     if (!text)
-        complain(c, d->one_time_line, "door '%s': %s: %s", d->name, file.path,
-                 strerror(errno));
+        wrong(c, "door '%s': %s: %s", d->name, file.path, strerror(errno));
     for (char *line; (line = strsep(&rest, "\n"));) {
         off_t start = line - text;
         file.line++;
@@ -1845,8 +1843,7 @@ static bool config_load(struct conf *c, int dir, const char *path, bool test) {
     int fd = openat(dir, path, O_RDONLY | O_CLOEXEC);
     struct stat st;
     size_t n;
-    *c = (struct conf){ .path = path, .test = test,
-                        .stray_limit = STRAY_LIMIT,
+    *c = (struct conf){ .path = path, .stray_limit = STRAY_LIMIT, .test = test,
                         .doors = allocate(NULL, sizeof *c->doors) };
     char *next = c->text = read_all(fd, &n);
     if (!next)
@@ -1854,18 +1851,19 @@ static bool config_load(struct conf *c, int dir, const char *path, bool test) {
     else if (strlen(next) != n) {
         wrong(c, "byte %zu is zero: this is no text file", strlen(next));
         next = NULL;
-    } else if (!fstat(fd, &st) && st.st_mode & S_IROTH)
-        warn(c, 1, "everyone may read this file: chmod 600 %s", path);
+    } else if (!fstat(fd, &st) && st.st_mode & S_IROTH) {
+        c->line = 1;
+        warn(c, "everyone may read this file: chmod 600 %s", path);
+    }
     close(fd);
     if (next && !strncmp(next, "\xef\xbb\xbf", 3)) next += 3; /* RFC 3629 */
-    while (next) config_line(c, strsep(&next, "\n"));
+    for (c->line = 0; next;) config_line(c, strsep(&next, "\n"));
     section_end(c);
     for (struct door *d = c->doors; d < c->doors + c->ndoors; d++) {
         if (d->stray_limit == UINT_MAX) d->stray_limit = c->stray_limit;
-        if (d->one_time && *d->one_time && one_time(c, d, dir, false) < 0)
-            c->errors++;
+        if (d->one_time && *d->one_time) one_time(c, d, dir, false);
     }
-    if (!c->ndoors && !c->errors) warn(c, c->line, "%s has no door", path);
+    if (!c->ndoors && !c->errors) warn(c, "%s has no door", path);
     return !c->errors;
 }
 
