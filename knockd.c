@@ -1640,8 +1640,8 @@ static void nets_parse(struct conf *c, struct nets *l, char *text) {
 
 /* One directive; value is NULL where its line has no '='. */
 static void directive(struct conf *c, const struct keyword *k, char *value) {
-    struct door *d = k->section == DOOR ? &c->doors[c->ndoors - 1] : NULL;
-    void *field = (d ? (char *)d : (char *)c) + k->offset;
+    struct door *d = &c->doors[c->ndoors ? c->ndoors - 1 : 0];
+    void *field = (k->section == DOOR ? (char *)d : (char *)c) + k->offset;
     if (!value != (k->kind == FLAG))
         wrong(c, "%s %s", k->name, value ? "stands alone: it takes no value" :
               "needs a value, with '=' before it");
@@ -1656,7 +1656,7 @@ static void directive(struct conf *c, const struct keyword *k, char *value) {
     } else {
         if (!*value && k->kind != COMMAND) wrong(c, "%s is empty", k->name);
         *(char **)field = value;
-        if (d && field == &d->one_time) d->one_time_line = c->line;
+        if (field == &d->one_time) d->one_time_line = c->line;
         for (size_t n; k->kind == NAMES && *value; value += n + !!value[n])
             if ((n = strcspn(value, LIST)) >= IFNAMSIZ)
                 wrong(c, "interface name '%.40s' is longer than %d characters",
@@ -2273,15 +2273,18 @@ static void sniffer_died(struct monitor *m, int status) {
 static void log_open(struct monitor *m) {
     const char *path = m->conf.logfile ? m->conf.logfile : m->logfile;
     bool standard = path && !strncmp(path, "/dev/std", 8);
+    int fd = -1;
     out.use_syslog = m->conf.use_syslog;
     if (standard && m->log_path && !strcmp(path, m->log_path)) return;
     if (m->log_path && out.verbose)
         say(OUT, "closing log file: %s", m->log_path);
-    int fd = standard ? fcntl(path[8] == 'e' ? STDERR_FILENO : STDOUT_FILENO,
-                              F_DUPFD_CLOEXEC, 3) :
-             path ? openat(m->cwd, path, O_WRONLY | O_APPEND | O_CREAT |
-                           O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0640) : -1;
-    if (path && fd < 0) {           /* not blocking: it may be a pipe */
+    if (standard)
+        fd = fcntl(path[8] == 'e' ? STDERR_FILENO : STDOUT_FILENO,
+                   F_DUPFD_CLOEXEC, 3);
+    else if (path)
+        fd = openat(m->cwd, path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC |
+                    O_NOCTTY | O_NONBLOCK, 0640);   /* it may be a pipe */
+    if (path && fd < 0) {
         say(LOG, "could not open log file %s: %s", path, strerror(errno));
         if (out.file >= 0) return;  /* better than none */
     } else if (path && out.started) say(LOG, "re-opening log file: %s", path);
