@@ -49,7 +49,8 @@
 
 #include "config.h"
 
-enum { TCP = 6, UDP = 17, SYN = 2, ACK = 16 };
+enum { TCP = 6, UDP = 17, ROUTING = 43, FRAGMENT = 44, AUTH = 51 };  /* IP's */
+enum { SYN = 2, ACK = 16 };         /* TCP's flags */
 struct addr { uint8_t b[16]; };     /* IPv4 as ::ffff:a.b.c.d (RFC 4291) */
 struct net { struct addr addr; unsigned bits; };        /* of all 128 */
 struct nets { struct net *net; unsigned n; };
@@ -440,6 +441,10 @@ static long attach(int fd, const struct bpf_prog_ *prog) {
                    sizeof *prog);
 }
 
+/* IPv6's extension headers (RFC 8200 and 4302, and mobility, HIP, Shim6). */
+static const uint8_t headers6[] = { 0, ROUTING, FRAGMENT, AUTH, 60, 135, 139,
+                                    140 };
+
 /* Makes and attaches the filter: what can't matter is thrown away here, before
  * it costs a wake-up; a port costs one look-up in a search tree.  It may let
  * too much through, for the parser tests again, but never too little.
@@ -447,7 +452,6 @@ static long attach(int fd, const struct bpf_prog_ *prog) {
  * can knock on, and from sources with an attempt at a wide door, whose strays
  * count; all other TCP passes: attempts to connect, and probes of a scan. */
 static void filter_attach(const struct sniffer *s) {
-    static const uint8_t headers6[] = { 0, 43, 44, 51, 60, 135, 139, 140 };
     static struct program p;
     static uint32_t edge[FILTER_EDGES_MAX + 2];
     const struct locals *l = &s->locals;
@@ -528,15 +532,17 @@ struct packet {
 
 static unsigned get16(const uint8_t *b) { return (unsigned)b[0] << 8 | b[1]; }
 
-/* TCP (RFC 9293) or UDP (RFC 768): n bytes captured at b of the claim that the
- * IP header makes, which in a first fragment is less than UDP's own. */
-static bool parse_transport(const uint8_t *b, size_t n, size_t claim,
+/* TCP (RFC 9293) or UDP (RFC 768) at b[at], of a packet that by its IP header
+ * goes to end; UDP's own length may be more in a first fragment. */
+static bool parse_transport(const uint8_t *b, size_t at, size_t n, size_t end,
                             struct packet *p) {
     bool tcp = p->proto == TCP;
-    size_t length = n < 20 || !tcp ? 20 : (size_t)(b[12] >> 4) * 4;
-    if (n < (tcp ? 20 : 8)) return false;
-    if (tcp ? length < 20 || length > claim :
-        get16(b + 4) < 8 || (get16(b + 4) > claim && !p->part)) return false;
+    size_t least = tcp ? 20 : 8;
+    if ((!tcp && p->proto != UDP) || at + least > n) return false;
+    b += at;
+    size_t length = tcp ? (size_t)(b[12] >> 4) * 4 : get16(b + 4);
+    if (length < least || (at + length > end && (tcp || !p->part)))
+        return false;
     p->sport = (uint16_t)get16(b);
     p->dport = (uint16_t)get16(b + 2);
     p->flags = tcp ? b[13] : 0;
@@ -547,34 +553,20 @@ static bool parse_transport(const uint8_t *b, size_t n, size_t claim,
     return true;
 }
 
-/* IPv6 (RFC 8200) of end bytes, with at most 8 extension headers. */
-static bool parse_v6(const uint8_t *b, size_t n, size_t end, struct packet *p) {
+/* Where the extension headers of an IPv6 packet (RFC 8200, at most 8) end; 0 if
+ * it is a later fragment or goes on from here. */
+static size_t parse_headers(const uint8_t *b, size_t n, struct packet *p) {
     size_t at = 40;
-    memcpy(&p->src, b + 8, 16);
-    memcpy(&p->dst, b + 24, 16);
-    p->proto = b[6];
-    for (int i = 0; i <= 8 && at + 8 <= n; i++) {
+    for (int i = 0; i < 8 && at + 8 <= n; i++) {
         const uint8_t *h = b + at;
-        switch (p->proto) {
-        case TCP: case UDP:             /* ::ffff:0:0/96 would be forged */
-            return !is_v4(&p->src) && parse_transport(h, n - at, end - at, p);
-        case 0: case 43: case 60: case 135: case 139: case 140:
-            if (p->proto == 43 && h[3]) return false;   /* not yet for us */
-            at += (size_t)(h[1] + 1) * 8;
-            break;
-        case 44:                        /* fragment: the first one only */
-            if (get16(h + 2) & 0xfff8) return false;
-            p->part = h[3] & 1;
-            at += 8;
-            break;
-        case 51:                        /* authentication (RFC 4302) */
-            at += (size_t)(h[1] + 2) * 4;
-            break;
-        default: return false;
-        }
+        if (!memchr(headers6, p->proto, sizeof headers6)) break;
+        bool part = p->proto == FRAGMENT, routing = p->proto == ROUTING;
+        if ((part && get16(h + 2) & 0xfff8) || (routing && h[3])) return 0;
+        if (part) p->part = h[3] & 1;
+        at += part ? 8 : p->proto == AUTH ? (h[1] + 2) * 4u : (h[1] + 1) * 8u;
         p->proto = h[0];
     }
-    return false;
+    return at;
 }
 
 /* Takes n captured bytes of a packet that was wire bytes long.  False if it is
@@ -582,23 +574,26 @@ static bool parse_v6(const uint8_t *b, size_t n, size_t end, struct packet *p) {
  * against what is there and against what the other headers claim. */
 static bool parse(const uint8_t *b, size_t n, size_t wire, struct packet *p) {
     bool v6 = n && b[0] >> 4 == 6;
-    size_t least = v6 ? 40 : 20, header, end;
+    size_t least = v6 ? 40 : 20, at, end;
     if (n < least || (b[0] >> 4 != 4 && !v6)) return false;
-    header = v6 ? 40 : (size_t)(b[0] & 15) * 4;         /* RFC 791 */
     end = v6 ? 40 + get16(b + 4) : get16(b + 2);
     if (n > end) n = end;
-    if (header < least || header > n || end > wire) return false;
     p->mark = 0;
-    p->part = false;
-    if (v6) return parse_v6(b, n, end, p) && addr_usable(&p->src);
-    p->proto = b[9];
-    p->part = b[6] & 0x20;
-    p->src = addr_v4(b + 12);
-    p->dst = addr_v4(b + 16);
-    if (p->proto == UDP) p->mark = (uint16_t)get16(b + 4); /* identification */
-    return (p->proto == TCP || p->proto == UDP) && !(get16(b + 6) & 0x1fff) &&
-           addr_usable(&p->src) &&
-           parse_transport(b + header, n - header, end - header, p);
+    p->proto = b[v6 ? 6 : 9];
+    p->part = !v6 && b[6] & 0x20;
+    if (v6) {
+        memcpy(&p->src, b + 8, 16);
+        memcpy(&p->dst, b + 24, 16);
+        if (is_v4(&p->src)) return false;       /* it would be forged */
+        at = parse_headers(b, n, p);
+    } else {                                    /* RFC 791 */
+        p->src = addr_v4(b + 12);
+        p->dst = addr_v4(b + 16);
+        if (p->proto == UDP) p->mark = (uint16_t)get16(b + 4);
+        at = get16(b + 6) & 0x1fff ? 0 : (size_t)(b[0] & 15) * 4;
+    }
+    return at >= least && end <= wire && addr_usable(&p->src) &&
+           parse_transport(b, at, n, end, p);
 }
 
 /* ---- Match ------------------------------------------------------------ */
