@@ -327,6 +327,11 @@ struct attempt {                    /* one source's way to one door */
     uint16_t mark[SEQUENCE_MAX];    /* of the packets accepted, see packet */
 };
 
+struct port {                       /* what the doors make of one */
+    uint32_t first;                 /* door + 1 that begins with it, or 0 */
+    bool known, bulk;               /* a door's; bulk packets knock near it */
+};
+
 struct recent { struct addr src; int64_t time; uint32_t key, interface, mark; };
 
 struct sniffer {
@@ -339,10 +344,9 @@ struct sniffer {
     uint32_t at, burst, empty;      /* of the ring; see rest() */
     int64_t now, burst_start, second, next_expiry, last_expiry;     /* ms */
 
-    uint8_t known[2][8192];         /* ports of doors: TCP, UDP */
-    uint8_t bulk[2][8192];          /* ... that bulk packets can knock on */
-    uint32_t *first;                /* door + 1; see first_door() */
-    bool targets;                   /* has any door a Target? */
+    struct port (*ports)[65536];    /* of TCP, of UDP */
+    struct edges { uint32_t at[FILTER_EDGES_MAX + 2], n; } edges[2];
+    bool indexed, targets;          /* has any door a Target? */
 
     uint64_t key[5];                /* of bucket() */
     struct attempt *attempts;       /* the first few are the heads of stages */
@@ -383,29 +387,6 @@ static unsigned load(struct program *p, unsigned code, int k, unsigned next) {
     return put(p, code, (uint32_t)k, 0, 0);
 }
 
-static bool has(const uint8_t set[8192], unsigned port) {
-    return set[port >> 3] >> (port & 7) & 1;
-}
-
-static void add(uint8_t set[8192], unsigned port, unsigned last) {
-    for (; port <= last && port < 65536; port++)
-        set[port >> 3] |= (uint8_t)(1 << (port & 7));
-}
-
-/* Where the ranges of the ports in set begin and end.  If they are too many,
- * the smallest gaps are closed: the parser tests again. */
-static unsigned range_edges(const uint8_t set[8192], uint32_t *edge) {
-    for (unsigned gap = 0, n = 0;; gap = gap * 2 + 1, n = 0) {
-        for (unsigned port = 0; port < 65536 && n < FILTER_EDGES_MAX; port++)
-            if (!set[port >> 3]) port |= 7;             /* nor the next ones */
-            else if (has(set, port)) {
-                if (!n || port - edge[n - 1] > gap) edge[n] = port, n += 2;
-                edge[n - 1] = port + 1;
-            }
-        if (n < FILTER_EDGES_MAX) return n;
-    }
-}
-
 /* Binary search for A among edge[low..high-1]: an odd number of edges at or
  * below A says that it is in the set.  yes and no may become nearer. */
 static unsigned search(struct program *p, const uint32_t *edge, unsigned low,
@@ -418,6 +399,12 @@ static unsigned search(struct program *p, const uint32_t *edge, unsigned low,
     unsigned above = search(p, edge, middle + 1, high, yes, no);
     unsigned below = search(p, edge, low, middle, yes, no);
     return put(p, JGE, edge[middle], above, below);
+}
+
+/* Is the destination port, behind a header of X bytes, in these ranges? */
+static unsigned is_port(struct program *p, const struct edges *edges,
+                        unsigned yes, unsigned no) {
+    return load(p, LD_HX, 2, search(p, edges->at, 0, edges->n, &yes, &no));
 }
 
 /* Is the IP header's source (or destination) a?  At 12 (16) or 8 (24). */
@@ -453,7 +440,6 @@ static const uint8_t headers6[] = { 0, ROUTING, FRAGMENT, AUTH, 60, 135, 139,
  * count; all other TCP passes: attempts to connect, and probes of a scan. */
 static void filter_attach(const struct sniffer *s) {
     static struct program p;
-    static uint32_t edge[FILTER_EDGES_MAX + 2];
     const struct locals *l = &s->locals;
     p.at = FILTER_MAX;
     unsigned drop = put(&p, RET, 0, 0, 0), take = put(&p, RET, 0xffff, 0, 0);
@@ -463,10 +449,8 @@ static void filter_attach(const struct sniffer *s) {
     unsigned wide = s->all_wide ? local : drop;
     for (unsigned i = 0; i < s->nwide && !s->all_wide; i++)
         wide = is_addr(&p, true, &s->wide[i], local, wide);
-    unsigned yes = local, no = wide, n = range_edges(s->bulk[1], edge);
-    unsigned udp = load(&p, LD_HX, 2, search(&p, edge, 0, n, &yes, &no));
-    yes = local, no = wide, n = range_edges(s->bulk[0], edge);
-    unsigned tcp = load(&p, LD_HX, 2, search(&p, edge, 0, n, &yes, &no));
+    unsigned udp = is_port(&p, &s->edges[1], local, wide);
+    unsigned tcp = is_port(&p, &s->edges[0], local, wide);
     tcp = put(&p, JSET, ACK, put(&p, JSET, SYN, local, tcp), local);
     tcp = load(&p, LD_BX, 13, tcp);
     unsigned v6 = drop;
@@ -598,10 +582,19 @@ static bool parse(const uint8_t *b, size_t n, size_t wire, struct packet *p) {
 
 /* ---- Match ------------------------------------------------------------ */
 
-/* Where s->first has the doors, in their order, that begin with a knock. */
-static uint32_t *first_door(const struct sniffer *s, unsigned proto,
-                            unsigned port) {
-    return &s->first[(proto == UDP ? 65536 : 0) + port];
+/* Where the ranges of ports for bulk packets begin and end.  If they are too
+ * many, the smallest gaps are closed: the parser tests again. */
+static void find_edges(const struct port ports[65536], struct edges *e) {
+    uint32_t *at = e->at, n = FILTER_EDGES_MAX;
+    for (uint32_t gap = 0; n == FILTER_EDGES_MAX; gap = gap * 2 + 1) {
+        n = 0;
+        for (uint32_t i = 0; i < 65536 && n < FILTER_EDGES_MAX; i++) {
+            if (!ports[i].bulk) continue;
+            if (!n || i - at[n - 1] > gap) at[n] = i, n += 2;
+            at[n - 1] = i + 1;
+        }
+    }
+    e->n = n;
 }
 
 /* What is looked up for each packet, made from the doors.  A door is wide if
@@ -609,31 +602,29 @@ static uint32_t *first_door(const struct sniffer *s, unsigned proto,
  * filter takes bulk packets to the ports around such a knock, too: a scan that
  * comes along is seen at once, not only when the filter has been widened. */
 static void index_doors(struct sniffer *s) {
-    const uint8_t *known = *s->known;
-    for (size_t i = 0; i < sizeof s->known; i++)        /* most are untouched */
-        if (known[i]) memset(&s->first[8 * i], 0, 8 * sizeof *s->first);
-    memset(s->known, 0, sizeof s->known);
-    memset(s->bulk, 0, sizeof s->bulk);
+    if (s->indexed) memset(s->ports, 0, 2 * sizeof *s->ports);
+    s->indexed = true;              /* at first it's untouched memory */
     for (uint32_t i = s->conf->ndoors; i--;) {
         struct door *d = &s->conf->doors[i];
+        int around = d->stray_limit ? (int)d->stray_limit + 1 : 0;
         bool ack = !(d->tcp.want & SYN) && !(d->tcp.forbid & ACK);
         d->wide = false;
-        for (unsigned n = 0; n < d->seq.n; n++) {
-            struct knock k = d->seq.knock[n];
-            unsigned around = d->stray_limit ? d->stray_limit + 1 : 0;
-            add(s->known[k.proto == UDP], k.port, k.port);
-            if (!ack && k.proto == TCP) continue;
-            add(s->bulk[k.proto == UDP], k.port > around ? k.port - around : 0,
-                k.port + around);
-            d->wide = true;
-        }
         s->targets |= d->target.n > 0;
-        if (!d->seq.n) continue;
-        uint32_t *first = first_door(s, d->seq.knock->proto,
-                                     d->seq.knock->port);
-        d->next_first = *first;
-        *first = i + 1;
+        for (unsigned n = d->seq.n; n--;) {
+            struct knock k = d->seq.knock[n];
+            struct port *ports = s->ports[k.proto == UDP];
+            ports[k.port].known = true;
+            if (n == 0) {
+                d->next_first = ports[k.port].first;
+                ports[k.port].first = i + 1;
+            }
+            if (!ack && k.proto == TCP) continue;
+            d->wide = true;
+            for (int at = k.port - around; at <= k.port + around; at++)
+                if (at >= 0 && at < 65536) ports[at].bulk = true;
+        }
     }
+    for (int udp = 0; udp < 2; udp++) find_edges(s->ports[udp], &s->edges[udp]);
 }
 
 /* Sends the monitor what it has to know, as one record. */
@@ -866,13 +857,13 @@ static uint32_t *attempts_of(struct sniffer *s, const struct addr *src) {
 
 /* One packet, through all doors that it concerns, in their order. */
 static void match(struct sniffer *s, const struct packet *p) {
-    bool known = has(s->known[p->proto == UDP], p->dport);
-    bool again = false;
+    const struct port *port = &s->ports[p->proto == UDP][p->dport];
+    bool known = port->known, again = false;
     if (known ? is_twin(s, p, &again) : !s->active) return;
     if (known) s->counters[HITS]++, make_room(s);
     uint32_t *link = attempts_of(s, &p->src);
     if (!known && !*link) return;
-    uint32_t first = known ? *first_door(s, p->proto, p->dport) : 0;
+    uint32_t first = port->first;
     bool local = bsearch(&p->dst, s->locals.addr, s->locals.naddrs,
                          sizeof p->dst, addr_cmp);
     for (;;) {      /* two lists in order: next_first, and the bucket's chain */
@@ -1103,7 +1094,7 @@ static void sniffer_init(struct sniffer *s, pid_t monitor) {
     s->ring = map(RING_BYTES, MAP_SHARED, s->packets);
     s->attempts = map(attempts * sizeof *s->attempts, own, -1);
     s->buckets = map(ATTEMPTS_MAX * sizeof *s->buckets, own, -1);
-    s->first = map(2 * sizeof *s->first * 65536, own, -1);
+    s->ports = map(2 * sizeof *s->ports, own, -1);
     s->next_expiry = INT64_MAX;
     for (s->used = 0; s->used <= SEQUENCE_MAX; s->used++)
         s->attempts[s->used].older = s->attempts[s->used].newer = s->used;

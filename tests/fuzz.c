@@ -249,14 +249,6 @@ static void one_input(const uint8_t *data, size_t n)
 #include <stdbool.h>
 #include <stdint.h>
 
-/* These go over all ports for each world: not also step by step. */
-#if defined(__clang__)
-#define PLAIN __attribute__((no_sanitize("coverage", "address", "undefined")))
-static bool has(const uint8_t set[8192], unsigned port) PLAIN;
-static unsigned range_edges(const uint8_t set[8192], uint32_t *edge) PLAIN;
-struct sniffer;
-static void index_doors(struct sniffer *s) PLAIN;
-#endif
 #include "harness.h"
 #include "world.h"
 

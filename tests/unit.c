@@ -1238,8 +1238,8 @@ static void test_filter_extremes(void)
 			bool passed = bpf_run(b, n, &m, &steps);
 			bool probe = spec.proto == TCP &&
 				(spec.flags & 18) != 16;
-			bool needed = i % 2 || probe || has(s->bulk[spec.proto ==
-				UDP], spec.dport);
+			bool needed = i % 2 || probe ||
+				s->ports[spec.proto == UDP][spec.dport].bulk;
 
 			CHECK(passed || !needed, "%u doors, port %u", doors,
 				spec.dport);
