@@ -321,8 +321,9 @@ struct attempt {                    /* one source's way to one door */
     _Alignas(64) struct addr src;   /* the first ports: one cache line */
     uint64_t strays;                /* set of ports, hashed to 64 */
     int64_t deadline;               /* ms */
-    uint32_t door, next;            /* chain of a bucket, by source and door */
-    uint32_t older, newer;          /* ring of a stage */
+    struct attempt *next;           /* in its bucket, by source and door */
+    struct attempt *older, *newer;  /* ring of a stage */
+    uint32_t door;
     uint8_t stage;                  /* knocks accepted; 0 = unused */
     uint16_t mark[SEQUENCE_MAX];    /* of the packets accepted, see packet */
 };
@@ -339,10 +340,9 @@ struct sniffer {
     struct locals locals;
     int packets, channel;           /* descriptors */
     bool only_v4, debug, resting;
-    bool all_wide, stale;           /* see wide_begins() */
     uint8_t *ring;
     uint32_t at, burst, empty;      /* of the ring; see rest() */
-    int64_t now, burst_start, second, next_expiry, last_expiry;     /* ms */
+    int64_t now, burst_start, second, look;     /* ms; look: for expire() */
 
     struct port (*ports)[65536];    /* of TCP, of UDP */
     struct edges { uint32_t at[FILTER_EDGES_MAX + 2], n; } edges[2];
@@ -350,9 +350,9 @@ struct sniffer {
 
     uint64_t key[5];                /* of bucket() */
     struct attempt *attempts;       /* the first few are the heads of stages */
-    uint32_t *buckets, used;        /* used: highest ever */
-    uint32_t active, advanced;      /* of stage 1 up, of stage 2 up */
-    struct addr wide[FILTER_SOURCES_MAX];
+    struct attempt **buckets;
+    uint32_t used, active, advanced;    /* ever; of stage 1 up, of stage 2 up */
+    struct addr wide[FILTER_SOURCES_MAX + 1];   /* see wide_begins() */
     uint32_t nwide;
     struct recent recent[RECENT_MAX];       /* see is_twin() */
 
@@ -446,8 +446,8 @@ static void filter_attach(const struct sniffer *s) {
     unsigned local = l->naddrs > FILTER_ADDRS_MAX || s->targets ? take : drop;
     for (unsigned i = 0; local != take && i < l->naddrs; i++)
         local = is_addr(&p, false, &l->addr[i], take, i ? local : drop);
-    unsigned wide = s->all_wide ? local : drop;
-    for (unsigned i = 0; i < s->nwide && !s->all_wide; i++)
+    unsigned wide = s->nwide > FILTER_SOURCES_MAX ? local : drop;
+    for (unsigned i = 0; wide != local && i < s->nwide; i++)
         wide = is_addr(&p, true, &s->wide[i], local, wide);
     unsigned udp = is_port(&p, &s->edges[1], local, wide);
     unsigned tcp = is_port(&p, &s->edges[0], local, wide);
@@ -511,6 +511,7 @@ struct packet {
     uint16_t mark;                  /* a retransmission has the same one */
     uint8_t flags;                  /* of TCP */
     bool bulk, part;                /* see filter_attach(); first fragment */
+    bool known, local, again;       /* match(): to a door's port; to us; twice */
     uint32_t interface;
 };
 
@@ -584,7 +585,7 @@ static bool parse(const uint8_t *b, size_t n, size_t wire, struct packet *p) {
 
 /* Where the ranges of ports for bulk packets begin and end.  If they are too
  * many, the smallest gaps are closed: the parser tests again. */
-static void find_edges(const struct port ports[65536], struct edges *e) {
+static void find_edges(const struct port *ports, struct edges *e) {
     uint32_t *at = e->at, n = FILTER_EDGES_MAX;
     for (uint32_t gap = 0; n == FILTER_EDGES_MAX; gap = gap * 2 + 1) {
         n = 0;
@@ -635,22 +636,17 @@ static void events_send(struct sniffer *s) {
         _exit(1);                   /* the monitor is gone */
 }
 
-/* Tells the monitor; so many lines a second that a stranger can cause.  With a
- * PACKET, the destination's address follows the source's. */
-static void tell(struct sniffer *s, enum kind kind, uint32_t door,
-                 unsigned stage, const struct addr *src, uint64_t value) {
-    struct event e = { .value = value, .src = src ? src[0] : mapped,
-                       .dst = kind == PACKET ? src[1] : mapped, .door = door,
-                       .kind = kind, .stage = stage };
-    bool limited = kind != READY && kind != OPEN && kind != SUPPRESSED;
-    if (limited && s->lines[kind]++ >= LINES_PER_SECOND) s->suppressed++;
+/* Tells the monitor; so many lines a second that a stranger can cause. */
+static void tell(struct sniffer *s, struct event e) {
+    bool limited = e.kind != READY && e.kind != OPEN && e.kind != SUPPRESSED;
+    if (limited && s->lines[e.kind]++ >= LINES_PER_SECOND) s->suppressed++;
     else s->events[s->unsent++] = e;
     if (s->unsent == EVENTS_MAX) events_send(s);
 }
 
 /* Multilinear hashing (Lemire and Kaser, 2014) with a secret key: addresses
  * can't be chosen so that they meet in one bucket. */
-static uint32_t *bucket(const struct sniffer *s, const struct addr *a) {
+static struct attempt **bucket(const struct sniffer *s, const struct addr *a) {
     uint64_t h = s->key[0];
     uint32_t w[4];
     memcpy(w, a, sizeof w);
@@ -662,43 +658,41 @@ static uint32_t *bucket(const struct sniffer *s, const struct addr *a) {
  * sends, for strays count; past a handful of sources, all that anybody sends.
  * expire() makes it narrow again, so that nobody can have it changed often. */
 static bool wide_begins(struct sniffer *s, const struct addr *src) {
-    uint32_t i = 0;
-    while (i < s->nwide && addr_cmp(&s->wide[i], src)) i++;
-    if (i < s->nwide || s->all_wide) return false;
-    if (i == FILTER_SOURCES_MAX) s->all_wide = true;
-    else s->wide[s->nwide++] = *src;
+    for (uint32_t i = 0; i < s->nwide; i++)
+        if (!addr_cmp(&s->wide[i], src)) return false;
+    if (s->nwide > FILTER_SOURCES_MAX) return false;
+    s->wide[s->nwide++] = *src;
     return true;
 }
 
 /* Every change of an attempt's stage: from 0 it begins, to 0 it is over.  Each
- * stage is a ring, from its head (an attempt of the same number) the oldest
+ * stage is a ring, from its head (the attempt of that number) the oldest
  * first. */
-static void attempt_move(struct sniffer *s, uint32_t i, uint8_t stage) {
-    struct attempt *all = s->attempts, *a = &all[i], *head = &all[stage];
+static void attempt_move(struct sniffer *s, struct attempt *a, uint8_t stage) {
+    struct attempt *head = &s->attempts[stage], **link;
     uint8_t was = a->stage;
-    all[a->older].newer = a->newer;
-    all[a->newer].older = a->older;
+    a->older->newer = a->newer;
+    a->newer->older = a->older;
     a->older = head->older;
-    a->newer = stage;
-    all[a->older].newer = head->older = i;
+    a->newer = head;
+    a->older->newer = head->older = a;
     a->stage = stage;
     s->active += (uint32_t)!!stage - !!was;
     s->advanced += (uint32_t)(stage > 1) - (was > 1);
     if (!stage) {
-        uint32_t *link = bucket(s, &a->src);
-        while (*link != i) link = &all[*link].next;
+        for (link = bucket(s, &a->src); *link != a;) link = &(*link)->next;
         *link = a->next;
     }
     if (!s->conf->doors[a->door].wide) return;
-    if (!stage) s->stale = true;
+    if (!stage) s->look = min_ms(s->look, s->now + EXPIRE_MS);
     else if (!was && wide_begins(s, &a->src)) filter_attach(s);
 }
 
 /* Ends the oldest attempt of the lowest stage that has any, from stage up. */
-static void evict(struct sniffer *s, uint8_t stage) {
-    while (s->attempts[stage].newer == stage) stage++;
-    attempt_move(s, s->attempts[stage].newer, 0);
-    __builtin_prefetch(bucket(s, &s->attempts[s->attempts[stage].newer].src));
+static void evict(struct sniffer *s, struct attempt *stage) {
+    while (stage->newer == stage) stage++;
+    attempt_move(s, stage->newer, 0);
+    __builtin_prefetch(bucket(s, &stage->newer->src));
     s->counters[EVICTIONS]++;
 }
 
@@ -708,176 +702,171 @@ static void evict(struct sniffer *s, uint8_t stage) {
 static void make_room(struct sniffer *s) {
     uint32_t n = s->conf->ndoors < ATTEMPTS_MAX / 8 ? s->conf->ndoors :
                  ATTEMPTS_MAX / 8;
-    while (s->active + n > ATTEMPTS_MAX) evict(s, 1);
-    while (s->advanced + n > ATTEMPTS_MAX / 2) evict(s, 2);
+    while (s->active + n > ATTEMPTS_MAX) evict(s, &s->attempts[1]);
+    while (s->advanced + n > ATTEMPTS_MAX / 2) evict(s, &s->attempts[2]);
 }
 
 static bool is_knock(const struct knock *k, const struct packet *p) {
     return k->port == p->dport && k->proto == p->proto;
 }
 
-static bool is_of(const struct sniffer *s, uint32_t i, const struct addr *src,
+static bool is_of(const struct attempt *a, const struct addr *src,
                   uint32_t door) {
-    const struct attempt *a = &s->attempts[i];
-    return i && a->door == door && !addr_cmp(&a->src, src);
+    return a && a->door == door && !addr_cmp(&a->src, src);
 }
 
 /* A door's knock has come: its last one opens the door. */
 static void stage_reached(struct sniffer *s, uint32_t door, unsigned stage,
                           const struct packet *p) {
     struct door *d = &s->conf->doors[door];
-    tell(s, STAGE, door, stage, &p->src, 0);
+    struct event e = { .kind = STAGE, .door = door, .stage = stage,
+                       .src = p->src };
+    tell(s, e);
     if (stage < d->seq.n) return;
-    tell(s, OPEN, door, stage, &p->src, 0);
+    e.kind = OPEN;
+    tell(s, e);
     s->counters[OPENS]++;
     d->quiet_until = s->now + (int64_t)d->cooldown * 1000;
     if (d->one_time) d->seq.n = 0;  /* until the monitor sends the next one */
 }
 
 /* Has this very packet been here: shown by another interface (a bridge and its
- * port)?  Sent again by TCP is told by *again, for doors of one port. */
-static bool is_twin(struct sniffer *s, const struct packet *p, bool *again) {
+ * port)?  Sent again by TCP makes it p->again, for doors of one port. */
+static bool is_twin(struct sniffer *s, struct packet *p) {
     uint32_t key = (uint32_t)p->proto << 16 | p->dport;
     struct recent *r = &s->recent[p->mark % RECENT_MAX];
     int64_t age = s->now - r->time;
     bool same = r->mark == p->mark && r->key == key &&
                 !addr_cmp(&r->src, &p->src);
-    *again = same && p->proto == TCP && age < SEQ_TIMEOUT * INT64_C(1000);
+    p->again = same && p->proto == TCP && age < SEQ_TIMEOUT * INT64_C(1000);
     if (same && r->interface != p->interface && age < TWIN_MS) return true;
     *r = (struct recent){ p->src, s->now, key, p->interface, p->mark };
     return false;
 }
 
 /* The first knock at a door: a new attempt, put at *link into its bucket. */
-static void begin(struct sniffer *s, uint32_t *link, uint32_t door,
-                  const struct packet *p, bool again) {
+static void begin(struct sniffer *s, struct attempt **link, uint32_t door,
+                  const struct packet *p) {
     const struct door *d = &s->conf->doors[door];
-    uint32_t i = s->attempts->newer ? s->attempts->newer : s->used + 1;
-    struct attempt *a = &s->attempts[i];
-    if (d->seq.n == 1) {
-        if (!again) stage_reached(s, door, 1, p);
-        return;
-    }
-    if (i > SEQUENCE_MAX + ATTEMPTS_MAX) return; /* thousands begin alike */
-    if (i > s->used) a->older = a->newer = s->used = i;
-    a->src = p->src;
-    a->strays = 0;
-    a->deadline = s->now + (int64_t)d->seq_timeout * 1000;
-    a->door = door;
-    a->next = *link;
-    a->mark[0] = p->mark;
-    *link = i;
-    attempt_move(s, i, 1);
-    s->next_expiry = min_ms(s->next_expiry, a->deadline);
-    s->counters[ATTEMPTS]++;
+    struct attempt *a = s->attempts->newer;     /* of those that are over */
+    if (d->seq.n > 1) {
+        if (a == s->attempts) {
+            if (s->used == SEQUENCE_MAX + ATTEMPTS_MAX) return; /* all begin */
+            a += ++s->used;
+            a->older = a->newer = a;
+        }
+        a->src = p->src;
+        a->strays = 0;
+        a->deadline = s->now + (int64_t)d->seq_timeout * 1000;
+        a->door = door;
+        a->next = *link;
+        a->mark[0] = p->mark;
+        *link = a;
+        attempt_move(s, a, 1);
+        s->look = min_ms(s->look, a->deadline);
+        s->counters[ATTEMPTS]++;
+    } else if (p->again) return;
     stage_reached(s, door, 1, p);
 }
 
-/* Does the door see this packet?  known: it is to a port of some door; then
- * its TCP flags must fit. */
+/* Does the door see this packet?  If it is to a port of some door, its TCP
+ * flags must fit. */
 static bool sees(const struct sniffer *s, const struct door *d,
-                 const struct packet *p, bool local, bool known) {
-    return (d->target.n ? in_nets(&d->target, &p->dst) : local) && d->seq.n &&
-           s->now >= d->quiet_until && allowed(d, &p->src) &&
-           (!known || p->proto != TCP || ((p->flags & d->tcp.want) ==
+                 const struct packet *p) {
+    return (d->target.n ? in_nets(&d->target, &p->dst) : p->local) &&
+           d->seq.n && s->now >= d->quiet_until && allowed(d, &p->src) &&
+           (!p->known || p->proto != TCP || ((p->flags & d->tcp.want) ==
             d->tcp.want && !(p->flags & d->tcp.forbid)));
 }
 
 /* p spoils the attempts of its source at a door, from *link on: at once if it
  * is to a port of a door, or when the stray ports become too many. */
-static void spoil(struct sniffer *s, uint32_t *link, const struct packet *p,
-                  bool known) {
-    uint32_t door = s->attempts[*link].door;
+static void spoil(struct sniffer *s, struct attempt **link, uint32_t door,
+                  const struct packet *p) {
     const struct door *d = &s->conf->doors[door];
     uint64_t x = s->key[0] ^ (p->dport * 2u + (p->proto == UDP));
     x = (x ^ x >> 33) * 0xff51afd7ed558ccd;     /* MurmurHash3's finalizer */
     x = (x ^ x >> 33) * 0xc4ceb9fe1a85ec53;
-    if (!known && (!d->stray_limit || (p->bulk && !d->wide))) return;
-    while (is_of(s, *link, &p->src, door)) {
-        struct attempt *a = &s->attempts[*link];
+    if (!p->known && (!d->stray_limit || (p->bulk && !d->wide))) return;
+    for (struct attempt *a; is_of(a = *link, &p->src, door);) {
         a->strays |= 1ull << (x >> 58);
         unsigned strays = (unsigned)__builtin_popcountll(a->strays);
-        if (known || strays > d->stray_limit) {
+        if (p->known || strays > d->stray_limit) {
             s->counters[CANCELLED]++;
-            attempt_move(s, *link, 0);
+            attempt_move(s, a, 0);
         } else link = &a->next;
     }
 }
 
-/* What p means to the attempts of its source at one door, from *link on.  In
+/* What p means to a door and to its source's attempts there, from *link on.  In
  * this order: a true retransmission; the knock that the one furthest along
  * waits for; the last knock repeated; a first knock; anything else. */
-static void door_hit(struct sniffer *s, uint32_t *link, const struct packet *p,
-                     bool known) {
-    uint32_t door = s->attempts[*link].door, next = 0, weakest = *link, n = 0;
+static void door_hit(struct sniffer *s, struct attempt **link, uint32_t door,
+                     const struct packet *p) {
     const struct door *d = &s->conf->doors[door];
     const struct knock *knock = d->seq.knock;
-    struct attempt *all = s->attempts, *a;
+    struct attempt *next = NULL, *weakest = *link;
     bool repeated = false;
-    for (uint32_t i = *link; is_of(s, i, &p->src, door); i = all[i].next, n++) {
-        a = &all[i];
+    unsigned n = 0;
+    for (struct attempt *a = *link; is_of(a, &p->src, door); a = a->next, n++) {
         for (unsigned k = 0; k < a->stage; k++)
             if (a->mark[k] == p->mark && p->proto == TCP &&
                 is_knock(&knock[k], p)) return;
         if (is_knock(&knock[a->stage], p) &&
-            (!next || a->stage > all[next].stage)) next = i;
+            (!next || a->stage > next->stage)) next = a;
         repeated |= is_knock(&knock[a->stage - 1], p);
-        if (a->stage < all[weakest].stage || (a->stage == all[weakest].stage &&
-            a->deadline <= all[weakest].deadline)) weakest = i;
+        if (a->stage < weakest->stage || (a->stage == weakest->stage &&
+            a->deadline <= weakest->deadline)) weakest = a;
     }
     if (next) {
-        uint8_t stage = (uint8_t)(all[next].stage + 1);
-        all[next].mark[stage - 1] = p->mark;
+        uint8_t stage = (uint8_t)(next->stage + 1);
+        next->mark[stage - 1] = p->mark;
         attempt_move(s, next, stage < d->seq.n ? stage : 0);
         stage_reached(s, door, stage, p);
     } else if (repeated) {          /* ignored */
     } else if (is_knock(knock, p)) {
         if (n >= ATTEMPTS_PER_SOURCE) attempt_move(s, weakest, 0);
-        begin(s, link, door, p, false);
-    } else spoil(s, link, p, known);
+        begin(s, link, door, p);
+    } else spoil(s, link, door, p);
 }
 
-static void time_out(struct sniffer *s, uint32_t i) {
-    struct attempt *a = &s->attempts[i];
-    tell(s, TIMEOUT, a->door, a->stage, &a->src, 0);
-    attempt_move(s, i, 0);
+static void time_out(struct sniffer *s, struct attempt *a) {
+    tell(s, (struct event){ .kind = TIMEOUT, .door = a->door, .src = a->src,
+                            .stage = a->stage });
+    attempt_move(s, a, 0);
 }
 
-/* The link in its bucket that leads to the first attempt of src, or to 0.
+/* The link in its bucket that leads to the first attempt of src, or to NULL.
  * Those that have timed out are ended on the way. */
-static uint32_t *attempts_of(struct sniffer *s, const struct addr *src) {
-    struct attempt *all = s->attempts;
-    uint32_t *link = bucket(s, src), *first;
-    while (*link && addr_cmp(&all[*link].src, src)) link = &all[*link].next;
-    for (first = link; *link && !addr_cmp(&all[*link].src, src);)
-        if (all[*link].deadline <= s->now) time_out(s, *link);
-        else link = &all[*link].next;
+static struct attempt **attempts_of(struct sniffer *s, const struct addr *src) {
+    struct attempt **link = bucket(s, src), **first;
+    while (*link && addr_cmp(&(*link)->src, src)) link = &(*link)->next;
+    for (first = link; *link && !addr_cmp(&(*link)->src, src);)
+        if ((*link)->deadline <= s->now) time_out(s, *link);
+        else link = &(*link)->next;
     return first;
 }
 
 /* One packet, through all doors that it concerns, in their order. */
-static void match(struct sniffer *s, const struct packet *p) {
+static void match(struct sniffer *s, struct packet *p) {
     const struct port *port = &s->ports[p->proto == UDP][p->dport];
-    bool known = port->known, again = false;
-    if (known ? is_twin(s, p, &again) : !s->active) return;
-    if (known) s->counters[HITS]++, make_room(s);
-    uint32_t *link = attempts_of(s, &p->src);
-    if (!known && !*link) return;
-    uint32_t first = port->first;
-    bool local = bsearch(&p->dst, s->locals.addr, s->locals.naddrs,
-                         sizeof p->dst, addr_cmp);
-    for (;;) {      /* two lists in order: next_first, and the bucket's chain */
-        bool mine = *link && !addr_cmp(&s->attempts[*link].src, &p->src);
-        uint32_t door = mine ? s->attempts[*link].door : UINT32_MAX;
+    p->known = port->known;
+    if (p->known ? is_twin(s, p) : !s->active) return;
+    if (p->known) s->counters[HITS]++, make_room(s);
+    struct attempt **link = attempts_of(s, &p->src);
+    if (!p->known && !*link) return;
+    p->local = bsearch(&p->dst, s->locals.addr, s->locals.naddrs,
+                       sizeof p->dst, addr_cmp);
+    for (uint32_t first = port->first;;) {
+        /* two lists in order: next_first, and the bucket's chain */
+        bool mine = *link && !addr_cmp(&(*link)->src, &p->src);
+        uint32_t door = mine ? (*link)->door : UINT32_MAX;
         if (first && first - 1 <= door) {
             door = first - 1;
             first = s->conf->doors[door].next_first;
         } else if (!mine) return;
-        if (sees(s, &s->conf->doors[door], p, local, known)) {
-            if (is_of(s, *link, &p->src, door)) door_hit(s, link, p, known);
-            else begin(s, link, door, p, again);
-        }
-        while (is_of(s, *link, &p->src, door)) link = &s->attempts[*link].next;
+        if (sees(s, &s->conf->doors[door], p)) door_hit(s, link, door, p);
+        while (is_of(*link, &p->src, door)) link = &(*link)->next;
     }
 }
 
@@ -889,7 +878,8 @@ static void drops_tell(struct sniffer *s) {
     syscall(SYS_getsockopt, s->packets, SOL_PACKET, PACKET_STATISTICS, &stats,
             &size);
     s->counters[LOST] += stats.drops;
-    if (stats.drops) tell(s, DROPS, 0, 0, NULL, stats.drops);
+    if (stats.drops)
+        tell(s, (struct event){ .kind = DROPS, .value = stats.drops });
 }
 
 static struct tpacket2_ *slot(const struct sniffer *s, uint32_t at) {
@@ -915,9 +905,9 @@ static bool frame(struct sniffer *s, const uint8_t slot_bytes[FRAME_BYTES],
         return false;
     p->interface = (uint32_t)from.sll_ifindex;
     if (s->debug)
-        tell(s, PACKET, 0, 0, &p->src, (uint64_t)p->proto << 48 |
-             (uint64_t)p->sport << 32 | (uint64_t)p->dport << 16 |
-             (t.len & 0xffff));
+        tell(s, (struct event){ .kind = PACKET, .src = p->src, .dst = p->dst,
+            .value = (uint64_t)p->proto << 48 | (uint64_t)p->sport << 32 |
+                     (uint64_t)p->dport << 16 | (t.len & 0xffff) });
     return true;
 }
 
@@ -936,7 +926,7 @@ static uint32_t ring_read(struct sniffer *s) {
         __builtin_prefetch(bucket(s, &p[good++].src));
     }
     for (uint32_t i = 0; i < good && s->active; i++)
-        __builtin_prefetch(&s->attempts[*bucket(s, &p[i].src)]);
+        __builtin_prefetch(*bucket(s, &p[i].src));
     for (uint32_t i = 0; i < good; i++) match(s, &p[i]);
     return n;
 }
@@ -967,28 +957,27 @@ static bool rest(struct sniffer *s, uint32_t n) {
  * over the whole table: once in EXPIRE_MS at most, and only when it has to.
  * (Each packet looks at its own source's deadlines besides.) */
 static void expire(struct sniffer *s) {
-    bool stale = s->stale;
-    if ((s->now < s->next_expiry && !stale) ||
-        s->now < s->last_expiry + EXPIRE_MS) return;
-    s->stale = false;               /* whom time_out() ends makes it true */
-    s->last_expiry = s->now;
-    s->next_expiry = INT64_MAX;
-    if (stale) s->nwide = s->all_wide = 0;
-    for (uint32_t i = SEQUENCE_MAX + 1; i <= s->used; i++) {
-        struct attempt *a = &s->attempts[i];
-        if (a->stage && a->deadline <= s->now) time_out(s, i);
+    struct attempt *a = s->attempts, *last = a + s->used;
+    int64_t next = INT64_MAX;
+    bool wide = s->nwide;
+    if (s->now < s->look) return;
+    s->nwide = 0;
+    for (a += SEQUENCE_MAX + 1; a <= last; a++) {
+        if (a->stage && a->deadline <= s->now) time_out(s, a);
         if (!a->stage) continue;
-        s->next_expiry = min_ms(s->next_expiry, a->deadline);
-        if (stale && s->conf->doors[a->door].wide) wide_begins(s, &a->src);
+        next = min_ms(next, a->deadline);
+        if (s->conf->doors[a->door].wide) wide_begins(s, &a->src);
     }
-    if (stale) filter_attach(s);
+    s->look = next < s->now + EXPIRE_MS ? s->now + EXPIRE_MS : next;
+    if (wide) filter_attach(s);
 }
 
 /* Every second anew: so many lines, and how many more there were. */
 static void limit(struct sniffer *s) {
     if (s->now < s->second + 1000) return;
     if (s->resting) drops_tell(s);
-    if (s->suppressed) tell(s, SUPPRESSED, 0, 0, NULL, s->suppressed);
+    if (s->suppressed)
+        tell(s, (struct event){ .kind = SUPPRESSED, .value = s->suppressed });
     memset(s->lines, 0, sizeof s->lines);
     s->suppressed = 0;
     s->second = s->now;
@@ -1002,7 +991,7 @@ static void obey(struct sniffer *s) {
     else {
         for (uint32_t i = SEQUENCE_MAX + 1; i <= s->used; i++)
             if (s->attempts[i].stage && s->attempts[i].door == o.door)
-                attempt_move(s, i, 0);
+                attempt_move(s, &s->attempts[i], 0);
         s->conf->doors[o.door].seq = o.seq;
         index_doors(s);
     }
@@ -1095,16 +1084,16 @@ static void sniffer_init(struct sniffer *s, pid_t monitor) {
     s->attempts = map(attempts * sizeof *s->attempts, own, -1);
     s->buckets = map(ATTEMPTS_MAX * sizeof *s->buckets, own, -1);
     s->ports = map(2 * sizeof *s->ports, own, -1);
-    s->next_expiry = INT64_MAX;
-    for (s->used = 0; s->used <= SEQUENCE_MAX; s->used++)
-        s->attempts[s->used].older = s->attempts[s->used].newer = s->used;
-    s->used--;
+    s->look = INT64_MAX;
+    s->used = SEQUENCE_MAX;
+    for (struct attempt *a = s->attempts; a <= s->attempts + s->used; a++)
+        a->older = a->newer = a;
     if (getrandom(s->key, sizeof s->key, 0) != sizeof s->key)
         die("sniffer: getrandom: %s", strerror(errno));
     close_others(0, s->channel, s->packets);
     index_doors(s);
     filter_attach(s);
-    tell(s, READY, 0, 0, NULL, sandbox(monitor));
+    tell(s, (struct event){ .kind = READY, .value = sandbox(monitor) });
 }
 
 /* The sniffer's life: until the channel to the monitor ends. */
@@ -1119,11 +1108,7 @@ static void sniff(struct sniffer *s, pid_t monitor) {
         if (n >= FRAMES) found = false;
         limit(s);
         expire(s);
-        int64_t wake = rest(s, n) ? s->now + REST_MS : INT64_MAX;
-        int64_t look = s->last_expiry + EXPIRE_MS;
-        if (s->stale) wake = min_ms(wake, look);
-        if (s->active)
-            wake = min_ms(wake, s->next_expiry > look ? s->next_expiry : look);
+        int64_t wake = rest(s, n) ? min_ms(s->look, s->now + REST_MS) : s->look;
         if (s->suppressed) wake = min_ms(wake, s->second + 1000);
         int ms = more ? 0 : poll_ms(s->now, wake);
         events_send(s);

@@ -346,8 +346,9 @@ static void raw_packets(const uint8_t *data, size_t n)
 			match(s, &p);
 		expire_now(s);
 		limit(s);
-		s->all_wide = true; /* the filter is not looked at here */
-		s->stale = false;
+		/* the filter is not looked at here */
+		s->nwide = FILTER_SOURCES_MAX + 1;
+		s->look = INT64_MAX;
 		REQUIRE(s->active <= ATTEMPTS_MAX);
 		for (unsigned i = 0; i < heard; i++) {
 			const struct event *e = &events[i];

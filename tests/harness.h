@@ -615,7 +615,7 @@ static unsigned *events_sent(void)
 static struct sniffer *sniffer_new(struct conf *c)
 {
 	static struct attempt *attempts;
-	static uint32_t *buckets;
+	static struct attempt **buckets;
 	static struct port ports[2][65536];
 	static uint64_t counters[COUNTERS];
 	struct sniffer *s = &the_sniffer;
@@ -629,16 +629,16 @@ static struct sniffer *sniffer_new(struct conf *c)
 	if (!attempts || !buckets)
 		abort();
 	for (uint32_t i = SEQUENCE_MAX + 1; i <= used; i++)
-		*bucket(s, &attempts[i].src) = 0;
+		*bucket(s, &attempts[i].src) = NULL;
 	memset(attempts, 0, (size_t)(used + 1) * sizeof(*attempts));
 	memset(ports, 0, sizeof(ports));
 	memset(counters, 0, sizeof(counters));
 	*s = (struct sniffer){.conf = c, .channel = CHANNEL, .packets = -1,
 		.attempts = attempts, .buckets = buckets, .ports = ports,
 		.counters = counters,
-		.next_expiry = INT64_MAX, .now = clock_ms};
+		.look = INT64_MAX, .now = clock_ms};
 	for (uint32_t i = 0; i <= SEQUENCE_MAX; i++)
-		attempts[i].older = attempts[i].newer = i;
+		attempts[i].older = attempts[i].newer = &attempts[i];
 	s->used = SEQUENCE_MAX;
 	for (int i = 0; i < 5; i++)
 		s->key[i] = rnd64();
@@ -652,17 +652,10 @@ static struct sniffer *sniffer_new(struct conf *c)
  * that such a look does comes in its time. */
 static void expire_now(struct sniffer *s)
 {
-	int64_t last;
-	bool stale;
-
 	expire(s);
-	last = s->last_expiry;
-	stale = s->stale;
-	s->last_expiry = s->now - EXPIRE_MS;
-	s->stale = false;
-	expire(s);
-	s->last_expiry = last;
-	s->stale = stale;
+	for (uint32_t i = SEQUENCE_MAX + 1; i <= s->used; i++)
+		if (s->attempts[i].stage && s->attempts[i].deadline <= s->now)
+			time_out(s, &s->attempts[i]);
 }
 
 /* No limit of lines a second. */

@@ -1058,7 +1058,7 @@ static void filter_round(unsigned doors, unsigned addresses,
 		s->now += rnd(40);
 		plain = spec.proto == UDP || (spec.flags & 18) == 16;
 		known = bulk_port(&c, spec.dport, spec.proto);
-		listed = s->nwide || s->all_wide;
+		listed = s->nwide;
 		give(s, b, n);
 		CHECK(passed || memory_of(s) == before, "%u doors, port %u/%u, "
 			"flags %u", doors, spec.dport, spec.proto, spec.flags);
@@ -1220,7 +1220,7 @@ static void test_filter_extremes(void)
 			unlimited(s);
 			match(s, &p);
 		}
-		CHECK(s->nwide == 8 && !s->all_wide);
+		CHECK(s->nwide == 8);
 		CHECK(!bpf_fault(), "%u doors: %s", doors, bpf_fault());
 		CHECK(kernel_takes_filter(), "%u doors", doors);
 		longest = filter_length > longest ? filter_length : longest;
@@ -1439,9 +1439,9 @@ static unsigned said(unsigned kind)
 /* The stage of an address' attempt; 0 if it has none. */
 static unsigned stage_of(struct sniffer *s, const struct addr *src)
 {
-	uint32_t i = *attempts_of(s, src);
+	const struct attempt *a = *attempts_of(s, src);
 
-	return i ? s->attempts[i].stage : 0;
+	return a ? a->stage : 0;
 }
 
 /* Each ring holds what is at its stage, each bucket what belongs there, and
@@ -1452,18 +1452,18 @@ static bool sound(struct sniffer *s)
 	const struct attempt *all = s->attempts;
 
 	for (uint32_t stage = 0; stage <= SEQUENCE_MAX; stage++) {
-		for (uint32_t i = all[stage].newer; i != stage;
-			i = all[i].newer) {
-			if (all[i].stage != stage ||
-				all[all[i].newer].older != i)
+		for (const struct attempt *a = all[stage].newer;
+			a != &all[stage]; a = a->newer) {
+			if (a->stage != stage || a->newer->older != a)
 				return false;
 			of_stage[stage]++;
 		}
 		active += stage ? of_stage[stage] : 0;
 	}
 	for (uint32_t b = 0; b < ATTEMPTS_MAX; b++)
-		for (uint32_t i = s->buckets[b]; i; i = all[i].next, chained++)
-			if (bucket(s, &all[i].src) != &s->buckets[b])
+		for (const struct attempt *a = s->buckets[b]; a;
+			a = a->next, chained++)
+			if (bucket(s, &a->src) != &s->buckets[b])
 				return false;
 	return active == s->active && chained == active &&
 		s->active - of_stage[1] == s->advanced &&
@@ -1581,7 +1581,9 @@ static void test_table_flood(void)
 		heard = s->suppressed = 0;
 	}
 	CHECK(!s->active && !s->advanced && timeouts > (quick ? 500 : 10000) && sound(s));
-	CHECK(s->next_expiry == INT64_MAX);
+	s->now += EXPIRE_MS;
+	expire(s);
+	CHECK(s->look == INT64_MAX);
 }
 
 /* Thousands of doors with one first knock, hit when the table is nearly full. */
@@ -1618,8 +1620,9 @@ static void test_table_many_doors(void)
 static void test_hash(void)
 {
 	enum { N = 16384, KEYS = 40 };
+	static struct attempt *none[ATTEMPTS_MAX];
 	static uint32_t load[ATTEMPTS_MAX];
-	static struct sniffer s = {.buckets = load};
+	static struct sniffer s = {.buckets = none};
 	unsigned alike = 0;
 
 	for (unsigned form = 0; form < 6; form++) {
@@ -1636,7 +1639,7 @@ static void test_hash(void)
 
 				if (form > 1)
 					memcpy(a.b + (form - 2) * 4, &big, 4);
-				squares += 2 * (*bucket(&s, &a))++ + 1;
+				squares += 2 * load[bucket(&s, &a) - none]++ + 1;
 			}
 		}
 		/* by chance: 1 + N / ATTEMPTS_MAX for each */
@@ -1670,15 +1673,15 @@ static void test_timeout(void)
 	heard = 0;
 	knock_from(s, &b, 1000);
 	start = s->now;
-	CHECK(s->next_expiry <= start + 10000);
+	CHECK(s->look <= start + 10000);
 	s->now = start + 5000; /* the first one again: the same clock */
 	knock_from(s, &b, 1000);
 	heard = 0;
 	s->now = start + 9999;
-	s->last_expiry = s->now - 1000;
+	s->look = s->now;
 	expire(s);
-	CHECK(!heard && s->next_expiry == start + 10000);
-	s->now = start + 10100; /* looked at lately: not yet once more */
+	CHECK(!heard && s->look == start + 10199); /* not soon once more */
+	s->now = start + 10198;
 	expire(s);
 	CHECK(!heard);
 	s->now = start + 10199;
@@ -1756,12 +1759,12 @@ static void test_filter_narrow_again(void)
 		p.bulk = true;
 		match(s, &p);
 	}
-	CHECK(s->active == 10 && s->all_wide);
+	CHECK(s->active == 10 && s->nwide > FILTER_SOURCES_MAX);
 	s->now += 10000;
 	expire(s);
 	s->now += EXPIRE_MS;
 	expire(s);
-	CHECK(!s->active && !s->all_wide && !s->nwide && !s->stale);
+	CHECK(!s->active && !s->nwide && s->look == INT64_MAX);
 }
 
 /* At most four attempts of one source at a door. */
@@ -4160,7 +4163,7 @@ static void test_life(void)
 		has_text("sniffer: getrandom: "));
 	s.channel = CHANNEL;
 	fail(FAULT_write, 1, EPIPE);
-	tell(&s, OPEN, 0, 1, NULL, 0);
+	tell(&s, (struct event){.kind = OPEN, .stage = 1});
 	CHECK(ENDS(events_send(&s)) && end_status == 1);
 	/* as the monitor starts it */
 	t_forks[0] = 0;

@@ -126,14 +126,14 @@ static uint64_t stray_bit(const struct sniffer *s, struct o_knock k)
 	static struct door door = {.stray_limit = 63, .wide = true};
 	static struct conf conf = {.doors = &door, .ndoors = 1};
 	static struct sniffer t = {.conf = &conf, .attempts = table};
-	uint32_t link = SEQUENCE_MAX + 1;
+	struct attempt *link = &table[SEQUENCE_MAX + 1];
 	struct packet p = {.dport = (uint16_t)k.port,
 		.proto = k.udp ? UDP : TCP};
 
 	memcpy(t.key, s->key, sizeof(t.key));
-	table[link].stage = 1;
-	table[link].strays = 0;
-	spoil(&t, &link, &p, false);
+	link->stage = 1;
+	link->strays = 0;
+	spoil(&t, &link, 0, &p);
 	return table[SEQUENCE_MAX + 1].strays;
 }
 
@@ -194,7 +194,7 @@ static void world_new(bool packets)
 	while (!choose_strays(world.sniffer))
 		for (int i = 0; i < 5; i++)
 			world.sniffer->key[i] = rnd64();
-	world.sniffer->all_wide = !packets;
+	world.sniffer->nwide = packets ? 0 : FILTER_SOURCES_MAX + 1;
 	if (packets)
 		filter_attach(world.sniffer);
 }
@@ -286,8 +286,8 @@ static void send_hit(const struct o_hit *h, uint32_t seq, unsigned sport)
 	if (!world.packets)
 		match(world.sniffer, &p);
 	if (!world.packets) { /* nobody needs a new filter */
-		world.sniffer->all_wide = true;
-		world.sniffer->stale = false;
+		world.sniffer->nwide = FILTER_SOURCES_MAX + 1;
+		world.sniffer->look = INT64_MAX;
 	}
 	expire_now(world.sniffer);
 	o_match(&world.oracle, h);
