@@ -364,62 +364,56 @@ struct sniffer {
 
 /* A program of classic BPF, made from its end to its start: what a jump leads
  * to stands already, so a label is simply an index. */
-struct program { struct bpf_insn_ code[FILTER_MAX]; unsigned at; };
+static struct { struct bpf_insn_ code[FILTER_MAX]; unsigned at; } program;
 
 /* Puts an instruction before the others and returns its label.  yes and no:
  * where a test leads, 255 instructions at most, or by way of a JA (to yes). */
-static unsigned put(struct program *p, unsigned code, uint32_t k, unsigned yes,
-                    unsigned no) {
+static unsigned put(unsigned code, uint32_t k, unsigned yes, unsigned no) {
     bool test = code == JEQ || code == JGE || code == JSET;
-    if (test && yes - p->at > 250) yes = put(p, JA, 0, yes, 0);
-    if (test && no - p->at > 250) no = put(p, JA, 0, no, 0);
-    p->at--;
-    p->code[p->at] = (struct bpf_insn_){ (uint16_t)code,
-        (uint8_t)(test ? yes - p->at - 1 : 0),
-        (uint8_t)(test ? no - p->at - 1 : 0),
-        code == JA ? yes - p->at - 1 : k };
-    return p->at;
+    if (test && yes - program.at > 250) yes = put(JA, 0, yes, 0);
+    if (test && no - program.at > 250) no = put(JA, 0, no, 0);
+    yes -= program.at;
+    no -= program.at;
+    program.code[--program.at] = (struct bpf_insn_){ (uint16_t)code,
+        test ? (uint8_t)yes : 0, test ? (uint8_t)no : 0, code == JA ? yes : k };
+    return program.at;
 }
 
 /* An instruction that does not jump, and then on to next. */
-static unsigned load(struct program *p, unsigned code, int k, unsigned next) {
-    if (next != p->at) put(p, JA, 0, next, 0);
-    return put(p, code, (uint32_t)k, 0, 0);
+static unsigned load(unsigned code, int k, unsigned next) {
+    if (next != program.at) put(JA, 0, next, 0);
+    return put(code, (uint32_t)k, 0, 0);
 }
 
 /* Binary search for A among edge[low..high-1]: an odd number of edges at or
  * below A says that it is in the set.  yes and no may become nearer. */
-static unsigned search(struct program *p, const uint32_t *edge, unsigned low,
-                       unsigned high, unsigned *yes, unsigned *no) {
+static unsigned search(const uint32_t *edge, unsigned low, unsigned high,
+                       unsigned *yes, unsigned *no) {
     unsigned *label = low & 1 ? yes : no, middle = (low + high) / 2;
     if (low == high) {
-        if (*label - p->at > 200) *label = put(p, JA, 0, *label, 0);
+        if (*label - program.at > 200) *label = put(JA, 0, *label, 0);
         return *label;
     }
-    unsigned above = search(p, edge, middle + 1, high, yes, no);
-    unsigned below = search(p, edge, low, middle, yes, no);
-    return put(p, JGE, edge[middle], above, below);
+    unsigned above = search(edge, middle + 1, high, yes, no);
+    return put(JGE, edge[middle], above, search(edge, low, middle, yes, no));
 }
 
 /* Is the destination port, behind a header of X bytes, in these ranges? */
-static unsigned is_port(struct program *p, const struct edges *edges,
-                        unsigned yes, unsigned no) {
-    return load(p, LD_HX, 2, search(p, edges->at, 0, edges->n, &yes, &no));
+static unsigned is_port(const struct edges *e, unsigned yes, unsigned no) {
+    return load(LD_HX, 2, search(e->at, 0, e->n, &yes, &no));
 }
 
-/* Is the IP header's source (or destination) a?  At 12 (16) or 8 (24). */
-static unsigned is_addr(struct program *p, bool source, const struct addr *a,
-                        unsigned yes, unsigned no) {
-    bool v4 = is_v4(a);
-    for (size_t word = 4; word-- > (v4 ? 3u : 0u);) {
-        uint32_t k;
-        memcpy(&k, &a->b[4 * word], 4);
-        yes = put(p, JEQ, ntohl(k), yes, no);
-        yes = load(p, LD_W, v4 ? (source ? 12 : 16) : (source ? 8 : 24) +
-                   4 * (int)word, yes);
+/* Is a the IP header's address?  It stands at v4 or v6. */
+static unsigned is_addr(const struct addr *a, int v4, int v6, unsigned yes,
+                        unsigned no) {
+    for (int i = 12; i >= (is_v4(a) ? 12 : 0); i -= 4) {
+        uint32_t word;
+        memcpy(&word, a->b + i, 4);
+        yes = put(JEQ, ntohl(word), yes, no);
+        yes = load(LD_W, is_v4(a) ? v4 : v6 + i, yes);
     }
-    yes = put(p, JEQ, v4 ? ETHERTYPE_V4 : ETHERTYPE_V6, yes, no);
-    return load(p, LD_W, AD_PROTOCOL, yes);
+    yes = put(JEQ, is_v4(a) ? ETHERTYPE_V4 : ETHERTYPE_V6, yes, no);
+    return load(LD_W, AD_PROTOCOL, yes);
 }
 
 /* Not by the libc, which may have another system call for it on i386. */
@@ -439,40 +433,40 @@ static const uint8_t headers6[] = { 0, ROUTING, FRAGMENT, AUTH, 60, 135, 139,
  * can knock on, and from sources with an attempt at a wide door, whose strays
  * count; all other TCP passes: attempts to connect, and probes of a scan. */
 static void filter_attach(const struct sniffer *s) {
-    static struct program p;
     const struct locals *l = &s->locals;
-    p.at = FILTER_MAX;
-    unsigned drop = put(&p, RET, 0, 0, 0), take = put(&p, RET, 0xffff, 0, 0);
+    program.at = FILTER_MAX;
+    unsigned drop = put(RET, 0, 0, 0), take = put(RET, 0xffff, 0, 0);
     unsigned local = l->naddrs > FILTER_ADDRS_MAX || s->targets ? take : drop;
     for (unsigned i = 0; local != take && i < l->naddrs; i++)
-        local = is_addr(&p, false, &l->addr[i], take, i ? local : drop);
+        local = is_addr(&l->addr[i], 16, 24, take, i ? local : drop);
     unsigned wide = s->nwide > FILTER_SOURCES_MAX ? local : drop;
     for (unsigned i = 0; wide != local && i < s->nwide; i++)
-        wide = is_addr(&p, true, &s->wide[i], local, wide);
-    unsigned udp = is_port(&p, &s->edges[1], local, wide);
-    unsigned tcp = is_port(&p, &s->edges[0], local, wide);
-    tcp = put(&p, JSET, ACK, put(&p, JSET, SYN, local, tcp), local);
-    tcp = load(&p, LD_BX, 13, tcp);
+        wide = is_addr(&s->wide[i], 12, 8, local, wide);
+    unsigned udp = is_port(&s->edges[1], local, wide);
+    unsigned tcp = is_port(&s->edges[0], local, wide);
+    tcp = put(JSET, ACK, put(JSET, SYN, local, tcp), local);
+    tcp = load(LD_BX, 13, tcp);
     unsigned v6 = drop;
     for (unsigned i = 0; i < sizeof headers6; i++)
-        v6 = put(&p, JEQ, headers6[i], local, v6);
-    v6 = put(&p, JEQ, UDP, udp, put(&p, JEQ, TCP, tcp, v6));
-    v6 = load(&p, LDX_IMM, 40, load(&p, LD_B, 6, v6));
-    unsigned v4 = put(&p, JEQ, UDP, udp, put(&p, JEQ, TCP, tcp, drop));
-    v4 = put(&p, JSET, 0x1fff, drop, load(&p, LD_B, 9, v4)); /* a fragment */
-    v4 = load(&p, LDX_IHL, 0, load(&p, LD_H, 6, v4));
-    unsigned ip = put(&p, JEQ, ETHERTYPE_V6, s->only_v4 ? drop : v6, drop);
-    ip = load(&p, LD_W, AD_PROTOCOL, put(&p, JEQ, ETHERTYPE_V4, v4, ip));
-    unsigned tag = load(&p, AND, 0xfff, put(&p, JEQ, 0, ip, drop));
-    tag = load(&p, LD_W, AD_VLAN_TAG, tag);     /* VLAN 0 is only a priority */
-    ip = load(&p, LD_W, AD_VLAN_PRESENT, put(&p, JEQ, 0, ip, tag));
-    unsigned in = l->any ? put(&p, JEQ, HATYPE_LOOPBACK, drop, ip) : drop;
+        v6 = put(JEQ, headers6[i], local, v6);
+    v6 = put(JEQ, UDP, udp, put(JEQ, TCP, tcp, v6));
+    v6 = load(LDX_IMM, 40, load(LD_B, 6, v6));
+    unsigned v4 = put(JEQ, UDP, udp, put(JEQ, TCP, tcp, drop));
+    v4 = put(JSET, 0x1fff, drop, load(LD_B, 9, v4));    /* a fragment */
+    v4 = load(LDX_IHL, 0, load(LD_H, 6, v4));
+    unsigned ip = put(JEQ, ETHERTYPE_V6, s->only_v4 ? drop : v6, drop);
+    ip = load(LD_W, AD_PROTOCOL, put(JEQ, ETHERTYPE_V4, v4, ip));
+    unsigned tag = load(AND, 0xfff, put(JEQ, 0, ip, drop));
+    tag = load(LD_W, AD_VLAN_TAG, tag);         /* VLAN 0 is only a priority */
+    ip = load(LD_W, AD_VLAN_PRESENT, put(JEQ, 0, ip, tag));
+    unsigned in = l->any ? put(JEQ, HATYPE_LOOPBACK, drop, ip) : drop;
     for (unsigned i = 0; i < l->ninterfaces; i++)
-        in = put(&p, JEQ, l->interface[i], ip, in);
-    in = load(&p, LD_W, l->any ? AD_HATYPE : AD_IFINDEX, in);
-    load(&p, LD_W, AD_PKTTYPE, put(&p, JGE, PKTTYPE_OTHERHOST, drop, in));
-    struct bpf_prog_ whole = { (uint16_t)(FILTER_MAX - p.at), p.code + p.at };
-    struct bpf_prog_ all = { 1, &p.code[take] };
+        in = put(JEQ, l->interface[i], ip, in);
+    in = load(LD_W, l->any ? AD_HATYPE : AD_IFINDEX, in);
+    load(LD_W, AD_PKTTYPE, put(JGE, PKTTYPE_OTHERHOST, drop, in));
+    struct bpf_prog_ whole = { (uint16_t)(FILTER_MAX - program.at),
+                               program.code + program.at };
+    struct bpf_prog_ all = { 1, &program.code[take] };
     if (!attach(s->packets, &whole)) return;
     attach(s->packets, &all);       /* old and new are too large together */
     attach(s->packets, &whole);     /* (net.core.optmem_max) */
@@ -1038,18 +1032,17 @@ static bool no_capabilities(bool left_root) {
  * setsockopt() only the filter, which the kernel checks itself (seccomp(2)). */
 static bool seccomp(void) {
     static const int calls[] = { SECCOMP_CALLS };
-    static struct program p;
-    p.at = FILTER_MAX;
-    unsigned kill_ = put(&p, RET, SECCOMP_KILL, 0, 0);
-    unsigned allow = put(&p, RET, SECCOMP_ALLOW, 0, 0);
-    unsigned next = put(&p, JEQ, SO_ATTACH_FILTER, allow, kill_);
-    next = load(&p, LD_W, SECCOMP_ARG(2), next);
-    next = put(&p, JEQ, SYS_setsockopt, next, kill_);
+    program.at = FILTER_MAX;
+    unsigned kill_ = put(RET, SECCOMP_KILL, 0, 0);
+    unsigned allow = put(RET, SECCOMP_ALLOW, 0, 0);
+    unsigned next = put(JEQ, SO_ATTACH_FILTER, allow, kill_);
+    next = put(JEQ, SYS_setsockopt, load(LD_W, SECCOMP_ARG(2), next), kill_);
     for (unsigned i = 0; i < sizeof calls / sizeof *calls; i++)
-        next = put(&p, JEQ, (uint32_t)calls[i], allow, next);
-    next = put(&p, JEQ, SECCOMP_ARCH, load(&p, LD_W, 0, next), kill_);
-    load(&p, LD_W, 4, next);
-    struct bpf_prog_ prog = { (uint16_t)(FILTER_MAX - p.at), p.code + p.at };
+        next = put(JEQ, (uint32_t)calls[i], allow, next);
+    next = put(JEQ, SECCOMP_ARCH, load(LD_W, 0, next), kill_);
+    load(LD_W, 4, next);
+    struct bpf_prog_ prog = { (uint16_t)(FILTER_MAX - program.at),
+                              program.code + program.at };
     return SECCOMP_ARCH && !prctl(PR_SET_SECCOMP, 2, &prog, 0, 0);
 }
 
