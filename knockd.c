@@ -142,8 +142,7 @@ static void write_syslog(const char *head, const char *text) {
     }
 }
 
-/* To a terminal with the time, green for an open door, yellow for a warning or
- * a failure; plain to anything else. */
+/* To a terminal with the time, green for an open door, yellow for trouble. */
 static void write_screen(int fd, const struct tm *tm, const char *text) {
     char head[64];
     bool open = strstr(text, "OPEN SESAME"), bad = strstr(text, "warning: ") ||
@@ -291,9 +290,8 @@ static bool addr_loopback(const struct addr *a) {
     return is_v4(a) ? a->b[12] == 127 : !addr_cmp(a, &one);
 }
 
-/* Can a packet from a be answered?  Not if it is "this network" (iptables
- * reads 0.0.0.0 as everyone), multicast or broadcast (RFC 1122, 3.2.1.3;
- * RFC 4291, 2.7). */
+/* Can a packet from a be answered?  Not "this network" (0.0.0.0 is everyone to
+ * iptables), multicast or broadcast (RFC 1122, 3.2.1.3; RFC 4291, 2.7). */
 static bool addr_usable(const struct addr *a) {
     static const struct addr none;
     return is_v4(a) ? a->b[12] && a->b[12] < 224
@@ -333,14 +331,19 @@ struct port {                       /* what the doors make of one */
     bool known, bulk;               /* a door's; bulk packets knock near it */
 };
 
-struct recent { struct addr src; int64_t time; uint32_t key, interface, mark; };
+struct recent { struct addr src; int64_t time; uint64_t key; unsigned from; };
+
+union slot {                        /* of the ring, see packet(7) */
+    struct { struct tpacket2_ head; struct sockaddr_ll from; };
+    uint8_t bytes[FRAME_BYTES];
+};
 
 struct sniffer {
     struct conf *conf;
     struct locals locals;
     int packets, channel;           /* descriptors */
     bool only_v4, debug, resting;
-    uint8_t *ring;
+    union slot *ring;
     uint32_t at, burst, empty;      /* of the ring; see rest() */
     int64_t now, burst_start, second, look;     /* ms; look: for expire() */
 
@@ -505,7 +508,7 @@ struct packet {
     uint16_t mark;                  /* a retransmission has the same one */
     uint8_t flags;                  /* of TCP */
     bool bulk, part;                /* see filter_attach(); first fragment */
-    bool known, local, again;       /* match(): to a door's port; to us; twice */
+    bool known, local, again;       /* match(): a door's port; ours; twice */
     uint32_t interface;
 };
 
@@ -660,8 +663,7 @@ static bool wide_begins(struct sniffer *s, const struct addr *src) {
 }
 
 /* Every change of an attempt's stage: from 0 it begins, to 0 it is over.  Each
- * stage is a ring, from its head (the attempt of that number) the oldest
- * first. */
+ * stage is a ring, the oldest first; the attempt of that number is its head. */
 static void attempt_move(struct sniffer *s, struct attempt *a, uint8_t stage) {
     struct attempt *head = &s->attempts[stage], **link;
     uint8_t was = a->stage;
@@ -727,14 +729,13 @@ static void stage_reached(struct sniffer *s, uint32_t door, unsigned stage,
 /* Has this very packet been here: shown by another interface (a bridge and its
  * port)?  Sent again by TCP makes it p->again, for doors of one port. */
 static bool is_twin(struct sniffer *s, struct packet *p) {
-    uint32_t key = (uint32_t)p->proto << 16 | p->dport;
+    uint64_t key = (uint64_t)p->mark << 32 | p->proto * 65536u | p->dport;
     struct recent *r = &s->recent[p->mark % RECENT_MAX];
     int64_t age = s->now - r->time;
-    bool same = r->mark == p->mark && r->key == key &&
-                !addr_cmp(&r->src, &p->src);
+    bool same = r->key == key && !addr_cmp(&r->src, &p->src);
     p->again = same && p->proto == TCP && age < SEQ_TIMEOUT * INT64_C(1000);
-    if (same && r->interface != p->interface && age < TWIN_MS) return true;
-    *r = (struct recent){ p->src, s->now, key, p->interface, p->mark };
+    if (same && r->from != p->interface && age < TWIN_MS) return true;
+    *r = (struct recent){ p->src, s->now, key, p->interface };
     return false;
 }
 
@@ -876,32 +877,25 @@ static void drops_tell(struct sniffer *s) {
         tell(s, (struct event){ .kind = DROPS, .value = stats.drops });
 }
 
-static struct tpacket2_ *slot(const struct sniffer *s, uint32_t at) {
-    return (void *)(s->ring + (size_t)(at % FRAMES) * FRAME_BYTES);
-}
-
-static bool is_full(const struct tpacket2_ *t) {
-    return __atomic_load_n(&t->status, __ATOMIC_ACQUIRE) & TP_USER;
+static bool is_full(const struct sniffer *s, uint32_t at) {
+    const uint32_t *status = &s->ring[at % FRAMES].head.status;
+    return __atomic_load_n(status, __ATOMIC_ACQUIRE) & TP_USER;
 }
 
 /* Parses the packet in a slot of the ring; false if it is none for match(). */
-static bool frame(struct sniffer *s, const uint8_t slot_bytes[FRAME_BYTES],
-                  struct packet *p) {
-    struct tpacket2_ t;
-    struct sockaddr_ll from;
-    memcpy(&t, slot_bytes, sizeof t);
-    memcpy(&from, slot_bytes + ((sizeof t + 15) & ~15ul), sizeof from);
-    size_t n = FRAME_BYTES - (size_t)t.net;
-    if (n > t.captured) n = t.captured;
+static bool frame(struct sniffer *s, const union slot *slot, struct packet *p) {
+    const struct tpacket2_ *t = &slot->head;
+    size_t n = FRAME_BYTES - (size_t)t->net;
+    if (n > t->captured) n = t->captured;
     s->counters[PACKETS]++;
-    if (!parse(slot_bytes + t.net, n, t.len, p) ||
-        (addr_loopback(&p->src) && from.sll_hatype != HATYPE_LOOPBACK))
+    if (!parse(slot->bytes + t->net, n, t->len, p) ||
+        (addr_loopback(&p->src) && slot->from.sll_hatype != HATYPE_LOOPBACK))
         return false;
-    p->interface = (uint32_t)from.sll_ifindex;
+    p->interface = (uint32_t)slot->from.sll_ifindex;
     if (s->debug)
         tell(s, (struct event){ .kind = PACKET, .src = p->src, .dst = p->dst,
             .value = (uint64_t)p->proto << 48 | (uint64_t)p->sport << 32 |
-                     (uint64_t)p->dport << 16 | (t.len & 0xffff) });
+                     (uint64_t)p->dport << 16 | (t->len & 0xffff) });
     return true;
 }
 
@@ -909,14 +903,14 @@ static bool frame(struct sniffer *s, const uint8_t slot_bytes[FRAME_BYTES],
  * first: should a packet kill us, our successor won't see it.  What match()
  * will read is asked for early, for a flood's table is in no cache. */
 static uint32_t ring_read(struct sniffer *s) {
-    uint8_t bytes[FRAME_BYTES];
+    union slot slot;
     struct packet p[FRAMES_AT_ONCE];
     uint32_t n = 0, good = 0;
-    for (; n < FRAMES_AT_ONCE && is_full(slot(s, s->at)); n++) {
-        memcpy(bytes, slot(s, s->at), sizeof bytes);
-        __atomic_store_n(&slot(s, s->at)->status, 0, __ATOMIC_RELEASE);
+    for (; n < FRAMES_AT_ONCE && is_full(s, s->at); n++) {
+        slot = s->ring[s->at];
+        __atomic_store_n(&s->ring[s->at].head.status, 0, __ATOMIC_RELEASE);
         s->at = (s->at + 1) % FRAMES;
-        if (!frame(s, bytes, &p[good])) continue;
+        if (!frame(s, &slot, &p[good])) continue;
         __builtin_prefetch(bucket(s, &p[good++].src));
     }
     for (uint32_t i = 0; i < good && s->active; i++)
@@ -929,10 +923,9 @@ static uint32_t ring_read(struct sniffer *s) {
  * know how far the one before had come. */
 static bool ring_find(struct sniffer *s) {
     uint32_t i = 0;
-    while (i < FRAMES && (is_full(slot(s, i + FRAMES - 1)) ||
-                          !is_full(slot(s, i)))) i++;
+    while (i < FRAMES && (is_full(s, i + FRAMES - 1) || !is_full(s, i))) i++;
     if (i < FRAMES) s->at = i;
-    return is_full(slot(s, s->at));
+    return is_full(s, s->at);
 }
 
 /* When packets come fast, waiting for each costs more than the packet: rest

@@ -326,7 +326,7 @@ static void raw_packets(const uint8_t *data, size_t n)
 		size_t length = ((size_t)data[2] << 8 | data[3]) % 1500;
 		size_t have = length < n - 4 ? length : n - 4;
 		struct sniffer *s = world.sniffer;
-		uint8_t slot[FRAME_BYTES] = {0};
+		union slot slot = {.bytes = {0}};
 		struct tpacket2_ t = {.net = 80, .len = (uint32_t)length,
 			.captured = (uint32_t)have};
 		struct sockaddr_ll from = {.sll_hatype = data[1] & 1 ? 772 : 1,
@@ -338,11 +338,11 @@ static void raw_packets(const uint8_t *data, size_t n)
 		data += 4;
 		REQUIRE(parsed_alike(data, have, length, &good));
 		REQUIRE(parsed_alike(data, have, have, &good));
-		memcpy(slot, &t, sizeof(t));
-		memcpy(slot + 32, &from, sizeof(from));
-		memcpy(slot + 80, data, have < 176 ? have : 176);
+		memcpy(slot.bytes, &t, sizeof(t));
+		memcpy(slot.bytes + 32, &from, sizeof(from));
+		memcpy(slot.bytes + 80, data, have < 176 ? have : 176);
 		unlimited(s);
-		if (frame(s, slot, &p))
+		if (frame(s, &slot, &p))
 			match(s, &p);
 		expire_now(s);
 		limit(s);

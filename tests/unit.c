@@ -3980,7 +3980,7 @@ static void test_rest(void)
 	}
 }
 
-static uint8_t the_ring[FRAMES * FRAME_BYTES];
+static union slot the_ring[FRAMES];
 
 /* Puts a SYN into a slot of the ring. */
 static void ring_put(uint32_t at, unsigned port, unsigned hatype,
@@ -4000,8 +4000,7 @@ static void ring_put(uint32_t at, unsigned port, unsigned hatype,
 	memcpy(&t, slot_bytes, sizeof(t));
 	t.status = 1;
 	memcpy(slot_bytes, &t, sizeof(t));
-	memcpy(the_ring + (size_t)(at % FRAMES) * FRAME_BYTES, slot_bytes,
-		FRAME_BYTES);
+	memcpy(&the_ring[at % FRAMES], slot_bytes, FRAME_BYTES);
 }
 
 static void test_ring(void)
@@ -4039,7 +4038,7 @@ static void test_ring(void)
 	/* what claims to be longer than its slot is cut */
 	struct tpacket2_ t = {.status = 1, .net = 250, .len = 60000,
 		.captured = 60000};
-	memcpy(the_ring + (size_t)s->at * FRAME_BYTES, &t, sizeof(t));
+	memcpy(&the_ring[s->at], &t, sizeof(t));
 	heard = 0;
 	CHECK(ring_read(s) == 1 && !heard);
 }

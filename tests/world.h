@@ -228,10 +228,10 @@ static size_t frame_of(uint8_t *slot, const struct o_hit *h, uint32_t seq,
 /* The same hit as a packet: what the filter takes goes to knockd. */
 static bool send_packet(const struct o_hit *h, uint32_t seq, unsigned sport)
 {
-	uint8_t slot[FRAME_BYTES] = {0};
+	union slot slot = {.bytes = {0}};
 	unsigned steps;
 	uint8_t *ip;
-	size_t n = frame_of(slot, h, seq, sport, &ip);
+	size_t n = frame_of(slot.bytes, h, seq, sport, &ip);
 	struct meta meta = {.hatype = 1, .ifindex = h->interface,
 		.protocol = ip[0] >> 4 == 4 ? 0x0800 : 0x86dd};
 
@@ -239,7 +239,7 @@ static bool send_packet(const struct o_hit *h, uint32_t seq, unsigned sport)
 
 	if (!bpf_run(ip, n, &meta, &steps))
 		return false;
-	if (frame(world.sniffer, slot, &p))
+	if (frame(world.sniffer, &slot, &p))
 		match(world.sniffer, &p);
 	return true;
 }
