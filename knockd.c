@@ -483,8 +483,7 @@ static int packet_socket(void) {
     int yes = 1, version = TPACKET_V2_;
     struct tpacket_req_ ring = { BLOCK_BYTES, RING_BYTES / BLOCK_BYTES,
                                  FRAME_BYTES, FRAMES };
-    struct bpf_insn_ none = { RET, 0, 0, 0 };
-    struct bpf_prog_ prog = { 1, &none };
+    struct bpf_prog_ none = { 1, &(struct bpf_insn_){ .code = RET } };
     struct sockaddr_ll all = { .sll_family = AF_PACKET,
                                .sll_protocol = htons(ETHERTYPE_ALL) };
     if (fd < 0)
@@ -495,7 +494,7 @@ static int packet_socket(void) {
     setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &yes, sizeof yes);
     if (setsockopt(fd, SOL_PACKET, PACKET_VERSION, &version, sizeof version) ||
         setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &ring, sizeof ring) ||
-        attach(fd, &prog) || bind(fd, (struct sockaddr *)&all, sizeof all))
+        attach(fd, &none) || bind(fd, (struct sockaddr *)&all, sizeof all))
         die("setting up the packet socket: %s", strerror(errno));
     return fd;
 }
@@ -739,15 +738,16 @@ static bool is_twin(struct sniffer *s, struct packet *p) {
     return false;
 }
 
-/* The first knock at a door: a new attempt, put at *link into its bucket. */
+/* The first knock at a door: a new attempt, put at *link into its bucket.  If
+ * many thousands of doors begin alike, not all find room. */
 static void begin(struct sniffer *s, struct attempt **link, uint32_t door,
                   const struct packet *p) {
     const struct door *d = &s->conf->doors[door];
-    struct attempt *a = s->attempts->newer;     /* of those that are over */
+    struct attempt *a = s->attempts->newer;     /* of those that are over, */
     if (d->seq.n > 1) {
         if (a == s->attempts) {
-            if (s->used == SEQUENCE_MAX + ATTEMPTS_MAX) return; /* all begin */
-            a += ++s->used;
+            if (s->used == SEQUENCE_MAX + ATTEMPTS_MAX) return;
+            a += ++s->used;                     /* or one never used */
             a->older = a->newer = a;
         }
         a->src = p->src;
@@ -853,13 +853,11 @@ static void match(struct sniffer *s, struct packet *p) {
     p->local = bsearch(&p->dst, s->locals.addr, s->locals.naddrs,
                        sizeof p->dst, addr_cmp);
     for (uint32_t first = port->first;;) {
-        /* two lists in order: next_first, and the bucket's chain */
-        bool mine = *link && !addr_cmp(&(*link)->src, &p->src);
-        uint32_t door = mine ? (*link)->door : UINT32_MAX;
-        if (first && first - 1 <= door) {
-            door = first - 1;
-            first = s->conf->doors[door].next_first;
-        } else if (!mine) return;
+        uint32_t door = first - 1;  /* of two lists in order; or no number */
+        if (*link && !addr_cmp(&(*link)->src, &p->src) && (*link)->door < door)
+            door = (*link)->door;
+        else if (first) first = s->conf->doors[door].next_first;
+        else return;
         if (sees(s, &s->conf->doors[door], p)) door_hit(s, link, door, p);
         while (is_of(*link, &p->src, door)) link = &(*link)->next;
     }
@@ -1013,12 +1011,12 @@ static bool own_id(unsigned id) {
 /* Empties all capability sets and looks whether they are (capset(2)), and, if
  * there was a user to leave behind, that there is no way back. */
 static bool no_capabilities(bool left_root) {
-    uint32_t head[2] = { CAP_VERSION_3, 0 }, sets[6] = { 0 }, any = 0;
+    static const uint32_t none[6];
+    uint32_t head[2] = { CAP_VERSION_3, 0 }, sets[6];
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
-    if (syscall(SYS_capset, head, sets) || syscall(SYS_capget, head, sets))
-        return false;
-    for (int i = 0; i < 6; i++) any |= sets[i];
-    return !any && !(left_root && !setuid(0));
+    return !syscall(SYS_capset, head, none) &&
+           !syscall(SYS_capget, head, sets) &&
+           !memcmp(sets, none, sizeof none) && !(left_root && !setuid(0));
 }
 
 /* The few system calls of the loop below; any other kills the sniffer.  Of
