@@ -728,7 +728,8 @@ static void stage_reached(struct sniffer *s, uint32_t door, unsigned stage,
 /* Has this very packet been here: shown by another interface (a bridge and its
  * port)?  Sent again by TCP makes it p->again, for doors of one port. */
 static bool is_twin(struct sniffer *s, struct packet *p) {
-    uint64_t key = (uint64_t)p->mark << 32 | p->proto * 65536u | p->dport;
+    uint64_t key = (uint64_t)p->mark << 32 | (unsigned)p->proto << 16 |
+                   p->dport;
     struct recent *r = &s->recent[p->mark % RECENT_MAX];
     int64_t age = s->now - r->time;
     bool same = r->key == key && !addr_cmp(&r->src, &p->src);
@@ -1066,7 +1067,7 @@ static void sniffer_init(struct sniffer *s, pid_t monitor) {
     int own = MAP_PRIVATE | MAP_ANONYMOUS;
     s->ring = map(RING_BYTES, MAP_SHARED, s->packets);
     s->attempts = map(attempts * sizeof *s->attempts, own, -1);
-    s->buckets = map(ATTEMPTS_MAX * sizeof *s->buckets, own, -1);
+    s->buckets = map(ATTEMPTS_MAX * sizeof(struct attempt *), own, -1);
     s->ports = map(2 * sizeof *s->ports, own, -1);
     s->look = INT64_MAX;
     s->used = SEQUENCE_MAX;
