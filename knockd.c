@@ -784,7 +784,8 @@ static void spoil(struct sniffer *s, struct attempt **link, uint32_t door,
     x = (x ^ x >> 33) * 0xff51afd7ed558ccd;     /* MurmurHash3's finalizer */
     x = (x ^ x >> 33) * 0xc4ceb9fe1a85ec53;
     if (!p->known && (!d->stray_limit || (p->bulk && !d->wide))) return;
-    for (struct attempt *a; is_of(a = *link, &p->src, door);) {
+    while (is_of(*link, &p->src, door)) {
+        struct attempt *a = *link;
         a->strays |= 1ull << (x >> 58);
         unsigned strays = (unsigned)__builtin_popcountll(a->strays);
         if (p->known || strays > d->stray_limit) {
