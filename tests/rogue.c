@@ -39,6 +39,12 @@ static int hook_clock_gettime(clockid_t id, struct timespec *t);
 static time_t hook_time(time_t *t);
 static int no_seccomp(void);
 
+/* The client is not in it. */
+int knock_main(int argc, char **argv)
+{
+	return argc || argv;
+}
+
 #define fork() hook_fork()
 #define read(fd, buf, n) hook_read(fd, buf, n)
 #define clock_gettime(id, t) hook_clock_gettime(id, t)
