@@ -9,7 +9,7 @@ ZSHDIR     = $(PREFIX)/share/zsh/site-functions
 # One static binary, of two names: made with musl where it is, else with
 # cc -static.
 CC      := $(shell command -v musl-gcc || command -v $(CC) || echo cc)
-CFLAGS   = -Os
+CFLAGS   = -O2
 WARN     = -Wall -Wextra -Wpedantic -Wshadow -Wconversion
 ALL      = -std=c11 -D_GNU_SOURCE $(WARN) -fstack-protector-strong \
 	   -D_FORTIFY_SOURCE=2 -fPIE -ffunction-sections -fdata-sections \

@@ -56,7 +56,7 @@ int knock_main(int argc, char **argv); /* knock.c */
 #define TWIN_MS            100    /* the same packet from another interface */
 #define REST_PACKETS       16     /* so many packets ... */
 #define REST_WITHIN_MS     2      /* ... so fast: read by the clock ... */
-#define REST_MS            2      /* ... at this interval ... */
+#define REST_MS            3      /* ... at this interval ... */
 #define REST_EMPTY         5      /* ... until it found nothing so often */
 #define LINES_PER_SECOND   20     /* of each kind that a stranger can cause */
 
