@@ -340,7 +340,7 @@ union slot {                        /* of the ring, see packet(7) */
 
 struct sniffer {
     struct conf *conf;
-    struct locals locals;
+    struct locals *locals;
     int packets, channel;           /* descriptors */
     bool only_v4, debug, resting;
     union slot *ring;
@@ -436,7 +436,7 @@ static const uint8_t headers6[] = { 0, ROUTING, FRAGMENT, AUTH, 60, 135, 139,
  * can knock on, and from sources with an attempt at a wide door, whose strays
  * count; all other TCP passes: attempts to connect, and probes of a scan. */
 static void filter_attach(const struct sniffer *s) {
-    const struct locals *l = &s->locals;
+    const struct locals *l = s->locals;
     program.at = FILTER_MAX;
     unsigned drop = put(RET, 0, 0, 0), take = put(RET, 0xffff, 0, 0);
     unsigned local = l->naddrs > FILTER_ADDRS_MAX || s->targets ? take : drop;
@@ -852,7 +852,7 @@ static void match(struct sniffer *s, struct packet *p) {
     if (p->known) s->counters[HITS]++, make_room(s);
     struct attempt **link = attempts_of(s, &p->src);
     if (!p->known && !*link) return;
-    p->local = bsearch(&p->dst, s->locals.addr, s->locals.naddrs,
+    p->local = bsearch(&p->dst, s->locals->addr, s->locals->naddrs,
                        sizeof p->dst, addr_cmp);
     for (uint32_t first = port->first;;) {
         uint32_t door = first - 1;  /* of two lists in order; or no number */
@@ -974,7 +974,7 @@ static void limit(struct sniffer *s) {
 static void obey(struct sniffer *s) {
     static struct order o;
     if (read(s->channel, &o, sizeof o) <= 0) _exit(0);
-    if (o.kind == NEW_LOCALS) s->locals = o.locals;
+    if (o.kind == NEW_LOCALS) *s->locals = o.locals;
     else {
         for (uint32_t i = SEQUENCE_MAX + 1; i <= s->used; i++)
             if (s->attempts[i].stage && s->attempts[i].door == o.door)
@@ -1950,7 +1950,8 @@ static bool locals_read(struct monitor *m, struct locals *l,
     char *list = copy(interfaces(m)), *next = list, *name;
     struct ifaddrs *all = NULL;
     *waiting = '\0';
-    *l = (struct locals){ .any = !strcasecmp(list, "any") };
+    l->any = !strcasecmp(list, "any");     /* the rest takes no room yet */
+    l->ninterfaces = l->naddrs = 0;
     bool good = !getifaddrs(&all);
     while (good && (name = strsep(&next, LIST))) {
         unsigned index = if_nametoindex(name), up = 0, first = l->naddrs;
@@ -2072,7 +2073,7 @@ static void sniffer_start(struct monitor *m) {
     m->sniffer = made ? fork() : -1;
     if (m->sniffer == 0) {
         struct sniffer *s = allocate(NULL, sizeof *s);
-        *s = (struct sniffer){ .conf = &m->conf, .locals = m->locals,
+        *s = (struct sniffer){ .conf = &m->conf, .locals = &m->locals,
             .packets = m->packets, .channel = ends[1], .only_v4 = m->only_v4,
             .debug = out.debug, .counters = m->counters };
         sniff(s, monitor);

@@ -109,8 +109,8 @@ static void load_doors(void)
 	close(fd);
 	unlink(path);
 	sniffer = sniffer_new(&conf);
-	sniffer->locals.naddrs = 1;
-	sniffer->locals.addr[0] = addr_of("10.77.0.1");
+	sniffer->locals->naddrs = 1;
+	sniffer->locals->addr[0] = addr_of("10.77.0.1");
 }
 
 int main(int argc, char **argv)

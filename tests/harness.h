@@ -618,6 +618,7 @@ static struct sniffer *sniffer_new(struct conf *c)
 	static struct attempt **buckets;
 	static struct port ports[2][65536];
 	static uint64_t counters[COUNTERS];
+	static struct locals locals;
 	struct sniffer *s = &the_sniffer;
 	uint32_t used = s->used;
 
@@ -635,14 +636,15 @@ static struct sniffer *sniffer_new(struct conf *c)
 	memset(counters, 0, sizeof(counters));
 	*s = (struct sniffer){.conf = c, .channel = CHANNEL, .packets = -1,
 		.attempts = attempts, .buckets = buckets, .ports = ports,
-		.counters = counters,
+		.counters = counters, .locals = &locals,
 		.look = INT64_MAX, .now = clock_ms};
 	for (uint32_t i = 0; i <= SEQUENCE_MAX; i++)
 		attempts[i].older = attempts[i].newer = &attempts[i];
 	s->used = SEQUENCE_MAX;
 	for (int i = 0; i < 5; i++)
 		s->key[i] = rnd64();
-	s->locals.any = true;
+	locals.any = true;
+	locals.ninterfaces = locals.naddrs = 0;
 	events_kept = lost_events = 0;
 	index_doors(s);
 	return s;

@@ -945,7 +945,7 @@ static bool bulk_port(const struct conf *c, unsigned port, unsigned proto)
 
 static void random_locals(struct sniffer *s, unsigned n, unsigned interfaces)
 {
-	struct locals *l = &s->locals;
+	struct locals *l = s->locals;
 
 	*l = (struct locals){.any = !interfaces, .naddrs = n,
 		.ninterfaces = interfaces};
@@ -963,7 +963,7 @@ static void random_locals(struct sniffer *s, unsigned n, unsigned interfaces)
 static size_t random_packet(const struct sniffer *s, uint8_t *b,
 	struct spec *spec, struct meta *m)
 {
-	const struct locals *l = &s->locals;
+	const struct locals *l = s->locals;
 	const struct door *d = &s->conf->doors[rnd(s->conf->ndoors)];
 	static const uint8_t flags[] = {2, 16, 18, 24, 0, 1, 41, 4};
 	static const uint8_t headers[] = {0, 60, 43, 135};
@@ -1105,7 +1105,7 @@ static void test_filter_rejects(void)
 	filter_attach(s);
 	for (unsigned i = 0; i < 2000; i++) {
 		n = random_packet(s, b, &spec, &m);
-		memcpy(&spec.dst, &s->locals.addr[i % 4], 16);
+		memcpy(&spec.dst, &s->locals->addr[i % 4], 16);
 		spec.v6 = !is_v4(&spec.dst);
 		spec.src = addr_of(spec.v6 ? "2001:db8::1" : "192.0.2.1");
 		m.protocol = spec.v6 ? 0x86dd : 0x0800;
@@ -1207,13 +1207,13 @@ static void test_filter_extremes(void)
 		s = sniffer_new(&c);
 		random_locals(s, 64, 64);
 		for (unsigned i = 0; i < 64; i++) { /* all IPv6 */
-			memset(&s->locals.addr[i], 0x20, 16);
-			s->locals.addr[i].b[14] = (uint8_t)i;
+			memset(&s->locals->addr[i], 0x20, 16);
+			s->locals->addr[i].b[14] = (uint8_t)i;
 		}
 		for (unsigned i = 0; i < 8; i++) {
 			struct packet p = {.dport = many_doors[0].seq.knock->port,
 				.proto = TCP, .flags = 2, .dst =
-				s->locals.addr[0], .mark = (uint16_t)i};
+				s->locals->addr[0], .mark = (uint16_t)i};
 
 			p.src = addr_of("2001:db8:1:2:3:4:5:6");
 			p.src.b[15] = (uint8_t)i;
@@ -1226,7 +1226,7 @@ static void test_filter_extremes(void)
 		longest = filter_length > longest ? filter_length : longest;
 		for (unsigned i = 0; i < 300; i++) {
 			n = random_packet(s, b, &spec, &m);
-			spec.dst = s->locals.addr[rnd(64)];
+			spec.dst = s->locals->addr[rnd(64)];
 			spec.next = spec.options = 0;
 			spec.v6 = true;
 			m.protocol = 0x86dd;
@@ -1391,8 +1391,8 @@ static struct sniffer *simple(unsigned n)
 	for (unsigned i = 0; i < n; i++)
 		one_door.seq.knock[i] = (struct knock){(uint16_t)(1000 + i), TCP};
 	s = sniffer_new(&one_conf);
-	s->locals.naddrs = 1;
-	*s->locals.addr = addr_of("10.0.0.1");
+	s->locals->naddrs = 1;
+	*s->locals->addr = addr_of("10.0.0.1");
 	return s;
 }
 
@@ -1599,8 +1599,8 @@ static void test_table_many_doors(void)
 			+ i), TCP}, {9, TCP}}, 3}};
 	}
 	s = sniffer_new(&c);
-	s->locals.naddrs = 1;
-	*s->locals.addr = addr_of("10.0.0.1");
+	s->locals->naddrs = 1;
+	*s->locals->addr = addr_of("10.0.0.1");
 	for (uint32_t i = 0; i < 40; i++) {
 		a = numbered(i);
 		knock_from(s, &a, 1000);
@@ -4124,6 +4124,7 @@ static void live(struct pollfd *fds, nfds_t n)
 static void test_life(void)
 {
 	static struct sniffer s;
+	static struct locals locals = {.any = 1, .naddrs = 1};
 	struct monitor *m = shop_open();
 	unsigned before = filters;
 	int ring = openat(directory_fd, "ring", O_RDWR | O_CREAT | O_TRUNC, 0600);
@@ -4136,9 +4137,9 @@ static void test_life(void)
 	life_of = m;
 	m->packets = ring;
 	s = (struct sniffer){.conf = &one_conf, .packets = ring,
-		.channel = life_ends[1], .locals.any = 1, .locals.naddrs = 1,
+		.channel = life_ends[1], .locals = &locals,
 		.counters = monitor_counters};
-	*s.locals.addr = addr_of("10.0.0.1");
+	*locals.addr = addr_of("10.0.0.1");
 	poll_hook = live;
 	t_closes = false;
 	CHECK(ENDS(sniff(&s, getppid())) && end_status == 0);
@@ -4146,7 +4147,7 @@ static void test_life(void)
 	poll_hook = NULL;
 	poll_result = 0;
 	close(life_ends[0]);
-	CHECK(life >= 5 && s.locals.naddrs == 0);
+	CHECK(life >= 5 && s.locals->naddrs == 0);
 	CHECK(filters == before + 3 + (SECCOMP_ARCH != 0));
 	CHECK(life_events[READY] == 1 && life_events[STAGE] == 1 &&
 		life_events[TIMEOUT] == 1);

@@ -187,10 +187,10 @@ static void world_new(bool packets)
 	world.door_asked = UINT32_MAX;
 	world.time = 1000000;
 	world.sniffer = sniffer_new(&world.conf);
-	world.sniffer->locals.naddrs = 2;
-	memcpy(world.sniffer->locals.addr, world.target,
+	world.sniffer->locals->naddrs = 2;
+	memcpy(world.sniffer->locals->addr, world.target,
 		2 * sizeof(*world.target));
-	qsort(world.sniffer->locals.addr, 2, sizeof(struct addr), addr_cmp);
+	qsort(world.sniffer->locals->addr, 2, sizeof(struct addr), addr_cmp);
 	while (!choose_strays(world.sniffer))
 		for (int i = 0; i < 5; i++)
 			world.sniffer->key[i] = rnd64();
