@@ -538,7 +538,7 @@ static void one_input(const uint8_t *data, size_t n)
 	left = one_time(&c, &d, AT_FDCWD, false);
 	REQUIRE(left == (int)count_sequences(path, NULL));
 	check_text();
-	for (unsigned i = 0; i < 40 && left > 0; i++) {
+	for (unsigned i = 0; i < 4 && left > 0; i++) {
 		struct sequence used = d.seq;
 		unsigned same = count_sequences(path, &used);
 
