@@ -1856,6 +1856,14 @@ static void test_lines_a_second(void)
 	s->now = 9000;
 	limit(s);
 	CHECK(!heard && !s->suppressed);
+	t_drops = 7;
+	s->resting = true; /* else the kernel is not asked */
+	s->now = 11000;
+	limit(s);
+	CHECK(heard == 1 && events->kind == DROPS && events->value == 7 &&
+		s->counters[LOST] == 7);
+	heard = 0;
+	s->resting = false;
 	a = numbered(0);
 	knock_from(s, &a, 1000);
 	CHECK(said(STAGE) == 1);
