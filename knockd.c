@@ -1014,7 +1014,7 @@ static bool own_id(unsigned id) {
  * there was a user to leave behind, that there is no way back. */
 static bool no_capabilities(bool left_root) {
     static const uint32_t none[6];
-    uint32_t head[2] = { CAP_VERSION_3, 0 }, sets[6];
+    uint32_t head[2] = { CAP_VERSION_3, 0 }, sets[6] = { 0 };
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
     return !syscall(SYS_capset, head, none) &&
            !syscall(SYS_capget, head, sets) &&
@@ -1763,7 +1763,7 @@ static void config_free(struct conf *c) {
  * the file can't be used or marked (why is said). */
 static int one_time(struct conf *c, struct door *d, int dir, bool spend) {
     struct conf file = { .path = d->one_time };
-    struct sequence old = d->seq, next;
+    struct sequence old = d->seq, next = old;
     int left = 0, fd = openat(dir, file.path, (c->test ? O_RDONLY : O_RDWR) |
                                               O_CLOEXEC);
     size_t size;
