@@ -15,8 +15,8 @@ int knock_main(int argc, char **argv); /* knock.c */
 #define DEFAULT_PATH \
 	"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-#define TOOL_DIRS          "/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", \
-			   "/bin"
+#define TOOL_DIRS          "/usr/local/sbin", "/usr/sbin", "/sbin", \
+			   "/usr/bin", "/bin"
 #define TOOLS              "iptables", "ip6tables", "nft", "ufw", "firewall-cmd"
 
 /* Text. */
@@ -48,7 +48,7 @@ int knock_main(int argc, char **argv); /* knock.c */
 #define FILTER_MAX         4096   /* the kernel's BPF_MAXINSNS */
 #define FILTER_EDGES_MAX   1024   /* ends of port ranges in one search tree */
 #define FILTER_ADDRS_MAX   64     /* beyond, user space checks them alone */
-#define FILTER_SOURCES_MAX 8      /* sources whose every packet is let through */
+#define FILTER_SOURCES_MAX 8      /* sources whose every packet passes */
 #define ATTEMPTS_MAX       131072 /* in all; half of them may be past stage 1 */
 #define ATTEMPTS_PER_SOURCE 4     /* of one source at one door */
 #define RECENT_MAX         64     /* hits remembered to know twins by */
@@ -65,14 +65,14 @@ int knock_main(int argc, char **argv); /* knock.c */
 #define STARTS_A_TURN      8      /* commands, so that nobody waits for long */
 #define RECORDS_A_TURN     16     /* from the sniffer, each full */
 #define STOPS_MIN          64     /* ... of which so many only for stops */
-#define QUEUE_MAX          4096   /* commands waiting; stops are never refused */
+#define QUEUE_MAX          4096   /* starts that wait; no stop is refused */
 #define OPENINGS_MAX       16384  /* doors open and commands waiting */
 #define EVENTS_MAX         64     /* in one record from the sniffer */
 #define OUTPUTS_MAX        512    /* commands whose output is read */
 #define OUTPUT_LINES_MAX   50     /* logged of one command */
 #define OUTPUT_LINE_MAX    240    /* bytes; a longer one is several */
 #define RETRY_MS           1000   /* no process to be had; sniffer died young */
-#define STALL_MS           10000  /* so much of its talk at once, if we stalled */
+#define STALL_MS           10000  /* of its talk at once, if we stalled */
 #define RETRY_STOP_MS      60000  /* a stop command that can't be run */
 #define NAME_BYTES         256    /* of a host name */
 #define NAME_LETTERS \

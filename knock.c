@@ -343,10 +343,10 @@ static int generate(void)
 	do {
 		if (getrandom(ports, sizeof(ports), 0) < 0)
 			die("no random numbers: %s", strerror(errno));
-		for (falls = rises = count < 3, bad = false, i = 0; i < count; i++) {
+		for (falls = rises = count < 3, bad = 0, i = 0; i < count; i++) {
 			falls |= i && ports[i] < ports[i - 1];
 			rises |= i && ports[i] > ports[i - 1];
-			for (j = 0, bad |= ports[i] < IPPORT_RESERVED; j < i; j++)
+			for (j = 0, bad |= ports[i] < 1024; j < i; j++)
 				bad |= ports[i] == ports[j];
 		}
 	} while (bad || !falls || !rises);

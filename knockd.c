@@ -316,7 +316,7 @@ static bool allowed(const struct door *d, const struct addr *src) {
 /* ---- Socket and kernel filter ----------------------------------------- */
 
 struct attempt {                    /* one source's way to one door */
-    _Alignas(64) struct addr src;   /* the first ports: one cache line */
+    _Alignas(64) struct addr src;   /* all but marks: one cache line */
     uint64_t strays;                /* set of ports, hashed to 64 */
     int64_t deadline;               /* ms */
     struct attempt *next;           /* in its bucket, by source and door */
@@ -833,8 +833,8 @@ static void time_out(struct sniffer *s, struct attempt *a) {
     attempt_move(s, a, 0);
 }
 
-/* The link in its bucket that leads to the first attempt of src, or to NULL.
- * Those that have timed out are ended on the way. */
+/* The link in its bucket where the attempts of src stand, or would stand; those
+ * that have timed out are ended on the way. */
 static struct attempt **attempts_of(struct sniffer *s, const struct addr *src) {
     struct attempt **link = bucket(s, src), **first;
     while (*link && addr_cmp(&(*link)->src, src)) link = &(*link)->next;
@@ -911,7 +911,8 @@ static uint32_t ring_read(struct sniffer *s) {
         __atomic_store_n(&s->ring[s->at].head.status, 0, __ATOMIC_RELEASE);
         s->at = (s->at + 1) % FRAMES;
         if (!frame(s, &slot, &p[good])) continue;
-        __builtin_prefetch(bucket(s, &p[good++].src));
+        __builtin_prefetch(bucket(s, &p[good].src));
+        good++;
     }
     for (uint32_t i = 0; i < good && s->active; i++)
         __builtin_prefetch(*bucket(s, &p[i].src));
@@ -1203,6 +1204,7 @@ static int command_run(struct monitor *m, struct opening *o) {
     setenv("KNOCKD_DOOR", o->door, 1);
     setenv("KNOCKD_EVENT", start ? "start" : "stop", 1);
     bool piped = m->noutputs < m->most_outputs && !pipe2(pipes, O_CLOEXEC);
+    if (piped) fcntl(pipes[0], F_SETFL, O_NONBLOCK); /* who else reads? */
     posix_spawn_file_actions_init(&act);
     posix_spawn_file_actions_adddup2(&act, m->null, 0);
     posix_spawn_file_actions_adddup2(&act, pipes[1], 1);
@@ -1368,7 +1370,7 @@ static int64_t commands_run(struct monitor *m, int64_t now) {
         m->waiting += start;
         o->pid = 0;
         o->when = now + (soon ? RETRY_MS : RETRY_STOP_MS);
-        wake = min_ms(wake, o->when);
+        wake = soon ? min_ms(wake, o->when) : now;
         if (!soon) opening_move(m, o, STANDING);    /* in nobody's way */
     }
     return wake;
@@ -1419,6 +1421,7 @@ static void state_save(struct monitor *m) {
     snprintf(new, sizeof new, "%s.new", m->state);
     unlinkat(m->cwd, new, 0);       /* of a run that was killed */
     int fd = openat(m->cwd, new, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd >= 0) errno = ENOSPC;    /* write() may just write less */
     good = good && fd >= 0 && !flock(fd, LOCK_EX | LOCK_NB) &&
            write(fd, text, n) == (ssize_t)n &&
            !renameat(m->cwd, new, m->cwd, m->state);
@@ -1890,9 +1893,9 @@ static bool log_named(char *text) {
 }
 
 /* -l: a process of its own has names looked up, so that no slow DNS delays a
- * knock.  All lines go through it, to stay in order; each gets so much time,
- * and is logged without a name if that is not enough, as are those that follow
- * for a while. */
+ * knock.  All lines but the daemon's first and last go through it, to stay in
+ * order; each gets so much time, and is logged without a name if that is not
+ * enough, as are those that follow for a while. */
 static void namer(int from) {
     char text[TEXT_MAX];
     int64_t again = 0;

@@ -4,11 +4,11 @@
 #
 #     contrib/cross.sh [ARCH...]      default: all of the table below
 #
-# Result: build/cross/ARCH/knockd, with a link knock; at the end a table of sizes.
-# musl where Debian has it for the processor, else glibc. Installs compilers and qemu if it
-# is root and they are missing; foreign musl is unpacked under build/cross, the
-# system's list of architectures stays as it is.
-# CFLAGS: in place of the usual ones. UNIT: the unit test's source.
+# Result: build/cross/ARCH/knockd, with a link knock; at the end a table of
+# sizes. musl where Debian has it for the processor, else glibc. Installs
+# compilers and qemu if it is root and they are missing; foreign musl is unpacked
+# under build/cross, the system's list of architectures stays as it is.
+# CFLAGS: in place of -O2. UNIT: the unit test's source.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -21,7 +21,8 @@ armhf   arm-linux-gnueabihf   musl-dev:armhf  arm-linux-musleabihf arm
 s390x   s390x-linux-gnu       musl-dev:s390x  s390x-linux-musl     s390x
 riscv64 riscv64-linux-gnu     -               -                    riscv64
 '
-CFLAGS=${CFLAGS:--std=c11 -D_GNU_SOURCE -Os -Wall -Wextra -Werror -ffunction-sections -fdata-sections}
+CFLAGS="-std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror -ffunction-sections \
+	-fdata-sections ${CFLAGS:--O2}"
 UNIT=${UNIT:-tests/unit.c}
 out=$PWD/build/cross
 mkdir -p "$out/apt/lists/partial" "$out/apt/cache/archives/partial"
