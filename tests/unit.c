@@ -2896,11 +2896,13 @@ static void test_output(void)
 /* A command's output is read by the loop, for as long as it can come. */
 static struct pollfd *polled;
 static nfds_t npolled;
+static bool waits; /* would a read of the last one wait? */
 
 static void poll_outputs(struct pollfd *fds, nfds_t n)
 {
 	polled = fds;
 	npolled = n;
+	waits = n > 3 && !(fcntl(fds[n - 1].fd, F_GETFL) & O_NONBLOCK);
 	for (nfds_t i = 3; i < n; i++)
 		fds[i].revents = POLLIN;
 }
@@ -2917,6 +2919,7 @@ static void test_output_in_loop(void)
 	turn(m);
 	CHECK(npolled == 4 && polled[3].fd >= 0 && polled[3].events == POLLIN);
 	CHECK(m->noutputs == 0); /* nobody holds the other end */
+	CHECK(!waits); /* a command may read its own output before us */
 	reap(m, 0, 0);
 	m->noutputs = OUTPUTS_MAX; /* no place: its output is lost, not it */
 	for (unsigned i = 0; i < OUTPUTS_MAX; i++)
