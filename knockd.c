@@ -118,13 +118,16 @@ static struct {
 } out = { .file = -1, .syslog = -1, .namer = -1 };
 
 /* One write for a line, so that processes don't mix theirs.  Control
- * characters, which a command or the DNS may send, could forge other lines. */
+ * characters, which a command or the DNS may send, could forge other lines;
+ * behind a byte C2 hex those from 80 to 9f are some, too (RFC 3629). */
 static bool write_line(int fd, const char *head, const char *text) {
     char line[TEXT_MAX + 64];
     snprintf(line, sizeof line - 1, "%s%s", head, text);
     size_t n = strlen(line);
-    for (size_t i = strlen(head); i < n; i++)
-        if ((unsigned char)line[i] < ' ' || line[i] == 0x7f) line[i] = '?';
+    for (size_t i = strlen(head); i < n; i++) {
+        uint8_t c = (uint8_t)line[i], before = i ? (uint8_t)line[i - 1] : 0;
+        if (c < ' ' || c == 0x7f || (before == 0xc2 && c < 0xa0)) line[i] = '?';
+    }
     line[n] = '\n';
     return write(fd, line, n + 1) >= 0;
 }
@@ -1270,12 +1273,19 @@ static void opening_free(struct monitor *m, struct opening *o) {
     free(o);
 }
 
+/* An opening of the same door for the same address in that state, from i on. */
+static struct opening *find(struct opening *i, unsigned state,
+                            const struct opening *o) {
+    while (i && (i->state != state || addr_cmp(&i->src, &o->src) ||
+                 strcmp(i->door, o->door))) i = i->next;
+    return i;
+}
+
 /* The same door stands open for the same address from now on for its time. */
 static void prolong(struct monitor *m, const struct opening *o) {
-    for (struct opening *i = m->openings; i; i = i->next)
-        if (i->state == STANDING && !addr_cmp(&i->src, &o->src) &&
-            !strcmp(i->door, o->door))
-            i->when = now_ms() + (int64_t)o->timeout * 1000;
+    struct opening *i = m->openings;
+    for (; (i = find(i, STANDING, o)); i = i->next)
+        i->when = now_ms() + (int64_t)o->timeout * 1000;
 }
 
 /* Its command is over, or can't be run at all: the stop comes in time. */
@@ -1305,17 +1315,18 @@ static void command_reap(struct monitor *m, pid_t pid, int status) {
     command_end(m, o, !status);
 }
 
-/* Makes due what has stood for its time, all of it at the daemon's end, and
- * chooses the commands that may run now: some places are for stops alone, and
- * only a few begin in a turn, or a flood at one door would keep us from hearing
- * of the others.  Returns when to look again. */
+/* Makes due what has stood for its time and is not being opened once more, all
+ * of it at the daemon's end, and chooses the commands that may run now: some
+ * places are for stops alone, and only a few begin in a turn, or a flood at one
+ * door would keep us from hearing of the others.  Returns when to look again. */
 static int64_t commands_choose(struct monitor *m, int64_t now) {
     int64_t wake = INT64_MAX;
     unsigned starts = 0;
     char ip[ADDR_TEXT];
     for (struct opening **link = &m->openings, *o; (o = *link);) {
         bool start = o->state == START;
-        if (o->state == STANDING && (m->ending || o->when <= now)) {
+        if (o->state == STANDING && (m->ending || (o->when <= now &&
+                                     !find(m->openings, START, o)))) {
             if (!m->ending)
                 say(LOG, "%s: %s: command timeout", addr_text(&o->src, ip),
                     o->door);
@@ -1331,6 +1342,7 @@ static int64_t commands_choose(struct monitor *m, int64_t now) {
         link = &o->next;
         if (o->pid || o->blocked) continue;
         if (o->when > now) wake = min_ms(wake, o->when);
+        else if (o->state == STANDING) {}           /* renewed */
         else if (start && starts == STARTS_A_TURN) wake = now;
         else if (m->running < CHILDREN_MAX - (start ? STOPS_MIN : 0)) {
             starts += start;
@@ -1406,8 +1418,8 @@ static uint64_t checksum(const void *data, size_t n) {
 static void state_save(struct monitor *m) {
     char *text = NULL, new[PATH_MAX], ip[ADDR_TEXT];
     size_t n = 0;
-    m->dirty = false;
     FILE *f = m->state ? open_memstream(&text, &n) : NULL;
+    m->dirty = m->state && !f;
     if (!f) return;
     fputs(STATE_HEAD, f);
     for (const struct opening *o = m->openings; o; o = o->next)
@@ -1428,7 +1440,7 @@ static void state_save(struct monitor *m) {
     if (!good && !m->state_bad)
         say(LOG, "could not write %s: %s: doors that are open then stay open "
             "if knockd is killed", m->state, strerror(errno));
-    m->state_bad = !good;
+    m->dirty = m->state_bad = !good;    /* turn() tries again */
     int old = good ? m->state_fd : fd;
     if (good) m->state_fd = fd;
     else unlinkat(m->cwd, new, 0);
@@ -2312,6 +2324,7 @@ static void turn(struct monitor *m) {
     int64_t now = now_ms(), wake = commands_choose(m, now);
     if (m->dirty) state_save(m);    /* what is opened is on record before: no */
     wake = min_ms(wake, commands_run(m, now));  /* rule is left for ever */
+    if (m->dirty && m->openings) wake = min_ms(wake, now + RETRY_MS);
     if (m->locals_again && now >= m->locals_again) locals_changed(m);
     if (m->locals_again) wake = min_ms(wake, m->locals_again);
     if (m->sniffer < 0 && !m->ending && now >= m->sniffer_again)
@@ -2450,7 +2463,7 @@ static void signals_open(struct monitor *m) {
     posix_spawnattr_setsigmask(&m->attr, &set);
     for (int i = 1; i < NSIG; i++) signal(i, SIG_DFL);  /* some caller's */
     for (int i = 0; i < 6; i++) sigaddset(&set, numbers[i]);
-    sigprocmask(SIG_BLOCK, &set, NULL);
+    sigprocmask(SIG_SETMASK, &set, NULL);
     m->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     if (m->signals < 0) die("signalfd: %s", strerror(errno));
 }

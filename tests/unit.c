@@ -2272,6 +2272,45 @@ static void test_prolonging(void)
 	monitor_end();
 }
 
+/* What is being opened once more does not close meanwhile, not even when its
+ * start takes long or waits; then the time begins anew for all of it. */
+static void test_renewal(void)
+{
+	struct monitor *m = shop_open();
+	struct addr a = addr_of("192.0.2.1");
+
+	door_open(m, &shop[0], &a);
+	turn(m);
+	reap(m, 0, 0);
+	turn(m);
+	clock_ms += 4000;
+	door_open(m, &shop[2], &a); /* another door's command, for long */
+	turn(m);
+	door_open(m, &shop[0], &a); /* waits for it */
+	clock_ms += 10000;
+	turn(m);
+	CHECK(ncommands == 2);
+	reap(m, 0, 0);
+	turn(m);
+	CHECK(ncommands == 3 && !strncmp(command_text(0), "start a ", 8));
+	clock_ms += 10000;
+	turn(m);
+	reap(m, 0, 0);
+	turn(m);
+	clock_ms += 4999;
+	turn(m);
+	CHECK(ncommands == 3);
+	clock_ms += 1;
+	for (unsigned i = 0; i < 2; i++) {
+		turn(m);
+		CHECK(ncommands == 4 + i &&
+			!strncmp(command_text(0), "stop a ", 7));
+		reap(m, 0, 0);
+	}
+	CHECK(!m->openings);
+	monitor_end();
+}
+
 /* A standing door wakes the monitor in time, whatever else its address does. */
 static void test_wake(void)
 {
@@ -2463,12 +2502,24 @@ static void model_prolong(unsigned door, unsigned guest)
 				(int64_t)shop[door].cmd_timeout * 1000;
 }
 
+/* Is the door about to be opened for this guest once more? */
+static bool model_renewed(unsigned i)
+{
+	for (unsigned k = 0; k < model.n; k++)
+		if (model.item[k].state != OPEN_ && !model.item[k].stop &&
+			model.item[k].door == model.item[i].door &&
+			model.item[k].guest == model.item[i].guest)
+			return true;
+	return false;
+}
+
 /* What is due becomes queued, behind the rest; at the end everything does. */
 static void model_due(bool ending)
 {
 	for (unsigned i = 0, n = model.n; i < n; i++) {
 		if (model.item[i].state != OPEN_ ||
-			(!ending && model.item[i].due > clock_ms))
+			(!ending && (model.item[i].due > clock_ms ||
+				model_renewed(i))))
 			continue;
 		model.item[i].state = QUEUED;
 		model.item[i].stop = true;
@@ -2590,7 +2641,7 @@ static void model_turn(struct monitor *m, unsigned round)
 	CHECK(started_now == ncommands - before, "round %u: %u started, not %u",
 		round, ncommands - before, started_now);
 	for (unsigned i = 0; i < model.n; i++)
-		if (model.item[i].state == OPEN_)
+		if (model.item[i].state == OPEN_ && !model_renewed(i))
 			wake = min_ms(wake, model.item[i].due);
 	CHECK(wake == INT64_MAX || (poll_timeout >= 0 &&
 		poll_timeout <= wake - clock_ms), "round %u: sleeps %d, not %d",
@@ -3174,6 +3225,10 @@ static void test_state_places(void)
 		CHECK(ncommands == 1);
 		CHECK(faccessat(directory_fd, "k.state.new", F_OK, 0));
 		faults[calls[i]].n = 0;
+		turn(m); /* tried again by itself, each second */
+		clock_ms += poll_timeout;
+		turn(m);
+		CHECK(strstr(get_file("k.state", NULL), "stop stop a 192.0.2.1"));
 		clock_ms += 5000;
 		turn(m);
 		CHECK(ncommands == 2 && !strcmp(command_text(0),
@@ -3604,6 +3659,9 @@ static void test_lines(void)
 	forget();
 	say(LOG, "a\nb\x01\x1b[0m\x7f\t%s", "\xc3\xa4");
 	CHECK(!strcmp(kept, "a?b??[0m??\xc3\xa4\n"), "%s", kept);
+	forget();
+	say(LOG, "a\xc2\x9b" "31m\xc2\xa0\xe2\x9b\x84"); /* CSI; no control */
+	CHECK(!strcmp(kept, "a\xc2?31m\xc2\xa0\xe2\x9b\x84\n"), "%s", kept);
 	memset(text, 'x', sizeof(text) - 1);
 	text[sizeof(text) - 1] = '\0';
 	forget();
@@ -4533,6 +4591,7 @@ static const struct {
 	{"scans: FIN, NULL, Xmas, ACK, UDP, two at once", test_other_scans},
 	{"commands: from the knock to the end", test_opening},
 	{"commands: a knock while it is open", test_prolonging},
+	{"commands: no stop between a knock and its start", test_renewal},
 	{"commands: the stop comes in time", test_wake},
 	{"commands: no process, no program", test_spawn_failures},
 	{"commands: hanging ones", test_queue},
