@@ -1207,7 +1207,7 @@ static int command_run(struct monitor *m, struct opening *o) {
     setenv("KNOCKD_DOOR", o->door, 1);
     setenv("KNOCKD_EVENT", start ? "start" : "stop", 1);
     bool piped = m->noutputs < m->most_outputs && !pipe2(pipes, O_CLOEXEC);
-    if (piped) fcntl(pipes[0], F_SETFL, O_NONBLOCK); /* who else reads? */
+    if (piped) fcntl(pipes[0], F_SETFL, O_NONBLOCK); /* it may read it, too */
     posix_spawn_file_actions_init(&act);
     posix_spawn_file_actions_adddup2(&act, m->null, 0);
     posix_spawn_file_actions_adddup2(&act, pipes[1], 1);
@@ -1318,7 +1318,7 @@ static void command_reap(struct monitor *m, pid_t pid, int status) {
 /* Makes due what has stood for its time and is not being opened once more, all
  * of it at the daemon's end, and chooses the commands that may run now: some
  * places are for stops alone, and only a few begin in a turn, or a flood at one
- * door would keep us from hearing of the others.  Returns when to look again. */
+ * door would keep us from hearing of others.  Returns when to look again. */
 static int64_t commands_choose(struct monitor *m, int64_t now) {
     int64_t wake = INT64_MAX;
     unsigned starts = 0;
@@ -1350,7 +1350,7 @@ static int64_t commands_choose(struct monitor *m, int64_t now) {
             m->dirty |= start && o->stop;
             m->running++;
             o->pid = CHOSEN;
-            if (start)              /* should it be left alone, we killed */
+            if (start)              /* its stop's time if we are killed now */
                 o->when = now + o->timeout * INT64_C(1000) + ORPHAN_MS;
         }
     }
