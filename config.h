@@ -46,7 +46,7 @@ int knock_main(int argc, char **argv); /* knock.c */
 #define BLOCK_BYTES        65536
 #define RING_BYTES         (FRAMES * (size_t)FRAME_BYTES)
 #define FILTER_MAX         4096   /* the kernel's BPF_MAXINSNS */
-#define FILTER_EDGES_MAX   1024   /* ends of port ranges in one search tree */
+#define FILTER_EDGES_MAX   1536   /* ends of port ranges in the search tree */
 #define FILTER_ADDRS_MAX   64     /* beyond, user space checks them alone */
 #define FILTER_SOURCES_MAX 8      /* sources whose every packet passes */
 #define ATTEMPTS_MAX       131072 /* in all; half of them may be past stage 1 */
@@ -151,7 +151,7 @@ enum {
 	LD_W = 0x20, LD_H = 0x28, LD_B = 0x30,  /* A = word at k */
 	LD_HX = 0x48, LD_BX = 0x50,             /* A = word at X + k */
 	LDX_IMM = 0x01, LDX_IHL = 0xb1,         /* X = k; X = 4 * ([k] & 15) */
-	AND = 0x54, JA = 0x05, JEQ = 0x15, JGE = 0x35, JSET = 0x45, RET = 0x06,
+	AND = 0x54, OR = 0x44, JA = 0x05, JEQ = 0x15, JGE = 0x35, JSET = 0x45, RET = 0x06,
 	/* what a socket filter can ask of the kernel: negative offsets */
 	AD_PROTOCOL = -4096, AD_PKTTYPE = -4092, AD_IFINDEX = -4088,
 	AD_HATYPE = -4068, AD_VLAN_TAG = -4052, AD_VLAN_PRESENT = -4048

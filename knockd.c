@@ -51,12 +51,12 @@
 
 enum { TCP = 6, UDP = 17, ROUTING = 43, FRAGMENT = 44, AUTH = 51 };  /* IP's */
 enum { SYN = 2, ACK = 16 };         /* TCP's flags */
+enum { TO_UDP = 1 << 16, KNOCKS = 2 << 16 };    /* a knock: port, or TO_UDP */
 struct addr { uint8_t b[16]; };     /* IPv4 as ::ffff:a.b.c.d (RFC 4291) */
 struct net { struct addr addr; unsigned bits; };        /* of all 128 */
 struct nets { struct net *net; unsigned n; };
 struct flags { unsigned want, forbid; };
-struct knock { uint16_t port, proto; };
-struct sequence { struct knock knock[SEQUENCE_MAX]; unsigned n; };
+struct sequence { uint32_t knock[SEQUENCE_MAX]; unsigned n; };
 
 struct door {
     const char *name, *start, *start6, *stop, *stop6, *message, *one_time;
@@ -329,7 +329,7 @@ struct attempt {                    /* one source's way to one door */
     uint16_t mark[SEQUENCE_MAX];    /* of the packets accepted, see packet */
 };
 
-struct port {                       /* what the doors make of one */
+struct port {                       /* what the doors make of a knock */
     uint32_t first;                 /* door + 1 that begins with it, or 0 */
     bool known, bulk;               /* a door's; bulk packets knock near it */
 };
@@ -350,8 +350,8 @@ struct sniffer {
     uint32_t at, burst, empty;      /* of the ring; see rest() */
     int64_t now, burst_start, second, look;     /* ms; look: for expire() */
 
-    struct port (*ports)[65536];    /* of TCP, of UDP */
-    struct edges { uint32_t at[FILTER_EDGES_MAX + 2], n; } edges[2];
+    struct port *ports;             /* by knock */
+    uint32_t edge[FILTER_EDGES_MAX + 2], nedges;    /* see find_edges() */
     bool indexed, targets;          /* has any door a Target? */
 
     uint64_t key[5];                /* of bucket() */
@@ -392,21 +392,13 @@ static unsigned load(unsigned code, int k, unsigned next) {
 }
 
 /* Binary search for A among edge[low..high-1]: an odd number of edges at or
- * below A says that it is in the set.  yes and no may become nearer. */
+ * below A says that it is in the set. */
 static unsigned search(const uint32_t *edge, unsigned low, unsigned high,
-                       unsigned *yes, unsigned *no) {
-    unsigned *label = low & 1 ? yes : no, middle = (low + high) / 2;
-    if (low == high) {
-        if (*label - program.at > 200) *label = put(JA, 0, *label, 0);
-        return *label;
-    }
+                       unsigned yes, unsigned no) {
+    unsigned middle = (low + high) / 2;
+    if (low == high) return low & 1 ? yes : no;
     unsigned above = search(edge, middle + 1, high, yes, no);
     return put(JGE, edge[middle], above, search(edge, low, middle, yes, no));
-}
-
-/* Is the destination port, behind a header of X bytes, in these ranges? */
-static unsigned is_port(const struct edges *e, unsigned yes, unsigned no) {
-    return load(LD_HX, 2, search(e->at, 0, e->n, &yes, &no));
 }
 
 /* Is a the IP header's address?  It stands at v4 or v6. */
@@ -448,8 +440,9 @@ static void filter_attach(const struct sniffer *s) {
     unsigned wide = s->nwide > FILTER_SOURCES_MAX ? local : drop;
     for (unsigned i = 0; wide != local && i < s->nwide; i++)
         wide = is_addr(&s->wide[i], 12, 8, local, wide);
-    unsigned udp = is_port(&s->edges[1], local, wide);
-    unsigned tcp = is_port(&s->edges[0], local, wide);
+    unsigned port = search(s->edge, 0, s->nedges, local, wide);
+    unsigned udp = load(LD_HX, 2, load(OR, TO_UDP, port));
+    unsigned tcp = load(LD_HX, 2, port);
     tcp = put(JSET, ACK, put(JSET, SYN, local, tcp), local);
     tcp = load(LD_BX, 13, tcp);
     unsigned v6 = drop;
@@ -506,7 +499,8 @@ static int packet_socket(void) {
 
 struct packet {
     struct addr src, dst;
-    uint16_t sport, dport, proto;
+    uint32_t knock;
+    uint16_t sport, proto;
     uint16_t mark;                  /* a retransmission has the same one */
     uint8_t flags;                  /* of TCP */
     bool bulk, part;                /* see filter_attach(); first fragment */
@@ -528,7 +522,7 @@ static bool parse_transport(const uint8_t *b, size_t at, size_t n, size_t end,
     if (length < least || (at + length > end && (tcp || !p->part)))
         return false;
     p->sport = (uint16_t)get16(b);
-    p->dport = (uint16_t)get16(b + 2);
+    p->knock = get16(b + 2) | (tcp ? 0 : TO_UDP);
     p->flags = tcp ? b[13] : 0;
     p->bulk = !tcp || (b[13] & (ACK | SYN)) == ACK;
     /* TCP's sequence number, or UDP's length and checksum. */
@@ -584,17 +578,17 @@ static bool parse(const uint8_t *b, size_t n, size_t wire, struct packet *p) {
 
 /* Where the ranges of ports for bulk packets begin and end.  If they are too
  * many, the smallest gaps are closed: the parser tests again. */
-static void find_edges(const struct port *ports, struct edges *e) {
-    uint32_t *at = e->at, n = FILTER_EDGES_MAX;
+static void find_edges(struct sniffer *s) {
+    uint32_t n = FILTER_EDGES_MAX;
     for (uint32_t gap = 0; n == FILTER_EDGES_MAX; gap = gap * 2 + 1) {
         n = 0;
-        for (uint32_t i = 0; i < 65536 && n < FILTER_EDGES_MAX; i++) {
-            if (!ports[i].bulk) continue;
-            if (!n || i - at[n - 1] > gap) at[n] = i, n += 2;
-            at[n - 1] = i + 1;
+        for (uint32_t i = 0; i < KNOCKS && n < FILTER_EDGES_MAX; i++) {
+            if (!s->ports[i].bulk) continue;
+            if (!n || i - s->edge[n - 1] > gap) s->edge[n] = i, n += 2;
+            s->edge[n - 1] = i + 1;
         }
     }
-    e->n = n;
+    s->nedges = n;
 }
 
 /* What is looked up for each packet, made from the doors.  A door is wide if
@@ -602,29 +596,27 @@ static void find_edges(const struct port *ports, struct edges *e) {
  * filter takes bulk packets to the ports around such a knock, too: a scan that
  * comes along is seen at once, not only when the filter has been widened. */
 static void index_doors(struct sniffer *s) {
-    if (s->indexed) memset(s->ports, 0, 2 * sizeof *s->ports);
+    if (s->indexed) memset(s->ports, 0, KNOCKS * sizeof *s->ports);
     s->indexed = true;              /* at first it's untouched memory */
     for (uint32_t i = s->conf->ndoors; i--;) {
         struct door *d = &s->conf->doors[i];
-        int around = d->stray_limit ? (int)d->stray_limit + 1 : 0;
+        uint32_t around = d->stray_limit ? d->stray_limit + 1 : 0;
         bool ack = !(d->tcp.want & SYN) && !(d->tcp.forbid & ACK);
         d->wide = false;
         s->targets |= d->target.n > 0;
-        for (unsigned n = d->seq.n; n--;) {
-            struct knock k = d->seq.knock[n];
-            struct port *ports = s->ports[k.proto == UDP];
-            ports[k.port].known = true;
-            if (n == 0) {
-                d->next_first = ports[k.port].first;
-                ports[k.port].first = i + 1;
-            }
-            if (!ack && k.proto == TCP) continue;
+        for (unsigned n = 0; n < d->seq.n; n++) {
+            uint32_t k = d->seq.knock[n];
+            s->ports[k].known = true;
+            if (!ack && k < TO_UDP) continue;
             d->wide = true;
-            for (int at = k.port - around; at <= k.port + around; at++)
-                if (at >= 0 && at < 65536) ports[at].bulk = true;
+            for (uint32_t at = k - around; at != k + around + 1; at++)
+                if (at / TO_UDP == k / TO_UDP) s->ports[at].bulk = true;
         }
+        if (!d->seq.n) continue;
+        d->next_first = s->ports[*d->seq.knock].first;
+        s->ports[*d->seq.knock].first = i + 1;
     }
-    for (int udp = 0; udp < 2; udp++) find_edges(s->ports[udp], &s->edges[udp]);
+    find_edges(s);
 }
 
 /* Sends the monitor what it has to know, as one record. */
@@ -704,10 +696,6 @@ static void make_room(struct sniffer *s) {
     while (s->advanced + n > ATTEMPTS_MAX / 2) evict(s, &s->attempts[2]);
 }
 
-static bool is_knock(const struct knock *k, const struct packet *p) {
-    return k->port == p->dport && k->proto == p->proto;
-}
-
 static bool is_of(const struct attempt *a, const struct addr *src,
                   uint32_t door) {
     return a && a->door == door && !addr_cmp(&a->src, src);
@@ -731,8 +719,7 @@ static void stage_reached(struct sniffer *s, uint32_t door, unsigned stage,
 /* Has this very packet been here: shown by another interface (a bridge and its
  * port)?  Sent again by TCP makes it p->again, for doors of one port. */
 static bool is_twin(struct sniffer *s, struct packet *p) {
-    uint64_t key = (uint64_t)p->mark << 32 | (unsigned)p->proto << 16 |
-                   p->dport;
+    uint64_t key = (uint64_t)p->mark << 32 | p->knock;
     struct recent *r = &s->recent[p->mark % RECENT_MAX];
     int64_t age = s->now - r->time;
     bool same = r->key == key && !addr_cmp(&r->src, &p->src);
@@ -783,7 +770,7 @@ static bool sees(const struct sniffer *s, const struct door *d,
 static void spoil(struct sniffer *s, struct attempt **link, uint32_t door,
                   const struct packet *p) {
     const struct door *d = &s->conf->doors[door];
-    uint64_t x = s->key[0] ^ (p->dport * 2u + (p->proto == UDP));
+    uint64_t x = s->key[0] ^ p->knock;
     x = (x ^ x >> 33) * 0xff51afd7ed558ccd;     /* MurmurHash3's finalizer */
     x = (x ^ x >> 33) * 0xc4ceb9fe1a85ec53;
     if (!p->known && (!d->stray_limit || (p->bulk && !d->wide))) return;
@@ -804,17 +791,17 @@ static void spoil(struct sniffer *s, struct attempt **link, uint32_t door,
 static void door_hit(struct sniffer *s, struct attempt **link, uint32_t door,
                      const struct packet *p) {
     const struct door *d = &s->conf->doors[door];
-    const struct knock *knock = d->seq.knock;
+    const uint32_t *knock = d->seq.knock;
     struct attempt *next = NULL, *weakest = *link;
     bool repeated = false;
     unsigned n = 0;
     for (struct attempt *a = *link; is_of(a, &p->src, door); a = a->next, n++) {
         for (unsigned k = 0; k < a->stage; k++)
             if (a->mark[k] == p->mark && p->proto == TCP &&
-                is_knock(&knock[k], p)) return;
-        if (is_knock(&knock[a->stage], p) &&
+                knock[k] == p->knock) return;
+        if (knock[a->stage] == p->knock &&
             (!next || a->stage > next->stage)) next = a;
-        repeated |= is_knock(&knock[a->stage - 1], p);
+        repeated |= knock[a->stage - 1] == p->knock;
         if (a->stage < weakest->stage || (a->stage == weakest->stage &&
             a->deadline <= weakest->deadline)) weakest = a;
     }
@@ -824,7 +811,7 @@ static void door_hit(struct sniffer *s, struct attempt **link, uint32_t door,
         attempt_move(s, next, stage < d->seq.n ? stage : 0);
         stage_reached(s, door, stage, p);
     } else if (repeated) {          /* ignored */
-    } else if (is_knock(knock, p)) {
+    } else if (*knock == p->knock) {
         if (n >= ATTEMPTS_PER_SOURCE) attempt_move(s, weakest, 0);
         begin(s, link, door, p);
     } else spoil(s, link, door, p);
@@ -849,7 +836,7 @@ static struct attempt **attempts_of(struct sniffer *s, const struct addr *src) {
 
 /* One packet, through all doors that it concerns, in their order. */
 static void match(struct sniffer *s, struct packet *p) {
-    const struct port *port = &s->ports[p->proto == UDP][p->dport];
+    const struct port *port = &s->ports[p->knock];
     p->known = port->known;
     if (p->known ? is_twin(s, p) : !s->active) return;
     if (p->known) s->counters[HITS]++, make_room(s);
@@ -898,7 +885,7 @@ static bool frame(struct sniffer *s, const union slot *slot, struct packet *p) {
     if (s->debug)
         tell(s, (struct event){ .kind = PACKET, .src = p->src, .dst = p->dst,
             .value = (uint64_t)p->proto << 48 | (uint64_t)p->sport << 32 |
-                     (uint64_t)p->dport << 16 | (t->len & 0xffff) });
+                     (p->knock & 0xffff) << 16 | (t->len & 0xffff) });
     return true;
 }
 
@@ -1073,7 +1060,7 @@ static void sniffer_init(struct sniffer *s, pid_t monitor) {
     s->ring = map(RING_BYTES, MAP_SHARED, s->packets);
     s->attempts = map(attempts * sizeof *s->attempts, own, -1);
     s->buckets = map(ATTEMPTS_MAX * sizeof(struct attempt *), own, -1);
-    s->ports = map(2 * sizeof *s->ports, own, -1);
+    s->ports = map(KNOCKS * sizeof *s->ports, own, -1);
     s->look = INT64_MAX;
     s->used = SEQUENCE_MAX;
     for (struct attempt *a = s->attempts; a <= s->attempts + s->used; a++)
@@ -1572,7 +1559,7 @@ static bool sequence_parse(struct conf *c, struct sequence *seq, char *text) {
         else if (proto && !udp && strcasecmp(proto, "tcp"))
             wrong(c, "protocol '%.40s' is neither tcp nor udp", proto);
         else {
-            seq->knock[n] = (struct knock){ (uint16_t)port, udp ? UDP : TCP };
+            seq->knock[n] = port | (udp ? TO_UDP : 0);
             continue;
         }
         return false;
@@ -1637,12 +1624,12 @@ static void directive(struct conf *c, const struct keyword *k, char *value) {
 }
 
 /* Does somebody listen on that port?  Then a knock on it is answered. */
-static bool in_use(const struct knock *k) {
+static bool in_use(uint32_t knock) {
     struct sockaddr_in6 any = { .sin6_family = AF_INET6,
-                                .sin6_port = htons(k->port) };
-    int yes = 1, fd = socket(AF_INET6, (k->proto == UDP ? SOCK_DGRAM :
-                                        SOCK_STREAM) | SOCK_CLOEXEC, 0);
-    if (k->proto == TCP)            /* past connections are nobody */
+                                .sin6_port = htons((uint16_t)knock) };
+    int yes = 1, type = knock & TO_UDP ? SOCK_DGRAM : SOCK_STREAM;
+    int fd = socket(AF_INET6, type | SOCK_CLOEXEC, 0);
+    if (type == SOCK_STREAM)        /* past connections are nobody */
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
     bool used = bind(fd, (void *)&any, sizeof any) && errno == EADDRINUSE;
     close(fd);                      /* -1 harms neither */
@@ -1652,12 +1639,13 @@ static bool in_use(const struct knock *k) {
 /* -t: what 0.8 accepts as well and its owner may not have meant. */
 static void door_review(struct conf *c, const struct door *d) {
     const char *start = d->start ? d->start : "", *what = NULL;
-    uint16_t r[4] = { 0 };
+    uint16_t r[4] = { 0 }, port[SEQUENCE_MAX];
     unsigned up = 0, n = d->seq.n;
-    for (unsigned i = 1; i < n; i++)
-        up += d->seq.knock[i].port > d->seq.knock[i - 1].port;
-    if (n == 3 && d->seq.knock[1].port == 8000 && d->seq.knock[0].port +
-        d->seq.knock[2].port == 16000)
+    for (unsigned i = 0; i < n; i++) {
+        port[i] = (uint16_t)d->seq.knock[i];
+        up += i && port[i] > port[i - 1];
+    }
+    if (n == 3 && port[1] == 8000 && port[0] + port[2] == 16000)
         what = "everyone knows this sequence from the manuals: take another";
     else if (n > 1 && (up == 0 || up == n - 1))
         what = "the ports stand in the order of a scan: mix them";
@@ -1666,10 +1654,10 @@ static void door_review(struct conf *c, const struct door *d) {
         warn(c, "door '%s': %s; for example sequence = %u,%u,%u,%u", d->name,
              what, 1024 + r[0] % 32256u, 33280 + r[1] % 32256u,
              1024 + r[2] % 32256u, 33280 + r[3] % 32256u);
-    for (const struct knock *k = d->seq.knock; k < d->seq.knock + n; k++)
-        if (in_use(k))
+    for (unsigned i = 0; i < n; i++)
+        if (in_use(d->seq.knock[i]))
             warn(c, "door '%s': port %u is in use: a knock on it is answered, "
-                 "and may be logged there", d->name, k->port);
+                 "and may be logged there", d->name, port[i]);
     what = !*start ? (d->start6 ? NULL : "no command: it will only log") :
         !strstr(start, "%IP%") ? "the command lacks %IP%: is it for everyone?" :
         strstr(start, "tables -A") ?
@@ -1860,8 +1848,8 @@ static void directive_print(const struct keyword *k, const char *base,
             continue;
         printf("%s%s", items ? "," : k->name, items ? "" : " = ");
         items++;
-        if (k->kind == PORTS) printf("%u%s", seq->knock[i].port,
-                                     seq->knock[i].proto == UDP ? ":udp" : "");
+        if (k->kind == PORTS) printf("%u%s", seq->knock[i] & 0xffff,
+                                     seq->knock[i] & TO_UDP ? ":udp" : "");
         else if (k->kind == FLAGS) printf("%s%s", i < 6 ? "" : "!",
                                           flag_names[i % 6]);
         else printf("%s/%u", addr_text(&l->net[i].addr, buf), l->net[i].bits -

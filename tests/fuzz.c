@@ -407,9 +407,8 @@ static void one_input(const uint8_t *data, size_t n)
 	for (const struct door *d = c.doors; d < c.doors + c.ndoors; d++) {
 		REQUIRE(d->seq.n <= SEQUENCE_MAX && (d->seq.n || d->one_time));
 		for (unsigned i = 0; i < d->seq.n; i++)
-			REQUIRE(d->seq.knock[i].port &&
-				(d->seq.knock[i].proto == TCP ||
-				d->seq.knock[i].proto == UDP));
+			REQUIRE(d->seq.knock[i] % TO_UDP &&
+				d->seq.knock[i] < KNOCKS);
 		REQUIRE(strlen(d->name) <= DOOR_NAME_MAX && *d->name);
 		REQUIRE(d->seq_timeout <= SECONDS_MAX && d->stray_limit <= 63 &&
 			d->cmd_timeout <= SECONDS_MAX);
@@ -567,9 +566,9 @@ static void one_input(const uint8_t *data, size_t n)
 	unsigned opens = 0;
 
 	doors[0] = (struct door){.name = "a", .start = "x %IP%", .stop = "y",
-		.seq = {{{1, TCP}}, 1}, .cmd_timeout = 5};
+		.seq = {{1}, 1}, .cmd_timeout = 5};
 	doors[1] = (struct door){.name = "b", .start = "z %IP%",
-		.seq = {{{1, TCP}, {2, UDP}}, 2}, .allow = {&only, 1}};
+		.seq = {{1, 2 | TO_UDP}, 2}, .allow = {&only, 1}};
 	doors[2] = (struct door){.name = "c", .one_time = "-"}; /* used up */
 	memset(&m, 0, sizeof(m));
 	m.conf = (struct conf){.doors = doors, .ndoors = 3};

@@ -498,9 +498,8 @@ __attribute__((format(printf, 2, 3))) static int t_fprintf(FILE *f,
 #else
 #define PLAIN __attribute__((no_sanitize("address", "undefined")))
 #endif
-struct port;
-struct edges;
-static void find_edges(const struct port *ports, struct edges *e) PLAIN;
+struct sniffer;
+static void find_edges(struct sniffer *s) PLAIN;
 #ifndef KNOCKD_C /* another one to test */
 #define KNOCKD_C "../knockd.c"
 #endif
@@ -585,6 +584,12 @@ static bool one_in(unsigned n)
 	return rnd(n) == 0;
 }
 
+/* A knock on a port, as knockd has it. */
+static uint32_t knock_on(unsigned port, bool udp)
+{
+	return (port & 0xffff) | (udp ? TO_UDP : 0);
+}
+
 /* ---- A sniffer without a socket -------------------------------------------- */
 
 static struct event events[4096]; /* emptied by whoever reads them */
@@ -621,7 +626,7 @@ static struct sniffer *sniffer_new(struct conf *c)
 {
 	static struct attempt *attempts;
 	static struct attempt **buckets;
-	static struct port ports[2][65536];
+	static struct port ports[KNOCKS];
 	static uint64_t counters[COUNTERS];
 	static struct locals locals;
 	struct sniffer *s = &the_sniffer;
@@ -787,7 +792,7 @@ static const char *bpf_fault(void)
 				return "a branch out of range";
 			break;
 		case 0x20: case 0x28: case 0x30: case 0x48: case 0x50:
-		case 0x01: case 0xb1: case 0x54: case 0x06:
+		case 0x01: case 0xb1: case 0x44: case 0x54: case 0x06:
 			break;
 		default:
 			return "an instruction";
@@ -839,6 +844,7 @@ static uint32_t bpf_run(const uint8_t *b, size_t n, const struct meta *m,
 			there = bpf_load(b, n, m, k, 1, &x);
 			x = (x & 15) * 4;
 			break;
+		case 0x44: a |= k; break;
 		case 0x54: a &= k; break;
 		case 0x05: pc += k; continue;
 		case 0x15: yes = a == k; break;

@@ -66,8 +66,7 @@ static void give_sequence(struct sequence *to, const struct o_knock *seq,
 {
 	to->n = n;
 	for (unsigned i = 0; i < n; i++)
-		to->knock[i] = (struct knock){(uint16_t)seq[i].port,
-			seq[i].udp ? UDP : TCP};
+		to->knock[i] = knock_on(seq[i].port, seq[i].udp);
 }
 
 /* Up to two networks, for both. */
@@ -127,7 +126,7 @@ static uint64_t stray_bit(const struct sniffer *s, struct o_knock k)
 	static struct conf conf = {.doors = &door, .ndoors = 1};
 	static struct sniffer t = {.conf = &conf, .attempts = table};
 	struct attempt *link = &table[SEQUENCE_MAX + 1];
-	struct packet p = {.dport = (uint16_t)k.port,
+	struct packet p = {.knock = knock_on(k.port, k.udp),
 		.proto = k.udp ? UDP : TCP};
 
 	memcpy(t.key, s->key, sizeof(t.key));
@@ -269,7 +268,8 @@ static void draw_identity(const struct o_hit *h, uint32_t *seq, unsigned *sport)
 
 static void send_hit(const struct o_hit *h, uint32_t seq, unsigned sport)
 {
-	struct packet p = {.sport = 1234, .dport = (uint16_t)h->knock.port,
+	struct packet p = {.sport = 1234,
+		.knock = knock_on(h->knock.port, h->knock.udp),
 		.proto = h->knock.udp ? UDP : TCP, .mark = (uint16_t)h->id,
 		.flags = h->knock.udp ? 0 : (uint8_t)h->flags,
 		.bulk = o_bulk(h), .interface = h->interface};
@@ -491,7 +491,7 @@ static bool parsed_alike(const uint8_t *b, size_t n, size_t wire, bool *good)
 	bulk = r.proto == 17 || ((r.flags & 16) && !(r.flags & 2));
 	return !memcmp(&p.src, r.src, 16) && !memcmp(&p.dst, r.dst, 16) &&
 		p.proto == r.proto && p.sport == r.sport &&
-		p.dport == r.dport && p.flags == r.flags && p.bulk == bulk;
+		p.knock == knock_on(r.dport, r.proto == UDP) && p.flags == r.flags && p.bulk == bulk;
 }
 
 /* Which records are right, said once more. */
