@@ -347,7 +347,7 @@ struct sniffer {
     int packets, channel;           /* descriptors */
     bool only_v4, debug, resting;
     union slot *ring;
-    uint32_t at, burst, empty;      /* of the ring; see rest() */
+    uint32_t burst, empty;          /* see rest() */
     int64_t now, burst_start, second, look;     /* ms; look: for expire() */
 
     struct port *ports;             /* by knock */
@@ -867,17 +867,11 @@ static void drops_tell(struct sniffer *s) {
         tell(s, (struct event){ .kind = DROPS, .value = stats.drops });
 }
 
-static bool is_full(const struct sniffer *s, uint32_t at) {
-    const uint32_t *status = &s->ring[at % FRAMES].head.status;
-    return __atomic_load_n(status, __ATOMIC_ACQUIRE) & TP_USER;
-}
-
 /* Parses the packet in a slot of the ring; false if it is none for match(). */
 static bool frame(struct sniffer *s, const union slot *slot, struct packet *p) {
     const struct tpacket2_ *t = &slot->head;
     size_t n = FRAME_BYTES - (size_t)t->net;
     if (n > t->captured) n = t->captured;
-    s->counters[PACKETS]++;
     if (!parse(slot->bytes + t->net, n, t->len, p) ||
         (addr_loopback(&p->src) && slot->from.sll_hatype != HATYPE_LOOPBACK))
         return false;
@@ -889,34 +883,28 @@ static bool frame(struct sniffer *s, const union slot *slot, struct packet *p) {
     return true;
 }
 
-/* Takes a few packets from the ring; returns how many.  A slot is given back
- * first: should a packet kill us, our successor won't see it.  What match()
- * will read is asked for early, for a flood's table is in no cache. */
+/* Takes a few packets from the ring; returns how many.  The shared counter says
+ * which is next, to our successor as well.  A slot is counted, then given back
+ * before it is looked at: should a packet kill us, no successor sees it.  What
+ * match() will read is asked for early: a flood's table is in no cache. */
 static uint32_t ring_read(struct sniffer *s) {
     union slot slot;
     struct packet p[FRAMES_AT_ONCE];
     uint32_t n = 0, good = 0;
-    for (; n < FRAMES_AT_ONCE && is_full(s, s->at); n++) {
-        slot = s->ring[s->at];
-        __atomic_store_n(&s->ring[s->at].head.status, 0, __ATOMIC_RELEASE);
-        s->at = (s->at + 1) % FRAMES;
-        if (!frame(s, &slot, &p[good])) continue;
-        __builtin_prefetch(bucket(s, &p[good].src));
-        good++;
+    for (; n < FRAMES_AT_ONCE; n++) {
+        union slot *next = &s->ring[s->counters[PACKETS] % FRAMES];
+        uint32_t *status = &next->head.status;
+        if (!(__atomic_load_n(status, __ATOMIC_ACQUIRE) & TP_USER)) break;
+        slot = *next;
+        s->counters[PACKETS]++;
+        __atomic_store_n(status, 0, __ATOMIC_RELEASE);
+        if (frame(s, &slot, &p[good]))
+            __builtin_prefetch(bucket(s, &p[good++].src));
     }
     for (uint32_t i = 0; i < good && s->active; i++)
         __builtin_prefetch(*bucket(s, &p[i].src));
     for (uint32_t i = 0; i < good; i++) match(s, &p[i]);
     return n;
-}
-
-/* Finds the oldest full slot, once: a sniffer that takes a ring over does not
- * know how far the one before had come. */
-static bool ring_find(struct sniffer *s) {
-    uint32_t i = 0;
-    while (i < FRAMES && (is_full(s, i + FRAMES - 1) || !is_full(s, i))) i++;
-    if (i < FRAMES) s->at = i;
-    return is_full(s, s->at);
 }
 
 /* When packets come fast, waiting for each costs more than the packet: rest
@@ -1078,11 +1066,10 @@ static void sniff(struct sniffer *s, pid_t monitor) {
     sniffer_init(s, monitor);
     struct pollfd fds[] = { { s->channel, POLLIN, 0 },
                             { s->packets, POLLIN, 0 } };
-    for (bool found = false;;) {
+    for (;;) {
         s->now = now_ms();
-        uint32_t n = 0, more = found || (found = ring_find(s));
+        uint32_t n = 0, more = 1;
         while (more && n < FRAMES) n += more = ring_read(s);
-        if (n >= FRAMES) found = false;
         limit(s);
         expire(s);
         int64_t wake = rest(s, n) ? min_ms(s->look, s->now + REST_MS) : s->look;
