@@ -673,27 +673,26 @@ static void attempt_move(struct sniffer *s, struct attempt *a, uint8_t stage) {
         for (link = bucket(s, &a->src); *link != a;) link = &(*link)->next;
         *link = a->next;
     }
-    if (!s->conf->doors[a->door].wide) return;
-    if (!stage) s->look = min_ms(s->look, s->now + EXPIRE_MS);
-    else if (!was && wide_begins(s, &a->src)) filter_attach(s);
+    bool wide = s->conf->doors[a->door].wide;
+    if (stage && !was) {
+        s->counters[ATTEMPTS]++;
+        s->look = min_ms(s->look, a->deadline);
+        if (wide && wide_begins(s, &a->src)) filter_attach(s);
+    } else if (was && !stage && wide)
+        s->look = min_ms(s->look, s->now + EXPIRE_MS);
 }
 
-/* Ends the oldest attempt of the lowest stage that has any, from stage up. */
-static void evict(struct sniffer *s, struct attempt *stage) {
-    while (stage->newer == stage) stage++;
-    attempt_move(s, stage->newer, 0);
-    __builtin_prefetch(bucket(s, &stage->newer->src));
-    s->counters[EVICTIONS]++;
-}
-
-/* Room for what one packet may begin and advance, before a source's attempts
- * are looked at: other sources' are gone then.  Half the table is left to
- * stage 1, so whoever knows the first two knocks can't fill it. */
+/* Ends the oldest attempts of the lowest stages while there are too many,
+ * before a packet's source is looked at, which may add one for each door.  Half
+ * is left to stage 1, so whoever knows the first two knocks can't fill it. */
 static void make_room(struct sniffer *s) {
-    uint32_t n = s->conf->ndoors < ATTEMPTS_MAX / 8 ? s->conf->ndoors :
-                 ATTEMPTS_MAX / 8;
-    while (s->active + n > ATTEMPTS_MAX) evict(s, &s->attempts[1]);
-    while (s->advanced + n > ATTEMPTS_MAX / 2) evict(s, &s->attempts[2]);
+    while (s->active >= ATTEMPTS_MAX || s->advanced >= ATTEMPTS_MAX / 2) {
+        struct attempt *stage = s->attempts + 1 + (s->active < ATTEMPTS_MAX);
+        while (stage->newer == stage) stage++;
+        attempt_move(s, stage->newer, 0);
+        __builtin_prefetch(bucket(s, &stage->newer->src));
+        s->counters[EVICTIONS]++;
+    }
 }
 
 static bool is_of(const struct attempt *a, const struct addr *src,
@@ -701,14 +700,16 @@ static bool is_of(const struct attempt *a, const struct addr *src,
     return a && a->door == door && !addr_cmp(&a->src, src);
 }
 
-/* A door's knock has come: its last one opens the door. */
-static void stage_reached(struct sniffer *s, uint32_t door, unsigned stage,
-                          const struct packet *p) {
-    struct door *d = &s->conf->doors[door];
-    struct event e = { .kind = STAGE, .door = door, .stage = stage,
-                       .src = p->src };
+/* The knock that an attempt waits for has come: the last opens the door. */
+static void advance(struct sniffer *s, struct attempt *a, uint16_t mark) {
+    struct door *d = &s->conf->doors[a->door];
+    struct event e = { .kind = STAGE, .door = a->door, .stage = a->stage + 1u,
+                       .src = a->src };
+    bool open = e.stage == d->seq.n;
+    a->mark[a->stage] = mark;
+    attempt_move(s, a, open ? 0 : (uint8_t)e.stage);
     tell(s, e);
-    if (stage < d->seq.n) return;
+    if (!open) return;
     e.kind = OPEN;
     tell(s, e);
     s->counters[OPENS]++;
@@ -729,30 +730,20 @@ static bool is_twin(struct sniffer *s, struct packet *p) {
     return false;
 }
 
-/* The first knock at a door: a new attempt, put at *link into its bucket.  If
- * many thousands of doors begin alike, not all find room. */
-static void begin(struct sniffer *s, struct attempt **link, uint32_t door,
-                  const struct packet *p) {
-    const struct door *d = &s->conf->doors[door];
+/* A new attempt, put at *link into its bucket; waits for the first knock. */
+static struct attempt *begin(struct sniffer *s, struct attempt **link,
+                             uint32_t door, const struct addr *src) {
     struct attempt *a = s->attempts->newer;     /* of those that are over, */
-    if (d->seq.n > 1) {
-        if (a == s->attempts) {
-            if (s->used == SEQUENCE_MAX + ATTEMPTS_MAX) return;
-            a += ++s->used;                     /* or one never used */
-            a->older = a->newer = a;
-        }
-        a->src = p->src;
-        a->strays = 0;
-        a->deadline = s->now + (int64_t)d->seq_timeout * 1000;
-        a->door = door;
-        a->next = *link;
-        a->mark[0] = p->mark;
-        *link = a;
-        attempt_move(s, a, 1);
-        s->look = min_ms(s->look, a->deadline);
-        s->counters[ATTEMPTS]++;
-    } else if (p->again) return;
-    stage_reached(s, door, 1, p);
+    if (a == s->attempts) {
+        a += ++s->used;                         /* or one never used */
+        a->older = a->newer = a;
+    }
+    a->src = *src;
+    a->strays = 0;
+    a->deadline = s->now + s->conf->doors[door].seq_timeout * INT64_C(1000);
+    a->door = door;
+    a->next = *link;
+    return *link = a;
 }
 
 /* Does the door see this packet?  If it is to a port of some door, its TCP
@@ -793,7 +784,7 @@ static void door_hit(struct sniffer *s, struct attempt **link, uint32_t door,
     const struct door *d = &s->conf->doors[door];
     const uint32_t *knock = d->seq.knock;
     struct attempt *next = NULL, *weakest = *link;
-    bool repeated = false;
+    bool repeated = p->again && d->seq.n == 1;
     unsigned n = 0;
     for (struct attempt *a = *link; is_of(a, &p->src, door); a = a->next, n++) {
         for (unsigned k = 0; k < a->stage; k++)
@@ -802,18 +793,13 @@ static void door_hit(struct sniffer *s, struct attempt **link, uint32_t door,
         if (knock[a->stage] == p->knock &&
             (!next || a->stage > next->stage)) next = a;
         repeated |= knock[a->stage - 1] == p->knock;
-        if (a->stage < weakest->stage || (a->stage == weakest->stage &&
-            a->deadline <= weakest->deadline)) weakest = a;
+        if (a->stage <= weakest->stage) weakest = a;    /* the older one */
     }
-    if (next) {
-        uint8_t stage = (uint8_t)(next->stage + 1);
-        next->mark[stage - 1] = p->mark;
-        attempt_move(s, next, stage < d->seq.n ? stage : 0);
-        stage_reached(s, door, stage, p);
-    } else if (repeated) {          /* ignored */
-    } else if (*knock == p->knock) {
+    if (next) advance(s, next, p->mark);
+    else if (repeated) {}           /* ignored */
+    else if (*knock == p->knock) {
         if (n >= ATTEMPTS_PER_SOURCE) attempt_move(s, weakest, 0);
-        begin(s, link, door, p);
+        advance(s, begin(s, link, door, &p->src), p->mark);
     } else spoil(s, link, door, p);
 }
 
@@ -1043,7 +1029,7 @@ static unsigned sandbox(pid_t monitor) {
 
 /* Makes the tables, closes all but the two descriptors, locks itself in. */
 static void sniffer_init(struct sniffer *s, pid_t monitor) {
-    size_t attempts = SEQUENCE_MAX + ATTEMPTS_MAX + 1;
+    size_t attempts = SEQUENCE_MAX + ATTEMPTS_MAX + 1 + s->conf->ndoors;
     int own = MAP_PRIVATE | MAP_ANONYMOUS;
     s->ring = map(RING_BYTES, MAP_SHARED, s->packets);
     s->attempts = map(attempts * sizeof *s->attempts, own, -1);

@@ -618,6 +618,8 @@ static unsigned *events_sent(void)
 }
 #define heard (*events_sent())
 
+enum { MANY = 10000 }; /* doors, at most */
+
 /*
  * The one sniffer of the tests, anew, for these doors: as sniffer_init() makes
  * it. Its tables are made once; only what was used is cleaned.
@@ -633,7 +635,7 @@ static struct sniffer *sniffer_new(struct conf *c)
 	uint32_t used = s->used;
 
 	if (!attempts) {
-		attempts = calloc(SEQUENCE_MAX + ATTEMPTS_MAX + 1,
+		attempts = calloc(SEQUENCE_MAX + ATTEMPTS_MAX + 1 + MANY,
 			sizeof(*attempts));
 		buckets = calloc(ATTEMPTS_MAX, sizeof(*buckets));
 	}
