@@ -345,7 +345,7 @@ struct sniffer {
     struct conf *conf;
     struct locals *locals;
     int packets, channel;           /* descriptors */
-    bool only_v4, debug, resting;
+    bool only_v4, resting;
     union slot *ring;
     uint32_t burst, empty;          /* see rest() */
     int64_t now, burst_start, second, look;     /* ms; look: for expire() */
@@ -862,7 +862,7 @@ static bool frame(struct sniffer *s, const union slot *slot, struct packet *p) {
         (addr_loopback(&p->src) && slot->from.sll_hatype != HATYPE_LOOPBACK))
         return false;
     p->interface = (uint32_t)slot->from.sll_ifindex;
-    if (s->debug)
+    if (out.debug)
         tell(s, (struct event){ .kind = PACKET, .src = p->src, .dst = p->dst,
             .value = (uint64_t)p->proto << 48 | (uint64_t)p->sport << 32 |
                      (p->knock & 0xffff) << 16 | (t->len & 0xffff) });
@@ -975,12 +975,11 @@ static bool own_id(unsigned id) {
            !setresuid(id, id, id);
 }
 
-/* Empties all capability sets and looks whether they are (capset(2)), and, if
- * there was a user to leave behind, that there is no way back. */
+/* Empties all capability sets, by that the ambient one, too, and looks whether
+ * they are (capset(2)); a user who was left behind must be out of reach. */
 static bool no_capabilities(bool left_root) {
     static const uint32_t none[6];
     uint32_t head[2] = { CAP_VERSION_3, 0 }, sets[6] = { 0 };
-    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
     return !syscall(SYS_capset, head, none) &&
            !syscall(SYS_capget, head, sets) &&
            !memcmp(sets, none, sizeof none) && !(left_root && !setuid(0));
@@ -1006,7 +1005,7 @@ static bool seccomp(void) {
 
 /* Gives up all that can be given up.  Returns a bit for every step that the
  * surroundings forbid; the others are still done. */
-static unsigned sandbox(pid_t monitor) {
+static unsigned sandbox(void) {
     static const struct rlimit zero;
     bool root = !geteuid();
     unsigned skipped = 0, cap = 0;
@@ -1018,7 +1017,6 @@ static unsigned sandbox(pid_t monitor) {
     STEP(2, own_id(SNIFFER_ID));
     STEP(3, no_capabilities(root && !(skipped & 4)));
     prctl(PR_SET_PDEATHSIG, SIGKILL);   /* after the ids: they clear it */
-    if (getppid() != monitor) _exit(0);
     STEP(4, !prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
     STEP(5, !prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) &&
             !setrlimit(RLIMIT_NPROC, &zero) &&
@@ -1028,7 +1026,7 @@ static unsigned sandbox(pid_t monitor) {
 }
 
 /* Makes the tables, closes all but the two descriptors, locks itself in. */
-static void sniffer_init(struct sniffer *s, pid_t monitor) {
+static void sniffer_init(struct sniffer *s) {
     size_t attempts = SEQUENCE_MAX + ATTEMPTS_MAX + 1 + s->conf->ndoors;
     int own = MAP_PRIVATE | MAP_ANONYMOUS;
     s->ring = map(RING_BYTES, MAP_SHARED, s->packets);
@@ -1044,12 +1042,12 @@ static void sniffer_init(struct sniffer *s, pid_t monitor) {
     close_others(0, s->channel, s->packets);
     index_doors(s);
     filter_attach(s);
-    tell(s, (struct event){ .kind = READY, .value = sandbox(monitor) });
+    tell(s, (struct event){ .kind = READY, .value = sandbox() });
 }
 
 /* The sniffer's life: until the channel to the monitor ends. */
-static void sniff(struct sniffer *s, pid_t monitor) {
-    sniffer_init(s, monitor);
+static void sniff(struct sniffer *s) {
+    sniffer_init(s);
     struct pollfd fds[] = { { s->channel, POLLIN, 0 },
                             { s->packets, POLLIN, 0 } };
     for (;;) {
@@ -2044,15 +2042,14 @@ static void locals_changed(struct monitor *m) {
 
 static void sniffer_start(struct monitor *m) {
     int ends[2] = { -1, -1 };
-    pid_t monitor = getpid();
     bool made = !socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends);
     m->sniffer = made ? fork() : -1;
     if (m->sniffer == 0) {
         struct sniffer *s = allocate(NULL, sizeof *s);
         *s = (struct sniffer){ .conf = &m->conf, .locals = &m->locals,
             .packets = m->packets, .channel = ends[1], .only_v4 = m->only_v4,
-            .debug = out.debug, .counters = m->counters };
-        sniff(s, monitor);
+            .counters = m->counters };
+        sniff(s);
     }
     if (m->sniffer < 0)
         say(LOG, "could not start the sniffer: %s", strerror(errno));

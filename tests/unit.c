@@ -4104,12 +4104,13 @@ static void test_ring(void)
 	ring_put(ring_at(s), 1000, 772, "127.0.0.1");
 	CHECK(ring_read(s) == 1 && said(STAGE) == 1);
 	/* -D tells of each */
-	s->debug = true;
+	out.debug = true;
 	ring_put(ring_at(s), 4321, 1, "192.0.2.1");
 	CHECK(ring_read(s) == 1 && heard == 1 && events->kind == PACKET);
 	CHECK(!addr_cmp(&events->src, &a) && events->value >> 48 == 6 &&
 		(events->value >> 16 & 0xffff) == 4321 &&
 		(events->value >> 32 & 0xffff) == 4000);
+	out.debug = false;
 	/* what claims to be longer than its slot is cut */
 	struct tpacket2_ t = {.status = 1, .net = 250, .len = 60000,
 		.captured = 60000};
@@ -4132,23 +4133,22 @@ static void test_sandbox(void)
 	uint32_t none[6] = {0};
 
 	memset(t_capabilities, 1, sizeof(t_capabilities));
-	CHECK(sandbox(getppid()) == (SECCOMP_ARCH ? 0 : 64));
+	CHECK(sandbox() == (SECCOMP_ARCH ? 0 : 64));
 	CHECK(!memcmp(t_capabilities, none, sizeof(none)));
 	for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
 		fail(cases[i].call, 1, EPERM);
-		CHECK((sandbox(getppid()) & 63) == cases[i].bits, "%u", i);
+		CHECK((sandbox() & 63) == cases[i].bits, "%u", i);
 	}
 	fail(FAULT_prctl, 1, EPERM);
 	faults[FAULT_prctl].always = true; /* no prctl at all */
-	CHECK(sandbox(getppid()) == (1 | 16 | 32 | 64));
+	CHECK(sandbox() == (1 | 16 | 32 | 64));
 	faults[FAULT_prctl].n = 0;
 	fail(FAULT_mkdir, 1, EROFS); /* there are other places */
-	CHECK(!(sandbox(getppid()) & 63));
+	CHECK(!(sandbox() & 63));
 	fail(FAULT_mkdir, 1, EROFS);
 	faults[FAULT_mkdir].always = true;
-	CHECK((sandbox(getppid()) & 63) == 2);
+	CHECK((sandbox() & 63) == 2);
 	faults[FAULT_mkdir].n = 0;
-	CHECK(ENDS(sandbox(getppid() + 1)) && end_status == 0); /* orphaned */
 }
 
 /* The sniffer's life, from its tables to the end of its channel: here its poll
@@ -4217,7 +4217,7 @@ static void test_life(void)
 	*locals.addr = addr_of("10.0.0.1");
 	poll_hook = live;
 	t_closes = false;
-	CHECK(ENDS(sniff(&s, getppid())) && end_status == 0);
+	CHECK(ENDS(sniff(&s)) && end_status == 0);
 	t_closes = true;
 	poll_hook = NULL;
 	poll_result = 0;
@@ -4231,10 +4231,10 @@ static void test_life(void)
 	t_closes = false;
 	out.started = false;
 	fail(FAULT_mmap, 2, ENOMEM);
-	CHECK(ENDS(sniffer_init(&s, getppid())) && end_status == 1 &&
+	CHECK(ENDS(sniffer_init(&s)) && end_status == 1 &&
 		has_text("mmap: ") && has_text(strerror(ENOMEM)));
 	fail(FAULT_getrandom, 1, ENOSYS);
-	CHECK(ENDS(sniffer_init(&s, getppid())) && end_status == 1 &&
+	CHECK(ENDS(sniffer_init(&s)) && end_status == 1 &&
 		has_text("sniffer: getrandom: "));
 	s.channel = CHANNEL;
 	fail(FAULT_write, 1, EPIPE);
