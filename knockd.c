@@ -784,7 +784,7 @@ static void door_hit(struct sniffer *s, struct attempt **link, uint32_t door,
     const struct door *d = &s->conf->doors[door];
     const uint32_t *knock = d->seq.knock;
     struct attempt *next = NULL, *weakest = *link;
-    bool repeated = p->again && d->seq.n == 1;
+    bool repeated = d->seq.n == 1 && p->again;
     unsigned n = 0;
     for (struct attempt *a = *link; is_of(a, &p->src, door); a = a->next, n++) {
         for (unsigned k = 0; k < a->stage; k++)
