@@ -46,7 +46,7 @@ int knock_main(int argc, char **argv); /* knock.c */
 #define BLOCK_BYTES        65536
 #define RING_BYTES         (FRAMES * (size_t)FRAME_BYTES)
 #define FILTER_MAX         4096   /* the kernel's BPF_MAXINSNS */
-#define FILTER_EDGES_MAX   1536   /* ends of port ranges in the search tree */
+#define FILTER_EDGES_MAX   1535   /* ends of port ranges searched; is odd */
 #define FILTER_ADDRS_MAX   64     /* beyond, user space checks them alone */
 #define FILTER_SOURCES_MAX 8      /* sources whose every packet passes */
 #define ATTEMPTS_MAX       131072 /* in all; half of them may be past stage 1 */

@@ -351,7 +351,7 @@ struct sniffer {
     int64_t now, burst_start, second, look;     /* ms; look: for expire() */
 
     struct port *ports;             /* by knock */
-    uint32_t edge[FILTER_EDGES_MAX + 2], nedges;    /* see find_edges() */
+    uint32_t edge[FILTER_EDGES_MAX], nedges;    /* see find_edges() */
     bool indexed, targets;          /* has any door a Target? */
 
     uint64_t key[5];                /* of bucket() */
@@ -576,19 +576,12 @@ static bool parse(const uint8_t *b, size_t n, size_t wire, struct packet *p) {
 
 /* ---- Match ------------------------------------------------------------ */
 
-/* Where the ranges of ports for bulk packets begin and end.  If they are too
- * many, the smallest gaps are closed: the parser tests again. */
+/* Where the ranges of ports for bulk packets begin and end, in turn.  If they
+ * are too many, the last one has no end: the parser tests again. */
 static void find_edges(struct sniffer *s) {
-    uint32_t n = FILTER_EDGES_MAX;
-    for (uint32_t gap = 0; n == FILTER_EDGES_MAX; gap = gap * 2 + 1) {
-        n = 0;
-        for (uint32_t i = 0; i < KNOCKS && n < FILTER_EDGES_MAX; i++) {
-            if (!s->ports[i].bulk) continue;
-            if (!n || i - s->edge[n - 1] > gap) s->edge[n] = i, n += 2;
-            s->edge[n - 1] = i + 1;
-        }
-    }
-    s->nedges = n;
+    s->nedges = 0;
+    for (uint32_t i = 0; i < KNOCKS && s->nedges < FILTER_EDGES_MAX; i++)
+        if (s->ports[i].bulk != (s->nedges & 1)) s->edge[s->nedges++] = i;
 }
 
 /* What is looked up for each packet, made from the doors.  A door is wide if
