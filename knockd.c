@@ -414,10 +414,12 @@ static unsigned is_addr(const struct addr *a, int v4, int v6, unsigned yes,
     return load(LD_W, AD_PROTOCOL, yes);
 }
 
-/* Not by the libc, which may have another system call for it on i386. */
-static long attach(int fd, const struct bpf_prog_ *prog) {
-    return syscall(SYS_setsockopt, fd, SOL_SOCKET, SO_ATTACH_FILTER, prog,
-                   sizeof *prog);
+/* Attaches the program from a label on.  Not by the libc, which may have
+ * another system call for it on i386. */
+static long attach(int fd, unsigned at) {
+    struct bpf_prog_ prog = { (uint16_t)(FILTER_MAX - at), program.code + at };
+    return syscall(SYS_setsockopt, fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog,
+                   sizeof prog);
 }
 
 /* IPv6's extension headers (RFC 8200 and 4302, and mobility, HIP, Shim6). */
@@ -436,7 +438,7 @@ static void filter_attach(const struct sniffer *s) {
     unsigned drop = put(RET, 0, 0, 0), take = put(RET, 0xffff, 0, 0);
     unsigned local = l->naddrs > FILTER_ADDRS_MAX || s->targets ? take : drop;
     for (unsigned i = 0; local != take && i < l->naddrs; i++)
-        local = is_addr(&l->addr[i], 16, 24, take, i ? local : drop);
+        local = is_addr(&l->addr[i], 16, 24, take, local);
     unsigned wide = s->nwide > FILTER_SOURCES_MAX ? local : drop;
     for (unsigned i = 0; wide != local && i < s->nwide; i++)
         wide = is_addr(&s->wide[i], 12, 8, local, wide);
@@ -463,12 +465,9 @@ static void filter_attach(const struct sniffer *s) {
         in = put(JEQ, l->interface[i], ip, in);
     in = load(LD_W, l->any ? AD_HATYPE : AD_IFINDEX, in);
     load(LD_W, AD_PKTTYPE, put(JGE, PKTTYPE_OTHERHOST, drop, in));
-    struct bpf_prog_ whole = { (uint16_t)(FILTER_MAX - program.at),
-                               program.code + program.at };
-    struct bpf_prog_ all = { 1, &program.code[take] };
-    if (!attach(s->packets, &whole)) return;
-    attach(s->packets, &all);       /* old and new are too large together */
-    attach(s->packets, &whole);     /* (net.core.optmem_max) */
+    if (!attach(s->packets, program.at)) return;
+    attach(s->packets, take);       /* old and new are too large together */
+    attach(s->packets, program.at); /* (net.core.optmem_max) */
 }
 
 /* A packet socket with a ring, for every interface; bound, as its last step,
@@ -479,7 +478,6 @@ static int packet_socket(void) {
     int yes = 1, version = TPACKET_V2_;
     struct tpacket_req_ ring = { BLOCK_BYTES, RING_BYTES / BLOCK_BYTES,
                                  FRAME_BYTES, FRAMES };
-    struct bpf_prog_ none = { 1, &(struct bpf_insn_){ .code = RET } };
     struct sockaddr_ll all = { .sll_family = AF_PACKET,
                                .sll_protocol = htons(ETHERTYPE_ALL) };
     if (fd < 0)
@@ -488,9 +486,10 @@ static int packet_socket(void) {
             strerror(errno));
     /* Before Linux 4.20 the filter knows outgoing packets by their type. */
     setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &yes, sizeof yes);
+    program.at = FILTER_MAX;
     if (setsockopt(fd, SOL_PACKET, PACKET_VERSION, &version, sizeof version) ||
         setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &ring, sizeof ring) ||
-        attach(fd, &none) || bind(fd, (struct sockaddr *)&all, sizeof all))
+        attach(fd, put(RET, 0, 0, 0)) || bind(fd, (void *)&all, sizeof all))
         die("setting up the packet socket: %s", strerror(errno));
     return fd;
 }
