@@ -968,13 +968,13 @@ static bool own_id(unsigned id) {
 }
 
 /* Empties all capability sets, by that the ambient one, too, and looks whether
- * they are (capset(2)); a user who was left behind must be out of reach. */
-static bool no_capabilities(bool left_root) {
+ * they are (capset(2)), and, if we are not root, that we can't become it. */
+static bool no_capabilities(void) {
     static const uint32_t none[6];
     uint32_t head[2] = { CAP_VERSION_3, 0 }, sets[6] = { 0 };
     return !syscall(SYS_capset, head, none) &&
            !syscall(SYS_capget, head, sets) &&
-           !memcmp(sets, none, sizeof none) && !(left_root && !setuid(0));
+           !memcmp(sets, none, sizeof none) && (!getuid() || setuid(0));
 }
 
 /* The few system calls of the loop below; any other kills the sniffer.  Of
@@ -999,7 +999,6 @@ static bool seccomp(void) {
  * surroundings forbid; the others are still done. */
 static unsigned sandbox(void) {
     static const struct rlimit zero;
-    bool root = !geteuid();
     unsigned skipped = 0, cap = 0;
 #define STEP(bit, done) (skipped |= (done) ? 0 : 1u << (bit))
     while (cap <= CAP_LAST_POSSIBLE && !prctl(PR_CAPBSET_DROP, cap, 0, 0, 0))
@@ -1007,7 +1006,7 @@ static unsigned sandbox(void) {
     STEP(0, cap > 0);
     STEP(1, empty_root());
     STEP(2, own_id(SNIFFER_ID));
-    STEP(3, no_capabilities(root && !(skipped & 4)));
+    STEP(3, no_capabilities());
     prctl(PR_SET_PDEATHSIG, SIGKILL);   /* after the ids: they clear it */
     STEP(4, !prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
     STEP(5, !prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) &&
