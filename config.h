@@ -49,7 +49,7 @@ int knock_main(int argc, char **argv); /* knock.c */
 #define FILTER_EDGES_MAX   1535   /* ends of port ranges searched; is odd */
 #define FILTER_ADDRS_MAX   64     /* beyond, user space checks them alone */
 #define FILTER_SOURCES_MAX 8      /* sources whose every packet passes */
-#define ATTEMPTS_MAX       131072 /* in all; half of them may be past stage 1 */
+#define ATTEMPTS_MAX       131072 /* and one a door; half may be past stage 1 */
 #define ATTEMPTS_PER_SOURCE 4     /* of one source at one door */
 #define RECENT_MAX         64     /* hits remembered to know twins by */
 #define EXPIRE_MS          200    /* between two looks for timed-out attempts */

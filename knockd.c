@@ -51,7 +51,7 @@
 
 enum { TCP = 6, UDP = 17, ROUTING = 43, FRAGMENT = 44, AUTH = 51 };  /* IP's */
 enum { SYN = 2, ACK = 16 };         /* TCP's flags */
-enum { TO_UDP = 1 << 16, KNOCKS = 2 << 16 };    /* a knock: port, or TO_UDP */
+enum { TO_UDP = 1 << 16, KNOCKS = 2 << 16 };    /* knock: port (+ TO_UDP) */
 struct addr { uint8_t b[16]; };     /* IPv4 as ::ffff:a.b.c.d (RFC 4291) */
 struct net { struct addr addr; unsigned bits; };        /* of all 128 */
 struct nets { struct net *net; unsigned n; };
@@ -575,8 +575,8 @@ static bool parse(const uint8_t *b, size_t n, size_t wire, struct packet *p) {
 
 /* ---- Match ------------------------------------------------------------ */
 
-/* Where the ranges of ports for bulk packets begin and end, in turn.  If they
- * are too many, the last one has no end: the parser tests again. */
+/* Where the ranges of ports for bulk packets begin and end, in turn.  Of too
+ * many the last, of an odd number, has no end: the parser tests again. */
 static void find_edges(struct sniffer *s) {
     s->nedges = 0;
     for (uint32_t i = 0; i < KNOCKS && s->nedges < FILTER_EDGES_MAX; i++)
