@@ -151,7 +151,8 @@ enum {
 	LD_W = 0x20, LD_H = 0x28, LD_B = 0x30,  /* A = word at k */
 	LD_HX = 0x48, LD_BX = 0x50,             /* A = word at X + k */
 	LDX_IMM = 0x01, LDX_IHL = 0xb1,         /* X = k; X = 4 * ([k] & 15) */
-	AND = 0x54, OR = 0x44, JA = 0x05, JEQ = 0x15, JGE = 0x35, JSET = 0x45, RET = 0x06,
+	AND = 0x54, OR = 0x44, RET = 0x06,
+	JA = 0x05, JEQ = 0x15, JGE = 0x35, JSET = 0x45,
 	/* what a socket filter can ask of the kernel: negative offsets */
 	AD_PROTOCOL = -4096, AD_PKTTYPE = -4092, AD_IFINDEX = -4088,
 	AD_HATYPE = -4068, AD_VLAN_TAG = -4052, AD_VLAN_PRESENT = -4048
