@@ -62,9 +62,9 @@ int knock_main(int argc, char **argv); /* knock.c */
 
 /* The monitor. */
 #define CHILDREN_MAX       640    /* commands at once ... */
+#define STARTS_MAX         576    /* ... of which so many are starts */
 #define STARTS_A_TURN      8      /* commands, so that nobody waits for long */
 #define RECORDS_A_TURN     16     /* from the sniffer, each full */
-#define STOPS_MIN          64     /* ... of which so many only for stops */
 #define QUEUE_MAX          4096   /* starts that wait; no stop is refused */
 #define OPENINGS_MAX       16384  /* doors open and commands waiting */
 #define EVENTS_MAX         64     /* in one record from the sniffer */

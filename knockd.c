@@ -1111,14 +1111,14 @@ static void sniff(struct sniffer *s, pid_t monitor) {
 struct opening {                    /* of a door for an address */
     struct opening *next;           /* in the order in which they are due */
     enum { START, STANDING, STOP, GONE } state; /* the command to run */
+    bool on_record;                 /* the start may run; or it has */
     bool blocked;                   /* by one before it of this address */
     struct addr src;
     unsigned timeout;               /* s, from the start's end to the stop */
-    int64_t when;                   /* ms: not before; then the stop's time */
-    pid_t pid;                      /* 0: does not run; CHOSEN: is about to */
+    int64_t when;                   /* ms: not before */
+    pid_t pid;                      /* of the command that runs, or 0 */
     char *door, *start, *stop;      /* stop: NULL if there is none */
 };
-enum { CHOSEN = -1 };
 
 struct output {                     /* of a command and of what it left */
     int fd;
@@ -1140,7 +1140,7 @@ struct monitor {
     char *state, *pid_path, *log_path;
     int64_t said;                   /* ms: what the sniffer may say, used up */
     struct opening *openings;
-    unsigned count, running, waiting;
+    unsigned running;               /* commands */
     bool dirty;                     /* the state file is to be written */
     struct output outputs[OUTPUTS_MAX];
     unsigned noutputs, most_outputs;
@@ -1151,15 +1151,12 @@ struct monitor {
  * can get in. */
 static char *expand(const char *command, const struct addr *src) {
     char ip[ADDR_TEXT], *text, *end;
-    size_t n = strlen(command) + 1;
-    for (const char *at = command; (at = strstr(at, "%IP%")); at += 4)
-        n += sizeof ip;
-    text = end = allocate(NULL, n);
+    text = end = allocate(NULL, strlen(command) * (ADDR_TEXT / 4 + 1) + 1);
     addr_text(src, ip);
     for (const char *at; (at = strstr(command, "%IP%")); command = at + 4)
         end += sprintf(end, "%.*s%s", (int)(at - command), command, ip);
     strcpy(end, command);
-    return text;
+    return allocate(text, strlen(text) + 1);
 }
 
 /* Is there anything in it that a shell would not take as just words? */
@@ -1261,12 +1258,10 @@ static void opening_move(struct monitor *m, struct opening *o, unsigned state) {
     o->blocked = busy && state != STANDING;
     o->state = state;
     o->next = NULL;
-    if (state != GONE) *link = o;
-}
-
-static void opening_free(struct monitor *m, struct opening *o) {
-    opening_move(m, o, GONE);
-    m->count--;
+    if (state != GONE) {
+        *link = o;
+        return;
+    }
     free(o->door);
     free(o->start);
     free(o->stop);
@@ -1281,30 +1276,21 @@ static struct opening *find(struct opening *i, unsigned state,
     return i;
 }
 
-/* The same door stands open for the same address from now on for its time. */
-static void prolong(struct monitor *m, const struct opening *o) {
-    struct opening *i = m->openings;
-    for (; (i = find(i, STANDING, o)); i = i->next)
-        i->when = now_ms() + (int64_t)o->timeout * 1000;
-}
-
-/* Its command is over, or can't be run at all: the stop comes in time. */
-static void command_end(struct monitor *m, struct opening *o, bool good) {
-    char ip[ADDR_TEXT];
-    o->pid = 0;
-    m->running--;
-    if (o->state == STOP && good)
-        say(LOG, "%s: %s: CLOSE SESAME", addr_text(&o->src, ip), o->door);
+/* Its command is over, or can't be run at all.  After the start all that stands
+ * open of this door for this address does so for its time, from now on. */
+static void command_end(struct monitor *m, struct opening *o) {
+    bool stands = o->state == START && o->stop;
     m->dirty |= o->stop != NULL;
-    if (o->state == START && o->stop) {
-        opening_move(m, o, STANDING);
-        prolong(m, o);
-    } else opening_free(m, o);
+    opening_move(m, o, stands ? STANDING : GONE);
+    for (struct opening *i = stands ? m->openings : NULL;
+         (i = find(i, STANDING, o)); i = i->next)
+        i->when = now_ms() + o->timeout * INT64_C(1000);
 }
 
-/* A child has ended: finds its opening and logs why if it failed. */
+/* A child has ended: finds its opening and logs what came of it. */
 static void command_reap(struct monitor *m, pid_t pid, int status) {
     struct opening *o = m->openings;
+    char ip[ADDR_TEXT];
     while (o && o->pid != pid) o = o->next;
     if (!o) return;
     if (WIFSIGNALED(status))
@@ -1312,78 +1298,74 @@ static void command_reap(struct monitor *m, pid_t pid, int status) {
     else if (WEXITSTATUS(status))
         say(LOG, "%s: command returned non-zero status code (%d)", o->door,
             WEXITSTATUS(status));
-    command_end(m, o, !status);
+    else if (o->state == STOP)
+        say(LOG, "%s: %s: CLOSE SESAME", addr_text(&o->src, ip), o->door);
+    m->running--;
+    o->pid = 0;
+    command_end(m, o);
+}
+
+/* Starts an opening's command; false if that can't be.  What is only short of
+ * something is tried again soon, a start in its place, a stop, which is never
+ * given up, in nobody's way. */
+static bool command_start(struct monitor *m, struct opening *o, int64_t now) {
+    m->commands++;
+    say(LOG, "%s: running command: %s", o->door,
+        o->state == START ? o->start : o->stop);
+    int error = command_run(m, o);
+    m->running += !error;
+    if (!error) return true;
+    say(LOG, "%s: could not run it: %s", o->door, strerror(error));
+    bool soon = error == EAGAIN || error == ENOMEM || error == EMFILE ||
+                error == ENFILE;
+    o->when = now + (soon ? RETRY_MS : RETRY_STOP_MS);
+    if (o->state == STOP) opening_move(m, o, STANDING);
+    else if (!soon) command_end(m, o);
+    else {
+        o->on_record = false;
+        m->dirty |= o->stop != NULL;
+    }
+    return false;
 }
 
 /* Makes due what has stood for its time and is not being opened once more, all
- * of it at the daemon's end, and chooses the commands that may run now: some
- * places are for stops alone, and only a few begin in a turn, or a flood at one
- * door would keep us from hearing of others.  Returns when to look again. */
-static int64_t commands_choose(struct monitor *m, int64_t now) {
-    int64_t wake = INT64_MAX;
+ * of it at the daemon's end, and chooses the starts to be put on record and run:
+ * some places are for stops alone, and only a few begin in a turn, or a flood
+ * at one door would keep us from hearing of others. */
+static void commands_choose(struct monitor *m, int64_t now) {
     unsigned starts = 0;
     char ip[ADDR_TEXT];
-    for (struct opening **link = &m->openings, *o; (o = *link);) {
-        bool start = o->state == START;
+    for (struct opening *o = m->openings, *next; o; o = next) {
+        next = o->next;
         if (o->state == STANDING && (m->ending || (o->when <= now &&
                                      !find(m->openings, START, o)))) {
             if (!m->ending)
                 say(LOG, "%s: %s: command timeout", addr_text(&o->src, ip),
                     o->door);
             o->when = now;
-            opening_move(m, o, STOP);   /* *link is another one now */
-            continue;
-        }
-        if (start && !o->pid && m->ending) {
+            opening_move(m, o, STOP);
+        } else if (m->ending && !o->on_record) {
             say(LOG, "%s: not run, knockd ends: %s", o->door, o->start);
-            opening_free(m, o);
-            continue;
-        }
-        link = &o->next;
-        if (o->pid || o->blocked) continue;
-        if (o->when > now) wake = min_ms(wake, o->when);
-        else if (o->state == STANDING) {}           /* renewed */
-        else if (start && starts == STARTS_A_TURN) wake = now;
-        else if (m->running < CHILDREN_MAX - (start ? STOPS_MIN : 0)) {
-            starts += start;
-            m->waiting -= start;
-            m->dirty |= start && o->stop;
-            m->running++;
-            o->pid = CHOSEN;
-            if (start)              /* its stop's time if we are killed now */
-                o->when = now + o->timeout * INT64_C(1000) + ORPHAN_MS;
+            opening_move(m, o, GONE);
+        } else if (!o->on_record && !o->blocked && o->when <= now &&
+                   starts < STARTS_A_TURN && m->running + starts < STARTS_MAX) {
+            starts++;
+            o->on_record = true;
+            m->dirty |= o->stop != NULL;
         }
     }
-    return wake;
 }
 
-/* Runs what was chosen.  Returns when to look again: a command that can't be
- * started now may be later, and a stop is never given up. */
+/* Runs what may run now.  Returns when to look again. */
 static int64_t commands_run(struct monitor *m, int64_t now) {
     int64_t wake = INT64_MAX;
     for (struct opening *o = m->openings, *next; o; o = next) {
-        bool start = o->state == START;
         next = o->next;
-        if (o->pid != CHOSEN) continue;
-        m->commands++;
-        say(LOG, "%s: running command: %s", o->door,
-            start ? o->start : o->stop);
-        int error = command_run(m, o);
-        if (!error) continue;
-        say(LOG, "%s: could not run it: %s", o->door, strerror(error));
-        bool soon = m->ending || error == EAGAIN || error == ENOMEM ||
-                    error == EMFILE || error == ENFILE;
-        if (start && !soon) {
-            command_end(m, o, false);
-            wake = now;
-            continue;
-        }
-        m->running--;
-        m->waiting += start;
-        o->pid = 0;
-        o->when = now + (soon ? RETRY_MS : RETRY_STOP_MS);
-        wake = soon ? min_ms(wake, o->when) : now;
-        if (!soon) opening_move(m, o, STANDING);    /* in nobody's way */
+        if (o->pid || o->blocked) continue;
+        if (o->when > now) wake = min_ms(wake, o->when);
+        else if (!o->on_record) wake = m->running < STARTS_MAX ? now : wake;
+        else if (o->state == STANDING || m->running == CHILDREN_MAX) continue;
+        else if (!command_start(m, o, now)) wake = now;
     }
     return wake;
 }
@@ -1394,9 +1376,8 @@ static struct opening *opening_new(struct monitor *m, const char *door,
                                    unsigned state) {
     struct opening *o = allocate(NULL, sizeof *o);
     *o = (struct opening){ .src = *src, .timeout = timeout, .door = copy(door),
-        .start = expand(start, src),
+        .start = expand(start, src), .on_record = state != START,
         .stop = stop && *stop ? expand(stop, src) : NULL };
-    m->count++;
     opening_move(m, o, state);
     return o;
 }
@@ -1415,6 +1396,12 @@ static uint64_t checksum(const void *data, size_t n) {
     return h;
 }
 
+/* When the stop is due if nobody is there to see the start's end; no later after
+ * a reboot, which takes the clock back. */
+static int64_t orphaned(const struct opening *o) {
+    return now_ms() + o->timeout * INT64_C(1000) + ORPHAN_MS;
+}
+
 static void state_save(struct monitor *m) {
     char *text = NULL, new[PATH_MAX], ip[ADDR_TEXT];
     size_t n = 0;
@@ -1423,10 +1410,10 @@ static void state_save(struct monitor *m) {
     if (!f) return;
     fputs(STATE_HEAD, f);
     for (const struct opening *o = m->openings; o; o = o->next)
-        if (o->stop && (o->state != START || o->pid))
+        if (o->stop && o->on_record)
             fprintf(f, "open %u %lld %s %s\nstop %s\n", o->timeout,
-                    (long long)o->when, addr_text(&o->src, ip), o->door,
-                    o->stop);
+                    (long long)(o->state == START ? orphaned(o) : o->when),
+                    addr_text(&o->src, ip), o->door, o->stop);
     fflush(f);
     fprintf(f, "sum %016llx\n", (unsigned long long)checksum(text, n));
     bool good = !fclose(f);
@@ -1466,9 +1453,7 @@ static bool state_parse(struct monitor *m, char *text, size_t n) {
             !stop || strncmp(stop, "stop ", 5) || !stop[5]) return false;
         struct opening *o = opening_new(m, line, &src, "", stop + 5, timeout,
                                         STANDING);
-        /* Of an earlier boot, the time would mean nothing. */
-        o->when = min_ms(strtoll(deadline, NULL, 10), now_ms() + ORPHAN_MS +
-                         timeout * INT64_C(1000));
+        o->when = min_ms(strtoll(deadline, NULL, 10), orphaned(o));
         say(LOG, "%s: %s: left open by an earlier run", ip, o->door);
     }
     return true;
@@ -1499,7 +1484,7 @@ static void state_load(struct monitor *m) {
         m->state = NULL;
     } else if (!text || !state_parse(m, text, n)) why = "damaged";
     if (why) {
-        while (m->openings) opening_free(m, m->openings);
+        while (m->openings) opening_move(m, m->openings, GONE);
         snprintf(aside, sizeof aside, "%s.refused", m->state);
         renameat(m->cwd, m->state, m->cwd, aside);
         say(LOG, "state file refused: %s: %s; a door in it may stand open "
@@ -2039,6 +2024,7 @@ static void door_open(struct monitor *m, struct door *d,
                       const struct addr *src) {
     const char *start = d->start6 && !is_v4(src) ? d->start6 : d->start;
     const char *stop = d->stop6 && !is_v4(src) ? d->stop6 : d->stop;
+    unsigned open = 0, waiting = 0;
     char ip[ADDR_TEXT];
     say(LOG, "%s: %s: %s", addr_text(src, ip), d->name,
         d->message ? d->message : "OPEN SESAME");
@@ -2051,14 +2037,12 @@ static void door_open(struct monitor *m, struct door *d,
         if (left < 0) return;       /* else it could be used once more */
     }
     if (!start || !*start) return;
-    if (m->waiting >= QUEUE_MAX || m->count >= OPENINGS_MAX) {
+    for (const struct opening *o = m->openings; o; o = o->next)
+        *(o->on_record ? &open : &waiting) += 1;
+    if (waiting >= QUEUE_MAX || waiting + open >= OPENINGS_MAX)
         say(LOG, "%s: %s: refused: %u commands wait, %u doors are open", ip,
-            d->name, m->waiting, m->count - m->waiting);
-        return;
-    }
-    m->waiting++;
-    prolong(m, opening_new(m, d->name, src, start, stop, d->cmd_timeout,
-                           START));
+            d->name, waiting, open);
+    else opening_new(m, d->name, src, start, stop, d->cmd_timeout, START);
 }
 
 /* An interface or an address has changed (rtnetlink(7)): reads all anew. */
@@ -2321,9 +2305,10 @@ static void signal_take(struct monitor *m) {
 static void turn(struct monitor *m) {
     enum { SIGNALS, CHANNEL, NETLINK, SLOTS };
     static struct pollfd fds[SLOTS + OUTPUTS_MAX];
-    int64_t now = now_ms(), wake = commands_choose(m, now);
-    if (m->dirty) state_save(m);    /* what is opened is on record before: no */
-    wake = min_ms(wake, commands_run(m, now));  /* rule is left for ever */
+    int64_t now = now_ms(), wake;
+    commands_choose(m, now);
+    if (m->dirty) state_save(m);    /* before: no rule is left for ever */
+    wake = commands_run(m, now);
     if (m->dirty && m->openings) wake = min_ms(wake, now + RETRY_MS);
     if (m->locals_again && now >= m->locals_again) locals_changed(m);
     if (m->locals_again) wake = min_ms(wake, m->locals_again);

@@ -2107,7 +2107,7 @@ static struct monitor *monitor_new(struct conf *c)
 	struct monitor *m = &monitor;
 
 	while (m->openings)
-		opening_free(m, m->openings);
+		opening_move(m, m->openings, GONE);
 	if (m->state)
 		close(m->state_fd);
 	free(m->state);
@@ -2141,6 +2141,16 @@ static void monitor_end(void)
 	faults[FAULT_pipe2].n = 0;
 	out.started = false;
 	poll_result = 0;
+}
+
+/* How many starts have not yet been chosen. */
+static unsigned waiting_starts(const struct monitor *m)
+{
+	unsigned n = 0;
+
+	for (const struct opening *o = m->openings; o; o = o->next)
+		n += !o->on_record;
+	return n;
 }
 
 /* The text of the n-th command from the last; "" if there is none. */
@@ -2345,14 +2355,19 @@ static void test_spawn_failures(void)
 	fail(FAULT_spawn, 1, EAGAIN);
 	turn(m);
 	CHECK(has_text("a: could not run it: Resource temporarily unavailable"));
-	CHECK(!ncommands && poll_timeout == 1000 && m->waiting == 1 &&
+	CHECK(!ncommands && poll_timeout == 0 && waiting_starts(m) == 1 &&
 		!m->running);
+	turn(m);
+	CHECK(!ncommands && poll_timeout == 1000);
+	CHECK(!strstr(get_file("k.state", NULL), "open")); /* nothing is */
 	clock_ms += 1000;
 	turn(m);
 	CHECK(ncommands == 1);
 	reap(m, 0, 0);
 	clock_ms += 5000;
 	fail(FAULT_spawn, 1, ENOMEM); /* a stop is tried again until it runs */
+	turn(m);
+	CHECK(ncommands == 1 && poll_timeout == 0);
 	turn(m);
 	CHECK(ncommands == 1 && poll_timeout == 1000);
 	clock_ms += 1000;
@@ -2386,7 +2401,7 @@ static void test_spawn_failures(void)
 	turn(m);
 	CHECK(!strcmp(command_text(0), "stop a 192.0.2.2"));
 	reap(m, 0, 0);
-	CHECK(!m->openings && !m->running && !m->waiting);
+	CHECK(!m->openings && !m->running);
 	monitor_end();
 }
 
@@ -2413,8 +2428,8 @@ static void test_queue(void)
 	}
 	forget();
 	turn(m);
-	CHECK(m->running == CHILDREN_MAX - STOPS_MIN);
-	CHECK(m->waiting == QUEUE_MAX, "%u", m->waiting);
+	CHECK(m->running == STARTS_MAX);
+	CHECK(waiting_starts(m) == QUEUE_MAX, "%u", waiting_starts(m));
 	a = addr_of("192.0.2.9");
 	door_open(m, &shop[0], &a);
 	CHECK(has_text("192.0.2.9: a: refused: 4096 commands wait, "), "%s",
@@ -2429,15 +2444,15 @@ static void test_queue(void)
 	CHECK(ncommands == started_so_far + 1);
 	reap(m, 1, 0);
 	turn(m);
-	CHECK(m->running == CHILDREN_MAX - STOPS_MIN &&
+	CHECK(m->running == STARTS_MAX &&
 		ncommands == started_so_far + 2);
 	for (unsigned i = 0; m->running && i < 10000; i++) {
 		command_reap(m, commands[i].pid, 0);
 		forget();
 		turn(m);
 	}
-	CHECK(!m->running && !m->waiting);
-	CHECK(ncommands >= 2 + CHILDREN_MAX - STOPS_MIN + QUEUE_MAX);
+	CHECK(!m->running && !waiting_starts(m));
+	CHECK(ncommands >= 2 + STARTS_MAX + QUEUE_MAX);
 	monitor_end();
 }
 
@@ -2610,22 +2625,32 @@ static bool on_record(void)
 	return lines >= items;
 }
 
-/* One turn of both: the same commands start. */
+/* The turns of both at this time: the same commands start. A start that can't
+ * is tried again before anything else of its guest's, a stop after it. */
 static void model_turn(struct monitor *m, unsigned round)
 {
-	unsigned before = ncommands, started_now = 0;
+	unsigned before = ncommands, started_now = 0, turns = 0;
 	int64_t wake = INT64_MAX;
-	char text[128];
+	char text[128], failure[300];
+	bool failed = false;
 
 	forget();
-	turn(m);
+	do
+		turn(m);
+	while (poll_timeout == 0 && turns++ < 3);
+	CHECK(turns < 3, "round %u: does not sleep", round);
 	model_due(m->ending);
 	for (unsigned i = 0; i < model.n; i++) {
 		if (!model_may(i))
 			continue;
 		model_command(text, sizeof(text), model.item[i].door,
 			model.item[i].guest, model.item[i].stop);
-		for (unsigned k = before; k < ncommands; k++)
+		snprintf(failure, sizeof(failure), "command: %s\n%s: could not",
+			text, shop[model.item[i].door].name);
+		bool fails_now = !failed && has_text(failure);
+
+		failed |= fails_now;
+		for (unsigned k = before; k < ncommands && !fails_now; k++)
 			if (!model.item[i].pid &&
 				!strcmp(commands[k % 8192].text, text)) {
 				model.item[i].pid = commands[k % 8192].pid;
@@ -2633,10 +2658,17 @@ static void model_turn(struct monitor *m, unsigned round)
 				started_now++;
 				break;
 			}
-		CHECK(model.item[i].pid || has_text("could not run it"),
+		CHECK(model.item[i].pid || fails_now,
 			"round %u: '%s' does not run", round, text);
-		if (!model.item[i].pid)
-			model.item[i].again = clock_ms + RETRY_MS;
+		if (model.item[i].pid)
+			continue;
+		model.item[i].again = clock_ms + RETRY_MS;
+		if (!model.item[i].stop)
+			continue;
+		model.item[i].state = OPEN_;
+		model.item[i].stop = false;
+		model.item[i].due = clock_ms + RETRY_MS;
+		model_last(i--);
 	}
 	CHECK(started_now == ncommands - before, "round %u: %u started, not %u",
 		round, ncommands - before, started_now);
@@ -2754,7 +2786,6 @@ static void test_openings_at_random(void)
 				unsigned d = rnd(4);
 
 				door_open(m, &shop[d], &a);
-				model_prolong(d, i);
 				memset(&model.item[model.n], 0,
 					sizeof(*model.item));
 				model.item[model.n].door = d;
