@@ -105,11 +105,6 @@ int knock_main(int argc, char **argv); /* knock.c */
 	"Signals: HUP reads the configuration anew, USR1 logs counters, TERM\n" \
 	"closes all doors and ends.  See knockd(8) and knockd.conf(5).\n"
 
-/* The counters of SIGUSR1, as enum COUNTERS has them. */
-#define COUNTER_NAMES \
-	"packets", "drops", "hits", "attempts", "evictions", "cancelled", \
-	"opens"
-
 /* linux/if_packet.h, if_ether.h, if_arp.h (packet(7)). */
 #define PACKET_RX_RING         5
 #define PACKET_STATISTICS      6

@@ -365,7 +365,7 @@ struct sniffer {
     uint32_t lines[KINDS], suppressed;      /* in this second */
     struct event events[EVENTS_MAX];        /* not yet sent */
     unsigned unsent;
-    uint64_t *counters;             /* which the monitor reads */
+    unsigned long long *counters;   /* which the monitor reads */
 };
 
 /* A program of classic BPF, made from its end to its start: what a jump leads
@@ -1129,12 +1129,13 @@ struct output {                     /* of a command and of what it left */
 struct monitor {
     struct conf conf;
     const char *config, *interface, *pidfile, *logfile;         /* options */
-    bool only_v4, lookup, daemon, ready, bad_record, ending, state_bad;
+    bool only_v4, lookup, daemon, ready, bad_record, ending;
+    bool locals_old, state_bad;     /* could not be read, written */
     int cwd;                        /* where relative paths begin */
     posix_spawnattr_t attr;         /* of all commands */
     int packets, channel, netlink, signals, null, state_fd, ready_fd;
     pid_t sniffer, namer;
-    int64_t sniffer_again, locals_again;    /* ms */
+    int64_t sniffer_again;          /* ms: not before */
     struct locals locals;
     char *waiting_for;              /* interfaces, as last said */
     char *state, *pid_path, *log_path;
@@ -1144,7 +1145,7 @@ struct monitor {
     bool dirty;                     /* the state file is to be written */
     struct output outputs[OUTPUTS_MAX];
     unsigned noutputs, most_outputs;
-    uint64_t commands, *counters;   /* these: shared with the sniffer */
+    unsigned long long commands, *counters; /* shared with the sniffer */
 };
 
 /* A command with the address for each %IP%; only digits, hex, dots and colons
@@ -2052,7 +2053,7 @@ static void locals_changed(struct monitor *m) {
     while (recv(m->netlink, buf, sizeof buf, MSG_DONTWAIT) > 0) {}
     o.kind = NEW_LOCALS;
     bool good = locals_read(m, &o.locals, waiting);
-    m->locals_again = good ? 0 : now_ms() + RETRY_MS;
+    m->locals_old = !good;          /* turn() tries again */
     if (!good) return;
     if (strcmp(waiting, m->waiting_for)) {
         if (*waiting) say(LOG, "waiting: %s", waiting);
@@ -2068,8 +2069,8 @@ static void locals_changed(struct monitor *m) {
 static void sniffer_start(struct monitor *m) {
     int ends[2] = { -1, -1 };
     pid_t monitor = getpid();
-    bool made = !socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends);
-    m->sniffer = made ? fork() : -1;
+    m->sniffer = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) ?
+                 -1 : fork();
     if (m->sniffer == 0) {
         struct sniffer *s = allocate(NULL, sizeof *s);
         *s = (struct sniffer){ .conf = &m->conf, .locals = &m->locals,
@@ -2093,7 +2094,7 @@ static void notify_ready(void) {
     if (!path || strlen(path) >= sizeof un.sun_path) return;
     int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     strcpy(un.sun_path, path);
-    if (*path == '@') *un.sun_path = '\0';
+    if (*path == '@') *un.sun_path = '\0';         /* abstract, see unix(7) */
     sendto(fd, "READY=1", 7, 0, (struct sockaddr *)&un, (socklen_t)
            (offsetof(struct sockaddr_un, sun_path) + strlen(path)));
     close(fd);
@@ -2122,24 +2123,28 @@ static void started(struct monitor *m, uint64_t skipped) {
     namer_start(m);
 }
 
-/* What is wrong with a record from the sniffer, which a stranger may have taken
- * over; NULL if nothing is. */
-static const char *fault(struct monitor *m, const struct event *e) {
-    int64_t now = now_ms();
-    if (e->kind >= KINDS) return "kind";
-    if (m->said < now - STALL_MS) m->said = now - STALL_MS;
-    if (e->kind != OPEN) m->said += 1000 / (KINDS * LINES_PER_SECOND);
-    if (m->said > now) {
-        m->said = now;
-        return "rate";
-    }
-    if (e->kind != STAGE && e->kind != OPEN && e->kind != TIMEOUT) return NULL;
-    if (e->door >= m->conf.ndoors) return "door";
+static bool refuse(struct monitor *m, const char *why) {
+    if (!m->bad_record) say(LOG, "bad record from the sniffer: %s", why);
+    m->bad_record = true;
+    return false;
+}
+
+/* Can this come from the sniffer, or has a stranger taken it over?  Of all but
+ * openings there may be only so many a second. */
+static bool is_true(struct monitor *m, const struct event *e) {
+    int64_t now = now_ms(), said = m->said;
+    if (e->kind >= KINDS) return refuse(m, "kind");
+    if (said < now - STALL_MS) said = now - STALL_MS;
+    if (e->kind != OPEN) said += 1000 / (KINDS * LINES_PER_SECOND);
+    m->said = min_ms(said, now);
+    if (said > now) return refuse(m, "rate");
+    if (e->kind != STAGE && e->kind != OPEN && e->kind != TIMEOUT) return true;
+    if (e->door >= m->conf.ndoors) return refuse(m, "door");
     const struct door *d = &m->conf.doors[e->door];
     if (e->stage < 1 || e->stage > SEQUENCE_MAX ||
-        (e->kind == OPEN && e->stage != d->seq.n)) return "stage";
-    return addr_usable(&e->src) && !(m->only_v4 && !is_v4(&e->src)) &&
-           allowed(d, &e->src) ? NULL : "address";
+        (e->kind == OPEN && e->stage != d->seq.n)) return refuse(m, "stage");
+    return (addr_usable(&e->src) && !(m->only_v4 && !is_v4(&e->src)) &&
+            allowed(d, &e->src)) || refuse(m, "address");
 }
 
 /* -D: a packet, as 0.8 prints it (which is a month behind). */
@@ -2154,17 +2159,7 @@ static void packet_say(const struct event *e) {
         (unsigned)e->value >> 16, (unsigned)e->value & 0xffff);
 }
 
-static void refuse(struct monitor *m, const char *why) {
-    if (!m->bad_record) say(LOG, "bad record from the sniffer: %s", why);
-    m->bad_record = true;
-}
-
 static void event_take(struct monitor *m, const struct event *e) {
-    const char *why = fault(m, e);
-    if (why) {
-        refuse(m, why);
-        return;
-    }
     struct door *d = m->conf.doors + (e->door < m->conf.ndoors ? e->door : 0);
     unsigned long long value = e->value;
     char ip[ADDR_TEXT];
@@ -2196,7 +2191,8 @@ static int record_take(struct monitor *m) {
         return -1;
     }
     if (size % (ssize_t)sizeof *events || n > EVENTS_MAX) refuse(m, "size");
-    else for (int i = 0; i < n; i++) event_take(m, &events[i]);
+    else for (const struct event *e = events; e < events + n; e++)
+        if (is_true(m, e)) event_take(m, e);
     return n;
 }
 
@@ -2275,16 +2271,14 @@ static void reload(struct monitor *m) {
 /* ---- The monitor's loop ----------------------------------------------- */
 
 static void counters_say(const struct monitor *m) {
-    static const char *const names[] = { COUNTER_NAMES };
-    unsigned standing = 0, n = 0;
-    char text[512];
+    const unsigned long long *c = m->counters;
+    unsigned grants = 0;
     for (const struct opening *o = m->openings; o; o = o->next)
-        standing += !!o->stop;
-    for (unsigned i = 0; i < COUNTERS; i++)
-        n += (unsigned)snprintf(text + n, sizeof text - n, "%s %llu, ",
-                                names[i], (unsigned long long)m->counters[i]);
-    say(LOG, "counters: %sgrants %u, commands %llu", text, standing,
-        (unsigned long long)m->commands);
+        grants += !!o->stop;
+    say(LOG, "counters: packets %llu, drops %llu, hits %llu, attempts %llu, "
+        "evictions %llu, cancelled %llu, opens %llu, grants %u, commands %llu",
+        c[PACKETS], c[LOST], c[HITS], c[ATTEMPTS], c[EVICTIONS], c[CANCELLED],
+        c[OPENS], grants, m->commands);
 }
 
 static void signal_take(struct monitor *m) {
@@ -2310,11 +2304,10 @@ static void turn(struct monitor *m) {
     if (m->dirty) state_save(m);    /* before: no rule is left for ever */
     wake = commands_run(m, now);
     if (m->dirty && m->openings) wake = min_ms(wake, now + RETRY_MS);
-    if (m->locals_again && now >= m->locals_again) locals_changed(m);
-    if (m->locals_again) wake = min_ms(wake, m->locals_again);
-    if (m->sniffer < 0 && !m->ending && now >= m->sniffer_again)
-        sniffer_start(m);
-    if (m->sniffer < 0 && !m->ending) wake = min_ms(wake, m->sniffer_again);
+    if (m->locals_old) locals_changed(m);
+    if (m->locals_old) wake = min_ms(wake, now + RETRY_MS);
+    if (m->sniffer < 0 && now >= m->sniffer_again) sniffer_start(m);
+    if (m->sniffer < 0) wake = min_ms(wake, m->sniffer_again);
     if (m->ending) wake = min_ms(wake, now + 100);
     fds[SIGNALS] = (struct pollfd){ m->signals, POLLIN, 0 };
     fds[CHANNEL] = (struct pollfd){ m->channel, POLLIN, 0 };
@@ -2337,6 +2330,7 @@ static void run(struct monitor *m) {
     while (!m->ending) turn(m);
     if (out.verbose) say(OUT, "waiting for child processes...");
     sniffer_stop(m);
+    m->sniffer_again = INT64_MAX;
     int64_t until = now_ms() + SHUTDOWN_MS;
     while (m->openings && now_ms() < until) turn(m);
     if (m->dirty) state_save(m);
