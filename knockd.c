@@ -1113,11 +1113,11 @@ struct opening {                    /* of a door for an address */
     enum { START, STANDING, STOP, GONE } state; /* the command to run */
     bool on_record;                 /* the start may run; or it has */
     bool blocked;                   /* by one before it of this address */
-    struct addr src;
     unsigned timeout;               /* s, from the start's end to the stop */
     int64_t when;                   /* ms: not before */
     pid_t pid;                      /* of the command that runs, or 0 */
     char *door, *start, *stop;      /* stop: NULL if there is none */
+    char ip[ADDR_TEXT];
 };
 
 struct output {                     /* of a command and of what it left */
@@ -1150,10 +1150,9 @@ struct monitor {
 
 /* A command with the address for each %IP%; only digits, hex, dots and colons
  * can get in. */
-static char *expand(const char *command, const struct addr *src) {
-    char ip[ADDR_TEXT], *text, *end;
-    text = end = allocate(NULL, strlen(command) * (ADDR_TEXT / 4 + 1) + 1);
-    addr_text(src, ip);
+static char *expand(const char *command, const char *ip) {
+    size_t most = strlen(command) * (ADDR_TEXT / strlen("%IP%") + 1) + 1;
+    char *text = allocate(NULL, most), *end = text;
     for (const char *at; (at = strstr(command, "%IP%")); command = at + 4)
         end += sprintf(end, "%.*s%s", (int)(at - command), command, ip);
     strcpy(end, command);
@@ -1199,9 +1198,8 @@ static int spawn(char *command, const posix_spawn_file_actions_t *act,
 static int command_run(struct monitor *m, struct opening *o) {
     bool start = o->state == START;
     int pipes[2] = { -1, m->null }; /* a pipe that can't be had leaves these */
-    char ip[ADDR_TEXT];
     posix_spawn_file_actions_t act;
-    setenv("KNOCKD_IP", addr_text(&o->src, ip), 1);
+    setenv("KNOCKD_IP", o->ip, 1);
     setenv("KNOCKD_DOOR", o->door, 1);
     setenv("KNOCKD_EVENT", start ? "start" : "stop", 1);
     bool piped = m->noutputs < m->most_outputs && !pipe2(pipes, O_CLOEXEC);
@@ -1251,7 +1249,7 @@ static void opening_move(struct monitor *m, struct opening *o, unsigned state) {
     struct opening **link = &m->openings, *i;
     bool busy = false;              /* has a command of the address to come? */
     while ((i = *link)) {
-        if (i != o && i->state != STANDING && !addr_cmp(&i->src, &o->src))
+        if (i != o && i->state != STANDING && !strcmp(i->ip, o->ip))
             i->blocked = busy, busy = true;
         if (i != o) link = &i->next;
         else *link = o->next;
@@ -1272,7 +1270,7 @@ static void opening_move(struct monitor *m, struct opening *o, unsigned state) {
 /* An opening of the same door for the same address in that state, from i on. */
 static struct opening *find(struct opening *i, unsigned state,
                             const struct opening *o) {
-    while (i && (i->state != state || addr_cmp(&i->src, &o->src) ||
+    while (i && (i->state != state || strcmp(i->ip, o->ip) ||
                  strcmp(i->door, o->door))) i = i->next;
     return i;
 }
@@ -1291,7 +1289,6 @@ static void command_end(struct monitor *m, struct opening *o) {
 /* A child has ended: finds its opening and logs what came of it. */
 static void command_reap(struct monitor *m, pid_t pid, int status) {
     struct opening *o = m->openings;
-    char ip[ADDR_TEXT];
     while (o && o->pid != pid) o = o->next;
     if (!o) return;
     if (WIFSIGNALED(status))
@@ -1300,7 +1297,7 @@ static void command_reap(struct monitor *m, pid_t pid, int status) {
         say(LOG, "%s: command returned non-zero status code (%d)", o->door,
             WEXITSTATUS(status));
     else if (o->state == STOP)
-        say(LOG, "%s: %s: CLOSE SESAME", addr_text(&o->src, ip), o->door);
+        say(LOG, "%s: %s: CLOSE SESAME", o->ip, o->door);
     m->running--;
     o->pid = 0;
     command_end(m, o);
@@ -1335,14 +1332,12 @@ static bool command_start(struct monitor *m, struct opening *o, int64_t now) {
  * at one door would keep us from hearing of others. */
 static void commands_choose(struct monitor *m, int64_t now) {
     unsigned starts = 0;
-    char ip[ADDR_TEXT];
     for (struct opening *o = m->openings, *next; o; o = next) {
         next = o->next;
         if (o->state == STANDING && (m->ending || (o->when <= now &&
                                      !find(m->openings, START, o)))) {
             if (!m->ending)
-                say(LOG, "%s: %s: command timeout", addr_text(&o->src, ip),
-                    o->door);
+                say(LOG, "%s: %s: command timeout", o->ip, o->door);
             o->when = now;
             opening_move(m, o, STOP);
         } else if (m->ending && !o->on_record) {
@@ -1376,9 +1371,11 @@ static struct opening *opening_new(struct monitor *m, const char *door,
                                    const char *stop, unsigned timeout,
                                    unsigned state) {
     struct opening *o = allocate(NULL, sizeof *o);
-    *o = (struct opening){ .src = *src, .timeout = timeout, .door = copy(door),
-        .start = expand(start, src), .on_record = state != START,
-        .stop = stop && *stop ? expand(stop, src) : NULL };
+    *o = (struct opening){ .timeout = timeout, .on_record = state != START,
+                           .door = copy(door) };
+    addr_text(src, o->ip);
+    o->start = expand(start, o->ip);
+    o->stop = stop && *stop ? expand(stop, o->ip) : NULL;
     opening_move(m, o, state);
     return o;
 }
@@ -1404,7 +1401,7 @@ static int64_t orphaned(const struct opening *o) {
 }
 
 static void state_save(struct monitor *m) {
-    char *text = NULL, new[PATH_MAX], ip[ADDR_TEXT];
+    char *text = NULL, new[PATH_MAX];
     size_t n = 0;
     FILE *f = m->state ? open_memstream(&text, &n) : NULL;
     m->dirty = m->state && !f;
@@ -1414,7 +1411,7 @@ static void state_save(struct monitor *m) {
         if (o->stop && o->on_record)
             fprintf(f, "open %u %lld %s %s\nstop %s\n", o->timeout,
                     (long long)(o->state == START ? orphaned(o) : o->when),
-                    addr_text(&o->src, ip), o->door, o->stop);
+                    o->ip, o->door, o->stop);
     fflush(f);
     fprintf(f, "sum %016llx\n", (unsigned long long)checksum(text, n));
     bool good = !fclose(f);
@@ -1429,10 +1426,9 @@ static void state_save(struct monitor *m) {
         say(LOG, "could not write %s: %s: doors that are open then stay open "
             "if knockd is killed", m->state, strerror(errno));
     m->dirty = m->state_bad = !good;    /* turn() tries again */
-    int old = good ? m->state_fd : fd;
+    close(good ? m->state_fd : fd); /* -1 does no harm */
     if (good) m->state_fd = fd;
     else unlinkat(m->cwd, new, 0);
-    if (old >= 0) close(old);
     free(text);
 }
 
@@ -1464,26 +1460,25 @@ static bool state_parse(struct monitor *m, char *text, size_t n) {
  * damaged, or not ours alone, is put aside, and nothing in it is run. */
 static void state_load(struct monitor *m) {
     char aside[PATH_MAX];
-    const char *why = NULL;
     struct stat st, now;
     size_t n;
     int fd = openat(m->cwd, m->state, O_RDONLY | O_NOFOLLOW | O_NONBLOCK |
                     O_CLOEXEC);
     char *text = read_all(fd, &n);
-    if (!text && (errno == EMFILE || errno == ENFILE || errno == ENOMEM ||
-                  errno == EINTR || errno == EIO))      /* it may be good */
-        die("could not read %s: %s", m->state, strerror(errno));
-    if (fd < 0) why = errno == ENOENT ? NULL : strerror(errno);
-    else if (fstat(fd, &st) || !S_ISREG(st.st_mode) ||
-             st.st_uid != geteuid() || st.st_mode & 077)
+    const char *why = text || errno == ENOENT ? NULL : strerror(errno);
+    if (why && (errno == EMFILE || errno == ENFILE || errno == ENOMEM ||
+                errno == EIO))      /* it may be good */
+        die("could not read %s: %s", m->state, why);
+    if (text && (fstat(fd, &st) || !S_ISREG(st.st_mode) ||
+                 st.st_uid != geteuid() || st.st_mode & 077))
         why = "not a file of this user's alone";
-    else if (flock(fd, LOCK_EX | LOCK_NB) ||
-             fstatat(m->cwd, m->state, &now, 0) || now.st_ino != st.st_ino) {
+    else if (text && (flock(fd, LOCK_EX | LOCK_NB) ||
+             fstatat(m->cwd, m->state, &now, 0) || now.st_ino != st.st_ino)) {
         say(LOG, "%s is used by another knockd: give this one a pidfile of its "
             "own (-p), or its doors stay open if it is killed", m->state);
         free(m->state);
         m->state = NULL;
-    } else if (!text || !state_parse(m, text, n)) why = "damaged";
+    } else if (text && !state_parse(m, text, n)) why = "damaged";
     if (why) {
         while (m->openings) opening_move(m, m->openings, GONE);
         snprintf(aside, sizeof aside, "%s.refused", m->state);
@@ -1493,7 +1488,7 @@ static void state_load(struct monitor *m) {
     }
     free(text);
     state_save(m);
-    if (fd >= 0) close(fd);
+    close(fd);                      /* -1 does no harm */
 }
 
 /* ---- Configuration ---------------------------------------------------- */
