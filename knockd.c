@@ -1137,8 +1137,8 @@ struct monitor {
     pid_t sniffer, namer;
     int64_t sniffer_again;          /* ms: not before */
     struct locals locals;
-    char *waiting_for;              /* interfaces, as last said */
-    char *state, *pid_path, *log_path;
+    char waiting_for[TEXT_MAX];     /* interfaces, as last said */
+    char *state, *pid_path, log_path[PATH_MAX];
     int64_t said;                   /* ms: what the sniffer may say, used up */
     struct opening *openings;
     unsigned running;               /* commands */
@@ -1278,11 +1278,13 @@ static struct opening *find(struct opening *i, unsigned state,
 /* Its command is over, or can't be run at all.  After the start all that stands
  * open of this door for this address does so for its time, from now on. */
 static void command_end(struct monitor *m, struct opening *o) {
-    bool stands = o->state == START && o->stop;
     m->dirty |= o->stop != NULL;
-    opening_move(m, o, stands ? STANDING : GONE);
-    for (struct opening *i = stands ? m->openings : NULL;
-         (i = find(i, STANDING, o)); i = i->next)
+    if (o->state == STOP || !o->stop) {
+        opening_move(m, o, GONE);
+        return;
+    }
+    opening_move(m, o, STANDING);
+    for (struct opening *i = m->openings; (i = find(i, STANDING, o)); i = i->next)
         i->when = now_ms() + o->timeout * INT64_C(1000);
 }
 
@@ -1314,15 +1316,13 @@ static bool command_start(struct monitor *m, struct opening *o, int64_t now) {
     m->running += !error;
     if (!error) return true;
     say(LOG, "%s: could not run it: %s", o->door, strerror(error));
-    bool soon = error == EAGAIN || error == ENOMEM || error == EMFILE ||
-                error == ENFILE;
+    bool soon = m->ending || error == EAGAIN || error == ENOMEM ||
+                error == EMFILE || error == ENFILE;
     o->when = now + (soon ? RETRY_MS : RETRY_STOP_MS);
-    if (o->state == STOP) opening_move(m, o, STANDING);
-    else if (!soon) command_end(m, o);
-    else {
-        o->on_record = false;
-        m->dirty |= o->stop != NULL;
-    }
+    o->on_record = o->state == STOP || !soon;
+    m->dirty |= !o->on_record;
+    if (o->state == START && !soon) command_end(m, o);
+    else if (o->state == STOP && !m->ending) opening_move(m, o, STANDING);
     return false;
 }
 
@@ -2053,8 +2053,7 @@ static void locals_changed(struct monitor *m) {
     if (strcmp(waiting, m->waiting_for)) {
         if (*waiting) say(LOG, "waiting: %s", waiting);
         else say(LOG, "listening on %s again", interfaces(m));
-        free(m->waiting_for);
-        m->waiting_for = copy(waiting);
+        strcpy(m->waiting_for, waiting);
     }
     if (!memcmp(&o.locals, &m->locals, sizeof m->locals)) return;
     m->locals = o.locals;
@@ -2219,27 +2218,27 @@ static void sniffer_died(struct monitor *m, int status) {
 /* Opens the log anew; the configuration's before the option's, as in 0.8.
  * /dev/stdout and /dev/stderr stay what they were: -d closes them. */
 static void log_open(struct monitor *m) {
-    const char *path = m->conf.logfile ? m->conf.logfile : m->logfile;
-    bool standard = path && !strncmp(path, "/dev/std", 8);
+    const char *path = m->conf.logfile ? m->conf.logfile :
+                       m->logfile ? m->logfile : "";
+    bool standard = !strncmp(path, "/dev/std", 8);
     int fd = -1;
     out.use_syslog = m->conf.use_syslog;
-    if (standard && m->log_path && !strcmp(path, m->log_path)) return;
-    if (m->log_path && out.verbose)
+    if (standard && !strcmp(path, m->log_path)) return;
+    if (*m->log_path && out.verbose)
         say(OUT, "closing log file: %s", m->log_path);
     if (standard)
         fd = fcntl(path[8] == 'e' ? STDERR_FILENO : STDOUT_FILENO,
                    F_DUPFD_CLOEXEC, 3);
-    else if (path)
+    else if (*path)
         fd = openat(m->cwd, path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC |
                     O_NOCTTY | O_NONBLOCK, 0640);   /* it may be a pipe */
-    if (path && fd < 0) {
+    if (*path && fd < 0) {
         say(LOG, "could not open log file %s: %s", path, strerror(errno));
         if (out.file >= 0) return;  /* better than none */
-    } else if (path && out.started) say(LOG, "re-opening log file: %s", path);
+    } else if (*path && out.started) say(LOG, "re-opening log file: %s", path);
     if (out.file >= 0) close(out.file);
     out.file = fd;
-    free(m->log_path);
-    m->log_path = path ? copy(path) : NULL;
+    snprintf(m->log_path, sizeof m->log_path, "%s", path);
 }
 
 /* SIGHUP.  A file with errors changes nothing.  The ring goes on filling while
@@ -2416,7 +2415,7 @@ static void interfaces_open(struct monitor *m) {
             strerror(errno));
     if (!locals_read(m, &m->locals, waiting))
         die("could not read the interfaces: %s", strerror(errno));
-    m->waiting_for = copy(waiting);
+    strcpy(m->waiting_for, waiting);
     if (!strstr(waiting, "not exist") && !strstr(waiting, "too many")) return;
     struct if_nameindex *i = if_nameindex();
     for (size_t n = 0; i && i->if_name && n < sizeof there - 32; i++)

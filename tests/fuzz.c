@@ -578,7 +578,6 @@ static void one_input(const uint8_t *data, size_t n)
 	m.null = 1;
 	m.only_v4 = *data & 1;
 	m.interface = "any";
-	m.waiting_for = "";
 	m.ready = true;
 	t_only_path = "-";
 	out.started = true;

@@ -2390,6 +2390,21 @@ static void test_spawn_failures(void)
 	CHECK(ncommands == 4 && !strcmp(command_text(0), "stop a 192.0.2.1"));
 	reap(m, 0, 0);
 	CHECK(!m->openings);
+	/* at the daemon's end as well, in its place */
+	door_open(m, &shop[0], &a);
+	turn(m);
+	reap(m, 0, 0);
+	m->ending = true;
+	fail(FAULT_spawn, 1, EPERM);
+	turn(m);
+	turn(m);
+	CHECK(ncommands == 5 && poll_timeout == 100);
+	clock_ms += RETRY_MS;
+	turn(m);
+	CHECK(ncommands == 6 && !strcmp(command_text(0), "stop a 192.0.2.1"));
+	reap(m, 0, 0);
+	CHECK(!m->openings);
+	m->ending = false;
 	/* E2BIG: neither later nor by a shell; the stop comes all the same */
 	forget();
 	door_open(m, &shop[0], &b);
@@ -2397,6 +2412,8 @@ static void test_spawn_failures(void)
 	turn(m);
 	CHECK(has_text("a: could not run it: Argument list too long"));
 	CHECK(m->openings && m->openings->state == STANDING);
+	turn(m);
+	CHECK(strstr(get_file("k.state", NULL), "stop stop a 192.0.2.2"));
 	clock_ms += 5000;
 	turn(m);
 	CHECK(!strcmp(command_text(0), "stop a 192.0.2.2"));
@@ -3619,7 +3636,7 @@ static void test_sniffer_of_monitor(void)
 		abort();
 	reader = ready[0];
 	m->sniffer = -1;
-	m->waiting_for = strdup("eth9 is down");
+	strcpy(m->waiting_for, "eth9 is down");
 	sniffer_start(m);
 	CHECK(m->sniffer == 4242 && m->channel >= 0);
 	started(m, e.value);
@@ -3675,7 +3692,6 @@ static void test_sniffer_of_monitor(void)
 	close(reader);
 	m->ready = false;
 	CHECK(ENDS(sniffer_died(m, 256)) && end_status == 1);
-	free(m->waiting_for);
 	monitor_end();
 }
 
@@ -3866,7 +3882,7 @@ static void test_interfaces(void)
 	}
 	/* changes are said, and told to the sniffer */
 	m->interface = "eth1";
-	m->waiting_for = strdup("");
+	*m->waiting_for = '\0';
 	m->sniffer = -1;
 	forget();
 	locals_changed(m);
@@ -3879,7 +3895,6 @@ static void test_interfaces(void)
 	fail(FAULT_getifaddrs, 1, ENOMEM);
 	locals_changed(m);
 	CHECK(count_text("\n") == 2);
-	free(m->waiting_for);
 	/* at the start all must exist */
 	forget();
 	out.started = false;
@@ -3887,14 +3902,11 @@ static void test_interfaces(void)
 	CHECK(ENDS(interfaces_open(m)) && end_status == 1 &&
 		has_text("no such interface: eth7 does not exist; there are:"),
 		"%s", kept);
-	free(m->waiting_for);
 	m->interface = "eth1,eth2";
 	CHECK(!ENDS(interfaces_open(m)));
 	CHECK(!strcmp(m->waiting_for, "eth2 has no address"));
-	free(m->waiting_for);
 	fail(FAULT_bind, 1, EPERM);
 	CHECK(!ENDS(interfaces_open(m)) && has_text("will go unnoticed"));
-	free(m->waiting_for);
 	fail(FAULT_getifaddrs, 1, ENOMEM);
 	CHECK(ENDS(interfaces_open(m)) && has_text("could not read the inter"));
 	monitor_end();
@@ -3929,7 +3941,7 @@ static void test_signals(void)
 	m->signals = signal_ends[0];
 	m->channel = ends[0];
 	m->interface = NULL; /* what the configuration says */
-	m->waiting_for = strdup("");
+	*m->waiting_for = '\0';
 	door_open(m, &shop[0], &a);
 	turn(m);
 	reap(m, 0, 0); /* stands open over all of this */
@@ -3983,7 +3995,6 @@ static void test_signals(void)
 	close(ends[1]);
 	close(signal_ends[0]);
 	close(signal_ends[1]);
-	free(m->waiting_for);
 	config_free(&m->conf);
 	monitor_end();
 }
