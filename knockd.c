@@ -2020,7 +2020,7 @@ static void door_open(struct monitor *m, struct door *d,
                       const struct addr *src) {
     const char *start = d->start6 && !is_v4(src) ? d->start6 : d->start;
     const char *stop = d->stop6 && !is_v4(src) ? d->stop6 : d->stop;
-    unsigned open = 0, waiting = 0;
+    unsigned waiting = 0, others = 0;
     char ip[ADDR_TEXT];
     say(LOG, "%s: %s: %s", addr_text(src, ip), d->name,
         d->message ? d->message : "OPEN SESAME");
@@ -2034,10 +2034,10 @@ static void door_open(struct monitor *m, struct door *d,
     }
     if (!start || !*start) return;
     for (const struct opening *o = m->openings; o; o = o->next)
-        *(o->on_record ? &open : &waiting) += 1;
-    if (waiting >= QUEUE_MAX || waiting + open >= OPENINGS_MAX)
+        *(o->on_record ? &others : &waiting) += 1;
+    if (waiting >= QUEUE_MAX || waiting + others >= OPENINGS_MAX)
         say(LOG, "%s: %s: refused: %u commands wait, %u doors are open", ip,
-            d->name, waiting, open);
+            d->name, waiting, others);
     else opening_new(m, d->name, src, start, stop, d->cmd_timeout, START);
 }
 
@@ -2101,8 +2101,7 @@ static void started(struct monitor *m, uint64_t skipped) {
     m->ready = true;
     for (unsigned i = 0; i < sizeof sandbox_steps / sizeof *sandbox_steps; i++)
         if (skipped >> i & 1)
-            snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s",
-                     *list ? ", " : "", sandbox_steps[i]);
+            strcat(strcat(list, *list ? ", " : ""), sandbox_steps[i]);
     say(QUIET, "starting up, listening on %s", interfaces(m));
     if (out.verbose) say(OUT, "listening on %s...", interfaces(m));
     if (*list) say(LOG, "warning: the sniffer has to do without: %s", list);
@@ -2194,10 +2193,10 @@ static int record_take(struct monitor *m) {
 static void sniffer_stop(struct monitor *m) {
     int64_t until = now_ms() + DRAIN_MS;
     struct pollfd fd = { m->channel, POLLIN, 0 };
-    if (m->channel >= 0) shutdown(m->channel, SHUT_WR);
+    shutdown(m->channel, SHUT_WR);  /* -1 does no harm */
     while (m->channel >= 0 && now_ms() < until && poll(&fd, 1, DRAIN_MS) > 0 &&
            record_take(m) >= 0) {}
-    if (m->channel >= 0) close(m->channel);
+    close(m->channel);
     if (m->sniffer > 0 && !kill(m->sniffer, SIGKILL))   /* if it did not */
         waitpid(m->sniffer, NULL, 0);
     m->channel = m->sniffer = -1;
@@ -2297,12 +2296,11 @@ static void turn(struct monitor *m) {
     commands_choose(m, now);
     if (m->dirty) state_save(m);    /* before: no rule is left for ever */
     wake = commands_run(m, now);
-    if (m->dirty && m->openings) wake = min_ms(wake, now + RETRY_MS);
     if (m->locals_old) locals_changed(m);
-    if (m->locals_old) wake = min_ms(wake, now + RETRY_MS);
+    if (m->locals_old || (m->dirty && m->openings) || m->ending)
+        wake = min_ms(wake, now + RETRY_MS);
     if (m->sniffer < 0 && now >= m->sniffer_again) sniffer_start(m);
     if (m->sniffer < 0) wake = min_ms(wake, m->sniffer_again);
-    if (m->ending) wake = min_ms(wake, now + 100);
     fds[SIGNALS] = (struct pollfd){ m->signals, POLLIN, 0 };
     fds[CHANNEL] = (struct pollfd){ m->channel, POLLIN, 0 };
     fds[NETLINK] = (struct pollfd){ m->netlink, POLLIN, 0 };

@@ -2398,7 +2398,7 @@ static void test_spawn_failures(void)
 	fail(FAULT_spawn, 1, EPERM);
 	turn(m);
 	turn(m);
-	CHECK(ncommands == 5 && poll_timeout == 100);
+	CHECK(ncommands == 5 && poll_timeout == RETRY_MS);
 	clock_ms += RETRY_MS;
 	turn(m);
 	CHECK(ncommands == 6 && !strcmp(command_text(0), "stop a 192.0.2.1"));
