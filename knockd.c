@@ -1195,20 +1195,19 @@ static int spawn(char *command, const posix_spawn_file_actions_t *act,
 /* Runs an opening's start or stop command: in a session of its own, default
  * signals, descriptors 0-2 alone, a pipe for what it prints.  Returns 0 or an
  * error number. */
-static int command_run(struct monitor *m, struct opening *o) {
-    bool start = o->state == START;
+static int command_run(struct monitor *m, struct opening *o, char *command) {
     int pipes[2] = { -1, m->null }; /* a pipe that can't be had leaves these */
     posix_spawn_file_actions_t act;
     setenv("KNOCKD_IP", o->ip, 1);
     setenv("KNOCKD_DOOR", o->door, 1);
-    setenv("KNOCKD_EVENT", start ? "start" : "stop", 1);
+    setenv("KNOCKD_EVENT", o->state == START ? "start" : "stop", 1);
     bool piped = m->noutputs < m->most_outputs && !pipe2(pipes, O_CLOEXEC);
     if (piped) fcntl(pipes[0], F_SETFL, O_NONBLOCK); /* it may read it, too */
     posix_spawn_file_actions_init(&act);
     posix_spawn_file_actions_adddup2(&act, m->null, 0);
     posix_spawn_file_actions_adddup2(&act, pipes[1], 1);
     posix_spawn_file_actions_adddup2(&act, pipes[1], 2);
-    int error = spawn(start ? o->start : o->stop, &act, &m->attr, &o->pid);
+    int error = spawn(command, &act, &m->attr, &o->pid);
     posix_spawn_file_actions_destroy(&act);
     if (piped) {                    /* if it does not run: at its end already */
         close(pipes[1]);
@@ -1284,7 +1283,8 @@ static void command_end(struct monitor *m, struct opening *o) {
         return;
     }
     opening_move(m, o, STANDING);
-    for (struct opening *i = m->openings; (i = find(i, STANDING, o)); i = i->next)
+    struct opening *i = m->openings;
+    for (; (i = find(i, STANDING, o)); i = i->next)
         i->when = now_ms() + o->timeout * INT64_C(1000);
 }
 
@@ -1309,10 +1309,10 @@ static void command_reap(struct monitor *m, pid_t pid, int status) {
  * something is tried again soon, a start in its place, a stop, which is never
  * given up, in nobody's way. */
 static bool command_start(struct monitor *m, struct opening *o, int64_t now) {
+    char *command = o->state == START ? o->start : o->stop;
     m->commands++;
-    say(LOG, "%s: running command: %s", o->door,
-        o->state == START ? o->start : o->stop);
-    int error = command_run(m, o);
+    say(LOG, "%s: running command: %s", o->door, command);
+    int error = command_run(m, o, command);
     m->running += !error;
     if (!error) return true;
     say(LOG, "%s: could not run it: %s", o->door, strerror(error));
@@ -1327,7 +1327,7 @@ static bool command_start(struct monitor *m, struct opening *o, int64_t now) {
 }
 
 /* Makes due what has stood for its time and is not being opened once more, all
- * of it at the daemon's end, and chooses the starts to be put on record and run:
+ * of it at the daemon's end, and chooses the starts to put on record and run:
  * some places are for stops alone, and only a few begin in a turn, or a flood
  * at one door would keep us from hearing of others. */
 static void commands_choose(struct monitor *m, int64_t now) {
@@ -1394,8 +1394,8 @@ static uint64_t checksum(const void *data, size_t n) {
     return h;
 }
 
-/* When the stop is due if nobody is there to see the start's end; no later after
- * a reboot, which takes the clock back. */
+/* When a stop is due if nobody sees its start's end; no later after a reboot,
+ * which takes the clock back. */
 static int64_t orphaned(const struct opening *o) {
     return now_ms() + o->timeout * INT64_C(1000) + ORPHAN_MS;
 }
@@ -2047,9 +2047,8 @@ static void locals_changed(struct monitor *m) {
     char buf[8192], waiting[TEXT_MAX];
     while (recv(m->netlink, buf, sizeof buf, MSG_DONTWAIT) > 0) {}
     o.kind = NEW_LOCALS;
-    bool good = locals_read(m, &o.locals, waiting);
-    m->locals_old = !good;          /* turn() tries again */
-    if (!good) return;
+    m->locals_old = !locals_read(m, &o.locals, waiting);
+    if (m->locals_old) return;      /* turn() tries again */
     if (strcmp(waiting, m->waiting_for)) {
         if (*waiting) say(LOG, "waiting: %s", waiting);
         else say(LOG, "listening on %s again", interfaces(m));
@@ -2220,16 +2219,13 @@ static void log_open(struct monitor *m) {
     const char *path = m->conf.logfile ? m->conf.logfile :
                        m->logfile ? m->logfile : "";
     bool standard = !strncmp(path, "/dev/std", 8);
-    int fd = -1;
     out.use_syslog = m->conf.use_syslog;
     if (standard && !strcmp(path, m->log_path)) return;
     if (*m->log_path && out.verbose)
         say(OUT, "closing log file: %s", m->log_path);
-    if (standard)
-        fd = fcntl(path[8] == 'e' ? STDERR_FILENO : STDOUT_FILENO,
-                   F_DUPFD_CLOEXEC, 3);
-    else if (*path)
-        fd = openat(m->cwd, path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC |
+    int fd = standard ? fcntl(path[8] == 'e' ? STDERR_FILENO : STDOUT_FILENO,
+                              F_DUPFD_CLOEXEC, 3) :
+             openat(m->cwd, path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC |
                     O_NOCTTY | O_NONBLOCK, 0640);   /* it may be a pipe */
     if (*path && fd < 0) {
         say(LOG, "could not open log file %s: %s", path, strerror(errno));
