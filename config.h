@@ -62,9 +62,9 @@ int knock_main(int argc, char **argv); /* knock.c */
 
 /* The monitor. */
 #define CHILDREN_MAX       640    /* commands at once ... */
+#define STARTS_MAX         576    /* ... of which so many are starts */
 #define STARTS_A_TURN      8      /* commands, so that nobody waits for long */
 #define RECORDS_A_TURN     16     /* from the sniffer, each full */
-#define STOPS_MIN          64     /* ... of which so many only for stops */
 #define QUEUE_MAX          4096   /* starts that wait; no stop is refused */
 #define OPENINGS_MAX       16384  /* doors open and commands waiting */
 #define EVENTS_MAX         64     /* in one record from the sniffer */
@@ -104,11 +104,6 @@ int knock_main(int argc, char **argv); /* knock.c */
 	"  -h, --help            print this\n" \
 	"Signals: HUP reads the configuration anew, USR1 logs counters, TERM\n" \
 	"closes all doors and ends.  See knockd(8) and knockd.conf(5).\n"
-
-/* The counters of SIGUSR1, as enum COUNTERS has them. */
-#define COUNTER_NAMES \
-	"packets", "drops", "hits", "attempts", "evictions", "cancelled", \
-	"opens"
 
 /* linux/if_packet.h, if_ether.h, if_arp.h (packet(7)). */
 #define PACKET_RX_RING         5

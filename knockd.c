@@ -365,7 +365,7 @@ struct sniffer {
     uint32_t lines[KINDS], suppressed;      /* in this second */
     struct event events[EVENTS_MAX];        /* not yet sent */
     unsigned unsent;
-    uint64_t *counters;             /* which the monitor reads */
+    unsigned long long *counters;   /* which the monitor reads */
 };
 
 /* A program of classic BPF, made from its end to its start: what a jump leads
@@ -1060,14 +1060,14 @@ static void sniff(struct sniffer *s) {
 struct opening {                    /* of a door for an address */
     struct opening *next;           /* in the order in which they are due */
     enum { START, STANDING, STOP, GONE } state; /* the command to run */
+    bool on_record;                 /* the start may run; or it has */
     bool blocked;                   /* by one before it of this address */
-    struct addr src;
     unsigned timeout;               /* s, from the start's end to the stop */
-    int64_t when;                   /* ms: not before; then the stop's time */
-    pid_t pid;                      /* 0: does not run; CHOSEN: is about to */
+    int64_t when;                   /* ms: not before */
+    pid_t pid;                      /* of the command that runs, or 0 */
     char *door, *start, *stop;      /* stop: NULL if there is none */
+    char ip[ADDR_TEXT];
 };
-enum { CHOSEN = -1 };
 
 struct output {                     /* of a command and of what it left */
     int fd;
@@ -1078,37 +1078,34 @@ struct output {                     /* of a command and of what it left */
 struct monitor {
     struct conf conf;
     const char *config, *interface, *pidfile, *logfile;         /* options */
-    bool only_v4, lookup, daemon, ready, bad_record, ending, state_bad;
+    bool only_v4, lookup, daemon, ready, bad_record, ending;
+    bool locals_old, state_bad;     /* could not be read, written */
     int cwd;                        /* where relative paths begin */
     posix_spawnattr_t attr;         /* of all commands */
     int packets, channel, netlink, signals, null, state_fd, ready_fd;
     pid_t sniffer, namer;
-    int64_t sniffer_again, locals_again;    /* ms */
+    int64_t sniffer_again;          /* ms: not before */
     struct locals locals;
-    char *waiting_for;              /* interfaces, as last said */
-    char *state, *pid_path, *log_path;
+    char waiting_for[TEXT_MAX];     /* interfaces, as last said */
+    char *state, *pid_path, log_path[PATH_MAX];
     int64_t said;                   /* ms: what the sniffer may say, used up */
     struct opening *openings;
-    unsigned count, running, waiting;
+    unsigned running;               /* commands */
     bool dirty;                     /* the state file is to be written */
     struct output outputs[OUTPUTS_MAX];
     unsigned noutputs, most_outputs;
-    uint64_t commands, *counters;   /* these: shared with the sniffer */
+    unsigned long long commands, *counters; /* shared with the sniffer */
 };
 
 /* A command with the address for each %IP%; only digits, hex, dots and colons
  * can get in. */
-static char *expand(const char *command, const struct addr *src) {
-    char ip[ADDR_TEXT], *text, *end;
-    size_t n = strlen(command) + 1;
-    for (const char *at = command; (at = strstr(at, "%IP%")); at += 4)
-        n += sizeof ip;
-    text = end = allocate(NULL, n);
-    addr_text(src, ip);
+static char *expand(const char *command, const char *ip) {
+    size_t most = strlen(command) * (ADDR_TEXT / strlen("%IP%") + 1) + 1;
+    char *text = allocate(NULL, most), *end = text;
     for (const char *at; (at = strstr(command, "%IP%")); command = at + 4)
         end += sprintf(end, "%.*s%s", (int)(at - command), command, ip);
     strcpy(end, command);
-    return text;
+    return allocate(text, strlen(text) + 1);
 }
 
 /* Is there anything in it that a shell would not take as just words? */
@@ -1147,21 +1144,19 @@ static int spawn(char *command, const posix_spawn_file_actions_t *act,
 /* Runs an opening's start or stop command: in a session of its own, default
  * signals, descriptors 0-2 alone, a pipe for what it prints.  Returns 0 or an
  * error number. */
-static int command_run(struct monitor *m, struct opening *o) {
-    bool start = o->state == START;
+static int command_run(struct monitor *m, struct opening *o, char *command) {
     int pipes[2] = { -1, m->null }; /* a pipe that can't be had leaves these */
-    char ip[ADDR_TEXT];
     posix_spawn_file_actions_t act;
-    setenv("KNOCKD_IP", addr_text(&o->src, ip), 1);
+    setenv("KNOCKD_IP", o->ip, 1);
     setenv("KNOCKD_DOOR", o->door, 1);
-    setenv("KNOCKD_EVENT", start ? "start" : "stop", 1);
+    setenv("KNOCKD_EVENT", o->state == START ? "start" : "stop", 1);
     bool piped = m->noutputs < m->most_outputs && !pipe2(pipes, O_CLOEXEC);
     if (piped) fcntl(pipes[0], F_SETFL, O_NONBLOCK); /* it may read it, too */
     posix_spawn_file_actions_init(&act);
     posix_spawn_file_actions_adddup2(&act, m->null, 0);
     posix_spawn_file_actions_adddup2(&act, pipes[1], 1);
     posix_spawn_file_actions_adddup2(&act, pipes[1], 2);
-    int error = spawn(start ? o->start : o->stop, &act, &m->attr, &o->pid);
+    int error = spawn(command, &act, &m->attr, &o->pid);
     posix_spawn_file_actions_destroy(&act);
     if (piped) {                    /* if it does not run: at its end already */
         close(pipes[1]);
@@ -1202,7 +1197,7 @@ static void opening_move(struct monitor *m, struct opening *o, unsigned state) {
     struct opening **link = &m->openings, *i;
     bool busy = false;              /* has a command of the address to come? */
     while ((i = *link)) {
-        if (i != o && i->state != STANDING && !addr_cmp(&i->src, &o->src))
+        if (i != o && i->state != STANDING && !strcmp(i->ip, o->ip))
             i->blocked = busy, busy = true;
         if (i != o) link = &i->next;
         else *link = o->next;
@@ -1210,12 +1205,10 @@ static void opening_move(struct monitor *m, struct opening *o, unsigned state) {
     o->blocked = busy && state != STANDING;
     o->state = state;
     o->next = NULL;
-    if (state != GONE) *link = o;
-}
-
-static void opening_free(struct monitor *m, struct opening *o) {
-    opening_move(m, o, GONE);
-    m->count--;
+    if (state != GONE) {
+        *link = o;
+        return;
+    }
     free(o->door);
     free(o->start);
     free(o->stop);
@@ -1225,33 +1218,26 @@ static void opening_free(struct monitor *m, struct opening *o) {
 /* An opening of the same door for the same address in that state, from i on. */
 static struct opening *find(struct opening *i, unsigned state,
                             const struct opening *o) {
-    while (i && (i->state != state || addr_cmp(&i->src, &o->src) ||
+    while (i && (i->state != state || strcmp(i->ip, o->ip) ||
                  strcmp(i->door, o->door))) i = i->next;
     return i;
 }
 
-/* The same door stands open for the same address from now on for its time. */
-static void prolong(struct monitor *m, const struct opening *o) {
+/* Its command is over, or can't be run at all.  After the start all that stands
+ * open of this door for this address does so for its time, from now on. */
+static void command_end(struct monitor *m, struct opening *o) {
+    m->dirty |= o->stop != NULL;
+    if (o->state == STOP || !o->stop) {
+        opening_move(m, o, GONE);
+        return;
+    }
+    opening_move(m, o, STANDING);
     struct opening *i = m->openings;
     for (; (i = find(i, STANDING, o)); i = i->next)
-        i->when = now_ms() + (int64_t)o->timeout * 1000;
+        i->when = now_ms() + o->timeout * INT64_C(1000);
 }
 
-/* Its command is over, or can't be run at all: the stop comes in time. */
-static void command_end(struct monitor *m, struct opening *o, bool good) {
-    char ip[ADDR_TEXT];
-    o->pid = 0;
-    m->running--;
-    if (o->state == STOP && good)
-        say(LOG, "%s: %s: CLOSE SESAME", addr_text(&o->src, ip), o->door);
-    m->dirty |= o->stop != NULL;
-    if (o->state == START && o->stop) {
-        opening_move(m, o, STANDING);
-        prolong(m, o);
-    } else opening_free(m, o);
-}
-
-/* A child has ended: finds its opening and logs why if it failed. */
+/* A child has ended: finds its opening and logs what came of it. */
 static void command_reap(struct monitor *m, pid_t pid, int status) {
     struct opening *o = m->openings;
     while (o && o->pid != pid) o = o->next;
@@ -1261,78 +1247,70 @@ static void command_reap(struct monitor *m, pid_t pid, int status) {
     else if (WEXITSTATUS(status))
         say(LOG, "%s: command returned non-zero status code (%d)", o->door,
             WEXITSTATUS(status));
-    command_end(m, o, !status);
+    else if (o->state == STOP)
+        say(LOG, "%s: %s: CLOSE SESAME", o->ip, o->door);
+    m->running--;
+    o->pid = 0;
+    command_end(m, o);
+}
+
+/* Starts an opening's command; false if that can't be.  What is only short of
+ * something is tried again soon, a start in its place, a stop, which is never
+ * given up, in nobody's way. */
+static bool command_start(struct monitor *m, struct opening *o, int64_t now) {
+    char *command = o->state == START ? o->start : o->stop;
+    m->commands++;
+    say(LOG, "%s: running command: %s", o->door, command);
+    int error = command_run(m, o, command);
+    m->running += !error;
+    if (!error) return true;
+    say(LOG, "%s: could not run it: %s", o->door, strerror(error));
+    bool soon = m->ending || error == EAGAIN || error == ENOMEM ||
+                error == EMFILE || error == ENFILE;
+    o->when = now + (soon ? RETRY_MS : RETRY_STOP_MS);
+    o->on_record = o->state == STOP || !soon;
+    m->dirty |= !o->on_record;
+    if (o->state == START && !soon) command_end(m, o);
+    else if (o->state == STOP && !m->ending) opening_move(m, o, STANDING);
+    return false;
 }
 
 /* Makes due what has stood for its time and is not being opened once more, all
- * of it at the daemon's end, and chooses the commands that may run now: some
- * places are for stops alone, and only a few begin in a turn, or a flood at one
- * door would keep us from hearing of others.  Returns when to look again. */
-static int64_t commands_choose(struct monitor *m, int64_t now) {
-    int64_t wake = INT64_MAX;
+ * of it at the daemon's end, and chooses the starts to put on record and run:
+ * some places are for stops alone, and only a few begin in a turn, or a flood
+ * at one door would keep us from hearing of others. */
+static void commands_choose(struct monitor *m, int64_t now) {
     unsigned starts = 0;
-    char ip[ADDR_TEXT];
-    for (struct opening **link = &m->openings, *o; (o = *link);) {
-        bool start = o->state == START;
+    for (struct opening *o = m->openings, *next; o; o = next) {
+        next = o->next;
         if (o->state == STANDING && (m->ending || (o->when <= now &&
                                      !find(m->openings, START, o)))) {
             if (!m->ending)
-                say(LOG, "%s: %s: command timeout", addr_text(&o->src, ip),
-                    o->door);
+                say(LOG, "%s: %s: command timeout", o->ip, o->door);
             o->when = now;
-            opening_move(m, o, STOP);   /* *link is another one now */
-            continue;
-        }
-        if (start && !o->pid && m->ending) {
+            opening_move(m, o, STOP);
+        } else if (m->ending && !o->on_record) {
             say(LOG, "%s: not run, knockd ends: %s", o->door, o->start);
-            opening_free(m, o);
-            continue;
-        }
-        link = &o->next;
-        if (o->pid || o->blocked) continue;
-        if (o->when > now) wake = min_ms(wake, o->when);
-        else if (o->state == STANDING) {}           /* renewed */
-        else if (start && starts == STARTS_A_TURN) wake = now;
-        else if (m->running < CHILDREN_MAX - (start ? STOPS_MIN : 0)) {
-            starts += start;
-            m->waiting -= start;
-            m->dirty |= start && o->stop;
-            m->running++;
-            o->pid = CHOSEN;
-            if (start)              /* its stop's time if we are killed now */
-                o->when = now + o->timeout * INT64_C(1000) + ORPHAN_MS;
+            opening_move(m, o, GONE);
+        } else if (!o->on_record && !o->blocked && o->when <= now &&
+                   starts < STARTS_A_TURN && m->running + starts < STARTS_MAX) {
+            starts++;
+            o->on_record = true;
+            m->dirty |= o->stop != NULL;
         }
     }
-    return wake;
 }
 
-/* Runs what was chosen.  Returns when to look again: a command that can't be
- * started now may be later, and a stop is never given up. */
+/* Runs what may run now.  Returns when to look again. */
 static int64_t commands_run(struct monitor *m, int64_t now) {
     int64_t wake = INT64_MAX;
     for (struct opening *o = m->openings, *next; o; o = next) {
-        bool start = o->state == START;
         next = o->next;
-        if (o->pid != CHOSEN) continue;
-        m->commands++;
-        say(LOG, "%s: running command: %s", o->door,
-            start ? o->start : o->stop);
-        int error = command_run(m, o);
-        if (!error) continue;
-        say(LOG, "%s: could not run it: %s", o->door, strerror(error));
-        bool soon = m->ending || error == EAGAIN || error == ENOMEM ||
-                    error == EMFILE || error == ENFILE;
-        if (start && !soon) {
-            command_end(m, o, false);
-            wake = now;
-            continue;
-        }
-        m->running--;
-        m->waiting += start;
-        o->pid = 0;
-        o->when = now + (soon ? RETRY_MS : RETRY_STOP_MS);
-        wake = soon ? min_ms(wake, o->when) : now;
-        if (!soon) opening_move(m, o, STANDING);    /* in nobody's way */
+        if (o->pid || o->blocked) continue;
+        if (o->when > now) wake = min_ms(wake, o->when);
+        else if (!o->on_record) wake = m->running < STARTS_MAX ? now : wake;
+        else if (o->state == STANDING || m->running == CHILDREN_MAX) continue;
+        else if (!command_start(m, o, now)) wake = now;
     }
     return wake;
 }
@@ -1342,10 +1320,11 @@ static struct opening *opening_new(struct monitor *m, const char *door,
                                    const char *stop, unsigned timeout,
                                    unsigned state) {
     struct opening *o = allocate(NULL, sizeof *o);
-    *o = (struct opening){ .src = *src, .timeout = timeout, .door = copy(door),
-        .start = expand(start, src),
-        .stop = stop && *stop ? expand(stop, src) : NULL };
-    m->count++;
+    *o = (struct opening){ .timeout = timeout, .on_record = state != START,
+                           .door = copy(door) };
+    addr_text(src, o->ip);
+    o->start = expand(start, o->ip);
+    o->stop = stop && *stop ? expand(stop, o->ip) : NULL;
     opening_move(m, o, state);
     return o;
 }
@@ -1364,18 +1343,24 @@ static uint64_t checksum(const void *data, size_t n) {
     return h;
 }
 
+/* When a stop is due if nobody sees its start's end; no later after a reboot,
+ * which takes the clock back. */
+static int64_t orphaned(const struct opening *o) {
+    return now_ms() + o->timeout * INT64_C(1000) + ORPHAN_MS;
+}
+
 static void state_save(struct monitor *m) {
-    char *text = NULL, new[PATH_MAX], ip[ADDR_TEXT];
+    char *text = NULL, new[PATH_MAX];
     size_t n = 0;
     FILE *f = m->state ? open_memstream(&text, &n) : NULL;
     m->dirty = m->state && !f;
     if (!f) return;
     fputs(STATE_HEAD, f);
     for (const struct opening *o = m->openings; o; o = o->next)
-        if (o->stop && (o->state != START || o->pid))
+        if (o->stop && o->on_record)
             fprintf(f, "open %u %lld %s %s\nstop %s\n", o->timeout,
-                    (long long)o->when, addr_text(&o->src, ip), o->door,
-                    o->stop);
+                    (long long)(o->state == START ? orphaned(o) : o->when),
+                    o->ip, o->door, o->stop);
     fflush(f);
     fprintf(f, "sum %016llx\n", (unsigned long long)checksum(text, n));
     bool good = !fclose(f);
@@ -1390,10 +1375,9 @@ static void state_save(struct monitor *m) {
         say(LOG, "could not write %s: %s: doors that are open then stay open "
             "if knockd is killed", m->state, strerror(errno));
     m->dirty = m->state_bad = !good;    /* turn() tries again */
-    int old = good ? m->state_fd : fd;
+    close(good ? m->state_fd : fd); /* -1 does no harm */
     if (good) m->state_fd = fd;
     else unlinkat(m->cwd, new, 0);
-    if (old >= 0) close(old);
     free(text);
 }
 
@@ -1415,9 +1399,7 @@ static bool state_parse(struct monitor *m, char *text, size_t n) {
             !stop || strncmp(stop, "stop ", 5) || !stop[5]) return false;
         struct opening *o = opening_new(m, line, &src, "", stop + 5, timeout,
                                         STANDING);
-        /* Of an earlier boot, the time would mean nothing. */
-        o->when = min_ms(strtoll(deadline, NULL, 10), now_ms() + ORPHAN_MS +
-                         timeout * INT64_C(1000));
+        o->when = min_ms(strtoll(deadline, NULL, 10), orphaned(o));
         say(LOG, "%s: %s: left open by an earlier run", ip, o->door);
     }
     return true;
@@ -1427,28 +1409,27 @@ static bool state_parse(struct monitor *m, char *text, size_t n) {
  * damaged, or not ours alone, is put aside, and nothing in it is run. */
 static void state_load(struct monitor *m) {
     char aside[PATH_MAX];
-    const char *why = NULL;
     struct stat st, now;
     size_t n;
     int fd = openat(m->cwd, m->state, O_RDONLY | O_NOFOLLOW | O_NONBLOCK |
                     O_CLOEXEC);
     char *text = read_all(fd, &n);
-    if (!text && (errno == EMFILE || errno == ENFILE || errno == ENOMEM ||
-                  errno == EINTR || errno == EIO))      /* it may be good */
-        die("could not read %s: %s", m->state, strerror(errno));
-    if (fd < 0) why = errno == ENOENT ? NULL : strerror(errno);
-    else if (fstat(fd, &st) || !S_ISREG(st.st_mode) ||
-             st.st_uid != geteuid() || st.st_mode & 077)
+    const char *why = text || errno == ENOENT ? NULL : strerror(errno);
+    if (why && (errno == EMFILE || errno == ENFILE || errno == ENOMEM ||
+                errno == EIO))      /* it may be good */
+        die("could not read %s: %s", m->state, why);
+    if (text && (fstat(fd, &st) || !S_ISREG(st.st_mode) ||
+                 st.st_uid != geteuid() || st.st_mode & 077))
         why = "not a file of this user's alone";
-    else if (flock(fd, LOCK_EX | LOCK_NB) ||
-             fstatat(m->cwd, m->state, &now, 0) || now.st_ino != st.st_ino) {
+    else if (text && (flock(fd, LOCK_EX | LOCK_NB) ||
+             fstatat(m->cwd, m->state, &now, 0) || now.st_ino != st.st_ino)) {
         say(LOG, "%s is used by another knockd: give this one a pidfile of its "
             "own (-p), or its doors stay open if it is killed", m->state);
         free(m->state);
         m->state = NULL;
-    } else if (!text || !state_parse(m, text, n)) why = "damaged";
+    } else if (text && !state_parse(m, text, n)) why = "damaged";
     if (why) {
-        while (m->openings) opening_free(m, m->openings);
+        while (m->openings) opening_move(m, m->openings, GONE);
         snprintf(aside, sizeof aside, "%s.refused", m->state);
         renameat(m->cwd, m->state, m->cwd, aside);
         say(LOG, "state file refused: %s: %s; a door in it may stand open "
@@ -1456,7 +1437,7 @@ static void state_load(struct monitor *m) {
     }
     free(text);
     state_save(m);
-    if (fd >= 0) close(fd);
+    close(fd);                      /* -1 does no harm */
 }
 
 /* ---- Configuration ---------------------------------------------------- */
@@ -1989,6 +1970,7 @@ static void door_open(struct monitor *m, struct door *d,
                       const struct addr *src) {
     const char *start = d->start6 && !is_v4(src) ? d->start6 : d->start;
     const char *stop = d->stop6 && !is_v4(src) ? d->stop6 : d->stop;
+    unsigned waiting = 0, others = 0;
     char ip[ADDR_TEXT];
     say(LOG, "%s: %s: %s", addr_text(src, ip), d->name,
         d->message ? d->message : "OPEN SESAME");
@@ -2001,14 +1983,12 @@ static void door_open(struct monitor *m, struct door *d,
         if (left < 0) return;       /* else it could be used once more */
     }
     if (!start || !*start) return;
-    if (m->waiting >= QUEUE_MAX || m->count >= OPENINGS_MAX) {
+    for (const struct opening *o = m->openings; o; o = o->next)
+        *(o->on_record ? &others : &waiting) += 1;
+    if (waiting >= QUEUE_MAX || waiting + others >= OPENINGS_MAX)
         say(LOG, "%s: %s: refused: %u commands wait, %u doors are open", ip,
-            d->name, m->waiting, m->count - m->waiting);
-        return;
-    }
-    m->waiting++;
-    prolong(m, opening_new(m, d->name, src, start, stop, d->cmd_timeout,
-                           START));
+            d->name, waiting, others);
+    else opening_new(m, d->name, src, start, stop, d->cmd_timeout, START);
 }
 
 /* An interface or an address has changed (rtnetlink(7)): reads all anew. */
@@ -2017,14 +1997,12 @@ static void locals_changed(struct monitor *m) {
     char buf[8192], waiting[TEXT_MAX];
     while (recv(m->netlink, buf, sizeof buf, MSG_DONTWAIT) > 0) {}
     o.kind = NEW_LOCALS;
-    bool good = locals_read(m, &o.locals, waiting);
-    m->locals_again = good ? 0 : now_ms() + RETRY_MS;
-    if (!good) return;
+    m->locals_old = !locals_read(m, &o.locals, waiting);
+    if (m->locals_old) return;      /* turn() tries again */
     if (strcmp(waiting, m->waiting_for)) {
         if (*waiting) say(LOG, "waiting: %s", waiting);
         else say(LOG, "listening on %s again", interfaces(m));
-        free(m->waiting_for);
-        m->waiting_for = copy(waiting);
+        strcpy(m->waiting_for, waiting);
     }
     if (!memcmp(&o.locals, &m->locals, sizeof m->locals)) return;
     m->locals = o.locals;
@@ -2033,8 +2011,8 @@ static void locals_changed(struct monitor *m) {
 
 static void sniffer_start(struct monitor *m) {
     int ends[2] = { -1, -1 };
-    bool made = !socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends);
-    m->sniffer = made ? fork() : -1;
+    m->sniffer = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) ?
+                 -1 : fork();
     if (m->sniffer == 0) {
         struct sniffer *s = allocate(NULL, sizeof *s);
         *s = (struct sniffer){ .conf = &m->conf, .locals = &m->locals,
@@ -2058,7 +2036,7 @@ static void notify_ready(void) {
     if (!path || strlen(path) >= sizeof un.sun_path) return;
     int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     strcpy(un.sun_path, path);
-    if (*path == '@') *un.sun_path = '\0';
+    if (*path == '@') *un.sun_path = '\0';         /* abstract, see unix(7) */
     sendto(fd, "READY=1", 7, 0, (struct sockaddr *)&un, (socklen_t)
            (offsetof(struct sockaddr_un, sun_path) + strlen(path)));
     close(fd);
@@ -2071,8 +2049,7 @@ static void started(struct monitor *m, uint64_t skipped) {
     m->ready = true;
     for (unsigned i = 0; i < sizeof sandbox_steps / sizeof *sandbox_steps; i++)
         if (skipped >> i & 1)
-            snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s",
-                     *list ? ", " : "", sandbox_steps[i]);
+            strcat(strcat(list, *list ? ", " : ""), sandbox_steps[i]);
     say(QUIET, "starting up, listening on %s", interfaces(m));
     if (out.verbose) say(OUT, "listening on %s...", interfaces(m));
     if (*list) say(LOG, "warning: the sniffer has to do without: %s", list);
@@ -2087,24 +2064,28 @@ static void started(struct monitor *m, uint64_t skipped) {
     namer_start(m);
 }
 
-/* What is wrong with a record from the sniffer, which a stranger may have taken
- * over; NULL if nothing is. */
-static const char *fault(struct monitor *m, const struct event *e) {
-    int64_t now = now_ms();
-    if (e->kind >= KINDS) return "kind";
-    if (m->said < now - STALL_MS) m->said = now - STALL_MS;
-    if (e->kind != OPEN) m->said += 1000 / (KINDS * LINES_PER_SECOND);
-    if (m->said > now) {
-        m->said = now;
-        return "rate";
-    }
-    if (e->kind != STAGE && e->kind != OPEN && e->kind != TIMEOUT) return NULL;
-    if (e->door >= m->conf.ndoors) return "door";
+static bool refuse(struct monitor *m, const char *why) {
+    if (!m->bad_record) say(LOG, "bad record from the sniffer: %s", why);
+    m->bad_record = true;
+    return false;
+}
+
+/* Can this come from the sniffer, or has a stranger taken it over?  Of all but
+ * openings there may be only so many a second. */
+static bool is_true(struct monitor *m, const struct event *e) {
+    int64_t now = now_ms(), said = m->said;
+    if (e->kind >= KINDS) return refuse(m, "kind");
+    if (said < now - STALL_MS) said = now - STALL_MS;
+    if (e->kind != OPEN) said += 1000 / (KINDS * LINES_PER_SECOND);
+    m->said = min_ms(said, now);
+    if (said > now) return refuse(m, "rate");
+    if (e->kind != STAGE && e->kind != OPEN && e->kind != TIMEOUT) return true;
+    if (e->door >= m->conf.ndoors) return refuse(m, "door");
     const struct door *d = &m->conf.doors[e->door];
     if (e->stage < 1 || e->stage > SEQUENCE_MAX ||
-        (e->kind == OPEN && e->stage != d->seq.n)) return "stage";
-    return addr_usable(&e->src) && !(m->only_v4 && !is_v4(&e->src)) &&
-           allowed(d, &e->src) ? NULL : "address";
+        (e->kind == OPEN && e->stage != d->seq.n)) return refuse(m, "stage");
+    return (addr_usable(&e->src) && !(m->only_v4 && !is_v4(&e->src)) &&
+            allowed(d, &e->src)) || refuse(m, "address");
 }
 
 /* -D: a packet, as 0.8 prints it (which is a month behind). */
@@ -2119,17 +2100,7 @@ static void packet_say(const struct event *e) {
         (unsigned)e->value >> 16, (unsigned)e->value & 0xffff);
 }
 
-static void refuse(struct monitor *m, const char *why) {
-    if (!m->bad_record) say(LOG, "bad record from the sniffer: %s", why);
-    m->bad_record = true;
-}
-
 static void event_take(struct monitor *m, const struct event *e) {
-    const char *why = fault(m, e);
-    if (why) {
-        refuse(m, why);
-        return;
-    }
     struct door *d = m->conf.doors + (e->door < m->conf.ndoors ? e->door : 0);
     unsigned long long value = e->value;
     char ip[ADDR_TEXT];
@@ -2161,7 +2132,8 @@ static int record_take(struct monitor *m) {
         return -1;
     }
     if (size % (ssize_t)sizeof *events || n > EVENTS_MAX) refuse(m, "size");
-    else for (int i = 0; i < n; i++) event_take(m, &events[i]);
+    else for (const struct event *e = events; e < events + n; e++)
+        if (is_true(m, e)) event_take(m, e);
     return n;
 }
 
@@ -2169,10 +2141,10 @@ static int record_take(struct monitor *m) {
 static void sniffer_stop(struct monitor *m) {
     int64_t until = now_ms() + DRAIN_MS;
     struct pollfd fd = { m->channel, POLLIN, 0 };
-    if (m->channel >= 0) shutdown(m->channel, SHUT_WR);
+    shutdown(m->channel, SHUT_WR);  /* -1 does no harm */
     while (m->channel >= 0 && now_ms() < until && poll(&fd, 1, DRAIN_MS) > 0 &&
            record_take(m) >= 0) {}
-    if (m->channel >= 0) close(m->channel);
+    close(m->channel);
     if (m->sniffer > 0 && !kill(m->sniffer, SIGKILL))   /* if it did not */
         waitpid(m->sniffer, NULL, 0);
     m->channel = m->sniffer = -1;
@@ -2193,27 +2165,24 @@ static void sniffer_died(struct monitor *m, int status) {
 /* Opens the log anew; the configuration's before the option's, as in 0.8.
  * /dev/stdout and /dev/stderr stay what they were: -d closes them. */
 static void log_open(struct monitor *m) {
-    const char *path = m->conf.logfile ? m->conf.logfile : m->logfile;
-    bool standard = path && !strncmp(path, "/dev/std", 8);
-    int fd = -1;
+    const char *path = m->conf.logfile ? m->conf.logfile :
+                       m->logfile ? m->logfile : "";
+    bool standard = !strncmp(path, "/dev/std", 8);
     out.use_syslog = m->conf.use_syslog;
-    if (standard && m->log_path && !strcmp(path, m->log_path)) return;
-    if (m->log_path && out.verbose)
+    if (standard && !strcmp(path, m->log_path)) return;
+    if (*m->log_path && out.verbose)
         say(OUT, "closing log file: %s", m->log_path);
-    if (standard)
-        fd = fcntl(path[8] == 'e' ? STDERR_FILENO : STDOUT_FILENO,
-                   F_DUPFD_CLOEXEC, 3);
-    else if (path)
-        fd = openat(m->cwd, path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC |
+    int fd = standard ? fcntl(path[8] == 'e' ? STDERR_FILENO : STDOUT_FILENO,
+                              F_DUPFD_CLOEXEC, 3) :
+             openat(m->cwd, path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC |
                     O_NOCTTY | O_NONBLOCK, 0640);   /* it may be a pipe */
-    if (path && fd < 0) {
+    if (*path && fd < 0) {
         say(LOG, "could not open log file %s: %s", path, strerror(errno));
         if (out.file >= 0) return;  /* better than none */
-    } else if (path && out.started) say(LOG, "re-opening log file: %s", path);
+    } else if (*path && out.started) say(LOG, "re-opening log file: %s", path);
     if (out.file >= 0) close(out.file);
     out.file = fd;
-    free(m->log_path);
-    m->log_path = path ? copy(path) : NULL;
+    snprintf(m->log_path, sizeof m->log_path, "%s", path);
 }
 
 /* SIGHUP.  A file with errors changes nothing.  The ring goes on filling while
@@ -2240,16 +2209,14 @@ static void reload(struct monitor *m) {
 /* ---- The monitor's loop ----------------------------------------------- */
 
 static void counters_say(const struct monitor *m) {
-    static const char *const names[] = { COUNTER_NAMES };
-    unsigned standing = 0, n = 0;
-    char text[512];
+    const unsigned long long *c = m->counters;
+    unsigned grants = 0;
     for (const struct opening *o = m->openings; o; o = o->next)
-        standing += !!o->stop;
-    for (unsigned i = 0; i < COUNTERS; i++)
-        n += (unsigned)snprintf(text + n, sizeof text - n, "%s %llu, ",
-                                names[i], (unsigned long long)m->counters[i]);
-    say(LOG, "counters: %sgrants %u, commands %llu", text, standing,
-        (unsigned long long)m->commands);
+        grants += !!o->stop;
+    say(LOG, "counters: packets %llu, drops %llu, hits %llu, attempts %llu, "
+        "evictions %llu, cancelled %llu, opens %llu, grants %u, commands %llu",
+        c[PACKETS], c[LOST], c[HITS], c[ATTEMPTS], c[EVICTIONS], c[CANCELLED],
+        c[OPENS], grants, m->commands);
 }
 
 static void signal_take(struct monitor *m) {
@@ -2270,16 +2237,15 @@ static void signal_take(struct monitor *m) {
 static void turn(struct monitor *m) {
     enum { SIGNALS, CHANNEL, NETLINK, SLOTS };
     static struct pollfd fds[SLOTS + OUTPUTS_MAX];
-    int64_t now = now_ms(), wake = commands_choose(m, now);
-    if (m->dirty) state_save(m);    /* what is opened is on record before: no */
-    wake = min_ms(wake, commands_run(m, now));  /* rule is left for ever */
-    if (m->dirty && m->openings) wake = min_ms(wake, now + RETRY_MS);
-    if (m->locals_again && now >= m->locals_again) locals_changed(m);
-    if (m->locals_again) wake = min_ms(wake, m->locals_again);
-    if (m->sniffer < 0 && !m->ending && now >= m->sniffer_again)
-        sniffer_start(m);
-    if (m->sniffer < 0 && !m->ending) wake = min_ms(wake, m->sniffer_again);
-    if (m->ending) wake = min_ms(wake, now + 100);
+    int64_t now = now_ms(), wake;
+    commands_choose(m, now);
+    if (m->dirty) state_save(m);    /* before: no rule is left for ever */
+    wake = commands_run(m, now);
+    if (m->locals_old) locals_changed(m);
+    if (m->locals_old || (m->dirty && m->openings) || m->ending)
+        wake = min_ms(wake, now + RETRY_MS);
+    if (m->sniffer < 0 && now >= m->sniffer_again) sniffer_start(m);
+    if (m->sniffer < 0) wake = min_ms(wake, m->sniffer_again);
     fds[SIGNALS] = (struct pollfd){ m->signals, POLLIN, 0 };
     fds[CHANNEL] = (struct pollfd){ m->channel, POLLIN, 0 };
     fds[NETLINK] = (struct pollfd){ m->netlink, POLLIN, 0 };
@@ -2301,6 +2267,7 @@ static void run(struct monitor *m) {
     while (!m->ending) turn(m);
     if (out.verbose) say(OUT, "waiting for child processes...");
     sniffer_stop(m);
+    m->sniffer_again = INT64_MAX;
     int64_t until = now_ms() + SHUTDOWN_MS;
     while (m->openings && now_ms() < until) turn(m);
     if (m->dirty) state_save(m);
@@ -2391,7 +2358,7 @@ static void interfaces_open(struct monitor *m) {
             strerror(errno));
     if (!locals_read(m, &m->locals, waiting))
         die("could not read the interfaces: %s", strerror(errno));
-    m->waiting_for = copy(waiting);
+    strcpy(m->waiting_for, waiting);
     if (!strstr(waiting, "not exist") && !strstr(waiting, "too many")) return;
     struct if_nameindex *i = if_nameindex();
     for (size_t n = 0; i && i->if_name && n < sizeof there - 32; i++)

@@ -434,7 +434,7 @@ has_children() {
 	local most queue all n=0
 
 	need_gen
-	most=$(($(limit CHILDREN_MAX) - $(limit STOPS_MIN)))
+	most=$(limit STARTS_MAX)
 	queue=$(limit QUEUE_MAX)
 	hanging_doors <<-EOF2
 	[d]

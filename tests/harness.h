@@ -629,7 +629,7 @@ static struct sniffer *sniffer_new(struct conf *c)
 	static struct attempt *attempts;
 	static struct attempt **buckets;
 	static struct port ports[KNOCKS];
-	static uint64_t counters[COUNTERS];
+	static unsigned long long counters[COUNTERS];
 	static struct locals locals;
 	struct sniffer *s = &the_sniffer;
 	uint32_t used = s->used;
