@@ -113,77 +113,66 @@ struct order {                      /* monitor to sniffer */
 enum { LOG, OUT, QUIET };   /* the log, and stdout with -v; either alone */
 static struct {
     bool started;                   /* until then all goes to stderr */
-    bool detached, verbose, debug, use_syslog, terminal;
+    bool detached, verbose, debug, use_syslog;
+    bool terminal;                  /* stdout with -v, or else stderr */
     int file, syslog, namer;        /* LogFile, /dev/log, -l; or -1 */
 } out = { .file = -1, .syslog = -1, .namer = -1 };
 
-/* One write for a line, so that processes don't mix theirs.  Control
- * characters, which a command or the DNS may send, could forge other lines;
- * behind a byte C2 hex those from 80 to 9f are some, too (RFC 3629). */
-static bool write_line(int fd, const char *head, const char *text) {
-    char line[TEXT_MAX + 64];
-    snprintf(line, sizeof line - 1, "%s%s", head, text);
-    size_t n = strlen(line);
-    for (size_t i = strlen(head); i < n; i++) {
-        uint8_t c = (uint8_t)line[i], before = i ? (uint8_t)line[i - 1] : 0;
-        if (c < ' ' || c == 0x7f || (before == 0xc2 && c < 0xa0)) line[i] = '?';
-    }
-    line[n] = '\n';
-    return write(fd, line, n + 1) >= 0;
+/* One write for a line, so that processes don't mix theirs.  To syslogd (RFC
+ * 3164) one datagram, by its path, for it may be restarted; it never blocks:
+ * what does not fit is lost. */
+static ssize_t write_line(int fd, const char *head, const char *text) {
+    static const struct sockaddr_un un = { AF_UNIX, SYSLOG_PATH };
+    char line[TEXT_MAX + NAME_BYTES + 128];
+    size_t n = (size_t)snprintf(line, sizeof line, "%s%s\n", head, text);
+    return fd != out.syslog ? write(fd, line, n) :
+           sendto(fd, line, n, MSG_DONTWAIT, (const void *)&un, sizeof un);
 }
 
-/* Sends to syslogd (RFC 3164) and never blocks: what does not fit is lost.
- * Connects when needed: syslogd may have been restarted. */
-static void write_syslog(const char *head, const char *text) {
-    struct sockaddr_un un = { AF_UNIX, SYSLOG_PATH };
-    for (int i = 0; i < 2; i++) {
-        if (write_line(out.syslog, head, text) || errno == EAGAIN) return;
-        if (out.syslog >= 0) close(out.syslog);
-        out.syslog = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK,
-                            0);
-        if (connect(out.syslog, (struct sockaddr *)&un, sizeof un)) return;
-    }
-}
-
-/* To a terminal with the time, green for an open door, yellow for trouble. */
-static void write_screen(int fd, const struct tm *tm, const char *text) {
+/* To all places that are set; quiet: not to the stdout of -v.  On a terminal
+ * with the time, green for an open door, yellow for trouble. */
+static void write_log(const char *text, bool quiet) {
     char head[64];
+    time_t now = time(NULL);
+    const struct tm *tm = localtime(&now);
     bool open = strstr(text, "OPEN SESAME"), bad = strstr(text, "warning: ") ||
          strstr(text, "could not") || strstr(text, ": command r") ||
          strstr(text, ": command k");
-    snprintf(head, sizeof head, "\033[%dm%02d:%02d:%02d\033[0m  ",
-             open ? 32 : bad ? 33 : 36, tm->tm_hour, tm->tm_min, tm->tm_sec);
-    write_line(fd, isatty(fd) ? head : "", text);
-}
-
-static void write_log(const char *text, bool verbose) {
-    char head[64];
-    time_t now = time(NULL);
-    struct tm tm = { 0 };
-    localtime_r(&now, &tm);
-    if (verbose) write_screen(STDOUT_FILENO, &tm, text);
-    strftime(head, sizeof head, "[%Y-%m-%d %H:%M] ", &tm);
+    bool nowhere = out.file < 0 && !out.use_syslog;
+    if (out.verbose ? !quiet : !out.detached && (nowhere || out.terminal)) {
+        strftime(head, sizeof head, open ? "\033[32m%T\033[0m  " : bad ?
+                 "\033[33m%T\033[0m  " : "\033[36m%T\033[0m  ", tm);
+        write_line(out.verbose ? STDOUT_FILENO : STDERR_FILENO,
+                   out.terminal ? head : "", text);
+    }
+    strftime(head, sizeof head, "[%Y-%m-%d %H:%M] ", tm);
     if (out.file >= 0) write_line(out.file, head, text);
-    strftime(head, sizeof head, "<29>%b %e %H:%M:%S knockd: ", &tm);
-    if (out.use_syslog) write_syslog(head, text);
-    bool elsewhere = out.file >= 0 || out.use_syslog || out.verbose;
-    if (!out.detached && (!elsewhere || (!out.verbose && out.terminal)))
-        write_screen(STDERR_FILENO, &tm, text);
+    if (!out.use_syslog) return;
+    if (out.syslog < 0)
+        out.syslog = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    strftime(head, sizeof head, "<29>%b %e %T knockd: ", tm);
+    write_line(out.syslog, head, text);
 }
 
+/* Control characters, which a command or the DNS may send, could forge other
+ * lines; behind a byte C2 hex those from 80 to 9f are some, too (RFC 3629). */
 __attribute__((format(printf, 2, 3)))
 static void say(int where, const char *fmt, ...) {
     char text[TEXT_MAX];
+    uint8_t before = 0;
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
+    for (char *p = text; *p; before = (uint8_t)*p++) {
+        uint8_t c = (uint8_t)*p;
+        if (c < ' ' || c == 0x7f || (before == 0xc2 && c < 0xa0)) *p = '?';
+    }
     if (where == OUT) write_line(STDOUT_FILENO, "", text);
-    else if (where == QUIET) write_log(text, false);
     else if (!out.started) write_line(STDERR_FILENO, "knockd: ", text);
-    else if (out.namer < 0 ||
+    else if (where == QUIET || out.namer < 0 ||
              send(out.namer, text, strlen(text), MSG_DONTWAIT) < 0)
-        write_log(text, out.verbose);
+        write_log(text, where == QUIET);
 }
 
 #define die(...) (say(LOG, __VA_ARGS__), exit(1))
@@ -1900,7 +1889,7 @@ static bool log_named(char *text) {
     alarm(0);
     name[strspn(name, NAME_LETTERS)] = '\0';    /* it could look like a line */
     snprintf(line, sizeof line, "%s (%s): %s", text, name, rest + 2);
-    write_log(line, out.verbose);
+    write_log(line, false);
     return true;
 }
 
@@ -1924,7 +1913,7 @@ static void namer(int from) {
             _exit(!log_named(text));
         }
         if (pid > 0) waitpid(pid, &status, 0);
-        if (status) write_log(text, out.verbose);
+        if (status) write_log(text, false);
         if (WIFSIGNALED(status)) again = now_ms() + LOOKUP_PAUSE_MS;
     }
     _exit(0);
@@ -2507,7 +2496,7 @@ int main(int argc, char **argv) {
     m.state = state_path(pidfile);
     if (m.daemon) pidfile_write(&m, pidfile);
     out.started = true;
-    out.terminal = isatty(STDERR_FILENO);
+    out.terminal = isatty(out.verbose ? STDOUT_FILENO : STDERR_FILENO);
     state_load(&m);
     sniffer_start(&m);
     run(&m);
