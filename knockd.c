@@ -77,7 +77,7 @@ struct conf {                       /* strings point into text */
     char *text;
     struct door *doors;
     unsigned ndoors, stray_limit, errors;
-    bool use_syslog, allow_duplicates, test;            /* test: -t, warn */
+    bool use_syslog, duplicates, test;            /* test: -t, warn */
     int line, section;              /* being read; 0, OPTIONS or DOOR */
     uint32_t seen;                  /* keywords in this section */
 };
@@ -155,9 +155,10 @@ static void write_log(const char *text, bool quiet) {
 }
 
 /* Control characters, which a command or the DNS may send, could forge other
- * lines; behind a byte C2 hex those from 80 to 9f are some, too (RFC 3629). */
+ * lines; behind a byte C2 hex those from 80 to 9f are some, too (RFC 3629).
+ * Returns false, for those that have nothing else to return then. */
 __attribute__((format(printf, 2, 3)))
-static void say(int where, const char *fmt, ...) {
+static bool say(int where, const char *fmt, ...) {
     char text[TEXT_MAX];
     uint8_t before = 0;
     va_list ap;
@@ -173,6 +174,7 @@ static void say(int where, const char *fmt, ...) {
     else if (where == QUIET || out.namer < 0 ||
              send(out.namer, text, strlen(text), MSG_DONTWAIT) < 0)
         write_log(text, where == QUIET);
+    return false;
 }
 
 #define die(...) (say(LOG, __VA_ARGS__), exit(1))
@@ -214,11 +216,10 @@ static char *trim(char *s) {
 
 /* Is text a whole decimal number from min to max?  Then *n is it. */
 static bool number(const char *text, unsigned min, unsigned max, unsigned *n) {
-    uint64_t value = 0;
-    const char *p = text;
-    while (*p >= '0' && *p <= '9' && value <= max)
-        value = value * 10 + (unsigned)(*p++ - '0');
-    if (!*text || *p || value < min || value > max) return false;
+    char *end;
+    unsigned long value = strtoul(text, &end, 10);  /* the greatest if larger */
+    if (*text < '0' || *text > '9' || *end || value < min || value > max)
+        return false;
     *n = (unsigned)value;
     return true;
 }
@@ -1512,8 +1513,7 @@ static const struct keyword {
     unsigned max;
 } keywords[] = {
     { "UseSyslog", "", OPTIONS | DOOR, FLAG, O(use_syslog), 0 },
-    { "AllowDuplicates", "AllowDupes", OPTIONS | DOOR, FLAG,
-      O(allow_duplicates), 0 },
+    { "AllowDuplicates", "AllowDupes", OPTIONS | DOOR, FLAG, O(duplicates), 0 },
     { "LogFile", "", OPTIONS, TEXT, O(logfile), 0 },
     { "PidFile", "", OPTIONS, TEXT, O(pidfile), 0 },
     { "Interface", "", OPTIONS, NAMES, O(interface), 0 },
@@ -1541,30 +1541,26 @@ static const char *const flag_names[] = { "fin", "syn", "rst", "psh", "ack",
     say(LOG, "%s:%d: " fmt, (c)->path, (c)->line, __VA_ARGS__)
 #define wrong(c, ...) ((c)->errors++, complain(c, __VA_ARGS__))
 #define warn(c, ...) \
-    ((c)->test ? complain(c, "warning: " __VA_ARGS__) : (void)0)
+    ((c)->test ? (void)complain(c, "warning: " __VA_ARGS__) : (void)0)
 
 /* Reads "port[:protocol], ..."; what follows a second colon is ignored, as in
  * 0.8.  False if something is wrong, which it says. */
 static bool sequence_parse(struct conf *c, struct sequence *seq, char *text) {
-    bool empty = !*text;
-    unsigned n = 0, port = 0;
+    unsigned n = 0, port;
     seq->n = 1;                     /* it may be wrong, but is not missing */
     for (char *item; (item = strsep(&text, ",")); n++) {
         char *name = trim(strsep(&item, ":")), *proto = strsep(&item, ":");
         bool udp = proto && !strcasecmp(proto = trim(proto), "udp");
-        if (empty) wrong(c, "%s", "the sequence is empty");
-        else if (n == SEQUENCE_MAX)
-            wrong(c, "more than %u ports in a sequence", n);
-        else if (!*name) wrong(c, "item %u of the sequence is empty", n + 1);
-        else if (!number(name, 1, 65535, &port))
-            wrong(c, "port '%.40s' is not a number from 1 to 65535", name);
-        else if (proto && !udp && strcasecmp(proto, "tcp"))
-            wrong(c, "protocol '%.40s' is neither tcp nor udp", proto);
-        else {
-            seq->knock[n] = (struct knock){ (uint16_t)port, udp ? UDP : TCP };
-            continue;
-        }
-        return false;
+        if (!*name)
+            return wrong(c, "item %u of the sequence is empty", n + 1);
+        if (n == SEQUENCE_MAX)
+            return wrong(c, "more than %u ports in a sequence", n);
+        if (!number(name, 1, 65535, &port))
+            return wrong(c, "port '%.40s' is not a number from 1 to 65535",
+                         name);
+        if (proto && !udp && strcasecmp(proto, "tcp"))
+            return wrong(c, "protocol '%.40s' is neither tcp nor udp", proto);
+        seq->knock[n] = (struct knock){ (uint16_t)port, udp ? UDP : TCP };
     }
     seq->n = n;
     return true;
@@ -1585,12 +1581,11 @@ static void nets_parse(struct conf *c, struct nets *l, char *text) {
     l->n = 0;
     for (char *item; (item = strsep(&text, ","));) {
         char *address = trim(strsep(&item, "/"));
-        struct net n = { .bits = 0 };
+        struct net n;
         if (!addr_parse(address, &n.addr))
             wrong(c, "'%.40s' is not an IPv4 or IPv6 address", address);
-        unsigned most = is_v4(&n.addr) ? 32 : 128;
-        if (!item) n.bits = most;
-        else if (!number(item = trim(item), 0, most, &n.bits))
+        unsigned most = n.bits = is_v4(&n.addr) ? 32 : 128;
+        if (item && !number(item = trim(item), 0, most, &n.bits))
             wrong(c, "'%.40s' is not a number of bits from 0 to %u", item,
                   most);
         n.bits += 128 - most;
@@ -1615,7 +1610,8 @@ static void directive(struct conf *c, const struct keyword *k, char *value) {
             wrong(c, "%s '%.40s' is not a number from 0 to %u", k->name, value,
                   k->max);
     } else {
-        if (!*value && k->kind != COMMAND) wrong(c, "%s is empty", k->name);
+        if (strchr("#", *value) && k->kind != COMMAND)
+            wrong(c, "%s is empty", k->name);
         *(char **)field = value;
         if (field == &d->one_time) d->one_time_line = c->line;
         for (size_t n; k->kind == NAMES && *value; value += n + !!value[n])
@@ -1640,26 +1636,27 @@ static bool in_use(const struct knock *k) {
 
 /* -t: what 0.8 accepts as well and its owner may not have meant. */
 static void door_review(struct conf *c, const struct door *d) {
-    const char *start = d->start ? d->start : "", *what = NULL;
-    uint16_t r[4] = { 0 };
+    const char *start = d->start ? d->start : "";
+    const struct knock *knock = d->seq.knock;
+    char path[PATH_MAX];
+    uint16_t r[4];
     unsigned up = 0, n = d->seq.n;
-    for (unsigned i = 1; i < n; i++)
-        up += d->seq.knock[i].port > d->seq.knock[i - 1].port;
-    if (n == 3 && d->seq.knock[1].port == 8000 && d->seq.knock[0].port +
-        d->seq.knock[2].port == 16000)
-        what = "everyone knows this sequence from the manuals: take another";
-    else if (n > 1 && (up == 0 || up == n - 1))
-        what = "the ports stand in the order of a scan: mix them";
-    else if (n && n < 3) what = "fewer than 3 ports are easily guessed";
-    if (what && getrandom(r, sizeof r, 0) == sizeof r)
-        warn(c, "door '%s': %s; for example sequence = %u,%u,%u,%u", d->name,
-             what, 1024 + r[0] % 32256u, 33280 + r[1] % 32256u,
-             1024 + r[2] % 32256u, 33280 + r[3] % 32256u);
-    for (const struct knock *k = d->seq.knock; k < d->seq.knock + n; k++)
-        if (in_use(k))
+    for (unsigned i = 0; i < n; i++) {
+        up += i && knock[i].port > knock[i - 1].port;
+        if (in_use(&knock[i]))
             warn(c, "door '%s': port %u is in use: a knock on it is answered, "
-                 "and may be logged there", d->name, k->port);
-    what = !*start ? (d->start6 ? NULL : "no command: it will only log") :
+                 "and may be logged there", d->name, knock[i].port);
+    }
+    const char *weak = n > 1 && (up == 0 || up == n - 1) ?
+        "the ports stand in the order of a scan and of the manuals" :
+        n && n < 3 ? "fewer than 3 ports are easily guessed" : NULL;
+    if (weak && getrandom(r, sizeof r, 0) == sizeof r)
+        warn(c, "door '%s': %s: take another; for example sequence = "
+             "%u,%u,%u,%u", d->name, weak, 1024 + r[0] % 32256u,
+             33280 + r[1] % 32256u, 1024 + r[2] % 32256u,
+             33280 + r[3] % 32256u);
+    const char *what = !*start ?
+        (d->start6 ? NULL : "no command: it will only log") :
         !strstr(start, "%IP%") ? "the command lacks %IP%: is it for everyone?" :
         strstr(start, "tables -A") ?
         "-A puts the rule behind those that reject: -I is meant?" :
@@ -1669,7 +1666,6 @@ static void door_review(struct conf *c, const struct door *d) {
         !strstr(start, "timeout") ?
         "no Stop_Command: another door must close it" : NULL;
     if (what) warn(c, "door '%s': %s", d->name, what);
-    char path[PATH_MAX];
     snprintf(path, sizeof path, "%.*s", (int)strcspn(start, BLANKS), start);
     if (*path == '/' && access(path, X_OK))
         warn(c, "door '%s': %.200s: %s", d->name, path, strerror(errno));
@@ -1678,24 +1674,8 @@ static void door_review(struct conf *c, const struct door *d) {
             warn(c, "there is a door '%s' at line %d, too", d->name, o->line);
 }
 
-/* What can only be said of a section at its end, at the line of its name. */
-static void section_end(struct conf *c) {
-    if (c->section != DOOR) return;
-    struct door *d = &c->doors[c->ndoors - 1];
-    int at = c->line;
-    c->line = d->line;
-    if (!d->one_time && !d->seq.n)
-        wrong(c, "door '%s' has no sequence", d->name);
-    if (d->seq_timeout == 0 && d->seq.n > 1)
-        wrong(c, "Seq_Timeout 0 leaves door '%s' no time", d->name);
-    if (c->test) door_review(c, d);
-    if (d->cmd_timeout == UINT_MAX) d->cmd_timeout = CMD_TIMEOUT;
-    c->line = at;
-}
-
 static void section(struct conf *c, char *line) {
     char *end = strrchr(line, ']'), *name = line + 1;
-    section_end(c);
     if (!end || end[1]) wrong(c, "bad section line '%.40s'", line);
     else *end = '\0';
     if (!*(name = trim(name)) || strlen(name) > DOOR_NAME_MAX)
@@ -1710,45 +1690,40 @@ static void section(struct conf *c, char *line) {
         .stray_limit = UINT_MAX };
 }
 
-/* In any case.  The first letter decides mostly: 10,000 doors are long. */
-static bool is_word(const char *text, const char *word) {
-    return (*text | 32) == (*word | 32) && !strcasecmp(text, word);
+/* Is text's first word of n letters this one, in any case?  The first letter
+ * decides mostly: 10,000 doors are long. */
+static bool is_word(const char *text, size_t n, const char *word) {
+    return (*text | 32) == (*word | 32) && !strncasecmp(text, word, n) &&
+           !word[n];
 }
 
-/* One line of the file.  A comment after white space ends every value but a
- * command, which may well need its '#'. */
+/* One line of the file.  A comment after white space ends every line but a
+ * command's, which may well need its '#'. */
 static void config_line(struct conf *c, char *line) {
     const struct keyword *k = NULL;
-    char *hash = line = trim(line);
-    char *value = *line == '[' ? NULL : strchr(line, '=');
+    size_t n = strcspn(line = trim(line), "=" BLANKS);
+    char *hash = line, *rest;
     c->line++;
     if (!*line || *line == '#') return;
-    while ((hash = strchr(hash + 1, '#')) && hash - 1 != value &&
-           !strchr(BLANKS, hash[-1])) {}
-    if (hash && (!value || hash < value)) *hash = '\0', value = NULL;
-    if (value) *value++ = '\0';
-    line = trim(line);
-    if (*line == '[') {
-        section(c, line);
-        return;
-    }
     for (const struct keyword *i = keywords; i < keywords + KEYWORDS; i++)
-        if (*line && (is_word(line, i->name) || is_word(line, i->alias)) &&
+        if ((is_word(line, n, i->name) || is_word(line, n, i->alias)) &&
             (!k || i->section & c->section)) k = i;
-    if (!k)
-        wrong(c, "%s '%.40s'", value ? "unknown directive" :
-              "syntax error: unknown word", line);
+    while ((hash = strchr(hash + 1, '#')) && !strchr(BLANKS, hash[-1])) {}
+    if (hash && (!k || k->kind != COMMAND)) *hash = '\0';
+    rest = trim(line + n);
+    if (*line == '[') section(c, trim(line));
+    else if (!k || (*rest && *rest != '='))
+        wrong(c, "unknown directive '%.40s'", trim(line));
     else if (!c->section)
-        wrong(c, "'%.40s' stands before the first [section]", line);
+        wrong(c, "%s stands before the first [section]", k->name);
     else if (!(k->section & c->section))
-        wrong(c, "'%.40s' belongs in %s", line, k->section == DOOR ?
+        wrong(c, "%s belongs in %s", k->name, k->section == DOOR ?
               "a door, not in [options]" : "[options], not in a door");
     else {
-        if (hash && value && k->kind != COMMAND) *hash = '\0';
         if (c->seen >> (k - keywords) & 1 && k->kind != FLAGS)
             warn(c, "%s is given again: the last one counts", k->name);
         c->seen |= 1u << (k - keywords);
-        directive(c, k, value ? trim(value) : NULL);
+        directive(c, k, *rest ? trim(rest + 1) : NULL);
     }
 }
 
@@ -1805,22 +1780,25 @@ static bool config_load(struct conf *c, int dir, const char *path, bool test) {
     struct stat st;
     size_t n;
     *c = (struct conf){ .path = path, .stray_limit = STRAY_LIMIT, .test = test,
-                        .doors = allocate(NULL, sizeof *c->doors) };
+                        .line = 1, .doors = allocate(NULL, sizeof *c->doors) };
     char *next = c->text = read_all(fd, &n);
     if (!next)
         c->errors++, say(LOG, "could not open %s: %s", path, strerror(errno));
-    else if (strlen(next) != n) {
+    else if (strlen(next) != n)
         wrong(c, "byte %zu is zero: this is no text file", strlen(next));
-        next = NULL;
-    } else if (!fstat(fd, &st) && st.st_mode & S_IROTH) {
-        c->line = 1;
+    else if (!fstat(fd, &st) && st.st_mode & S_IROTH)
         warn(c, "everyone may read this file: chmod 600 %s", path);
-    }
     close(fd);
     if (next && !strncmp(next, "\xef\xbb\xbf", 3)) next += 3; /* RFC 3629 */
     for (c->line = 0; next;) config_line(c, strsep(&next, "\n"));
-    section_end(c);
     for (struct door *d = c->doors; d < c->doors + c->ndoors; d++) {
+        c->line = d->line;
+        if (!d->one_time && !d->seq.n)
+            wrong(c, "door '%s' has no sequence", d->name);
+        if (d->seq_timeout == 0 && d->seq.n > 1)
+            wrong(c, "Seq_Timeout 0 leaves door '%s' no time", d->name);
+        if (c->test) door_review(c, d);
+        if (d->cmd_timeout == UINT_MAX) d->cmd_timeout = CMD_TIMEOUT;
         if (d->stray_limit == UINT_MAX) d->stray_limit = c->stray_limit;
         if (d->one_time && *d->one_time) one_time(c, d, dir, false);
     }
@@ -1829,34 +1807,33 @@ static bool config_load(struct conf *c, int dir, const char *path, bool test) {
 }
 
 /* -t: prints a directive as understood, in the file's own language. */
-static void directive_print(const struct keyword *k, const char *base,
-                            const struct door *d) {
-    const void *field = base + k->offset;
-    bool word = k->kind > FLAG && k->kind <= COMMAND;
-    const char *text = word ? *(const char *const *)field : NULL;
+static void directive_print(const struct keyword *k, const void *field) {
     const struct sequence *seq = field;
     const struct flags *f = field;
     const struct nets *l = field;
-    char buf[ADDR_TEXT];
-    unsigned n = k->kind == PORTS ? (d && d->one_time ? 0 : seq->n) :
-                 k->kind == FLAGS ? 12 : k->kind == NETS ? l->n : 0, items = 0;
+    bool word = k->kind > FLAG && k->kind <= COMMAND;
+    const char *text = word ? *(const char *const *)field : NULL;
+    unsigned flags = k->kind == FLAGS ? f->want | f->forbid << 6 : 0;
+    unsigned n = k->kind == PORTS ? seq->n : k->kind == NETS ? l->n :
+                 (unsigned)__builtin_popcount(flags);
+    char ip[ADDR_TEXT];
     if (k->kind == FLAG && *(const bool *)field) printf("%s\n", k->name);
     if (k->kind == NUMBER)
         printf("%s = %u\n", k->name, *(const unsigned *)field);
     if (text) printf("%s = %s\n", k->name, text);
-    for (unsigned i = 0; i < n; i++) {
-        if (k->kind == FLAGS && !((i < 6 ? f->want : f->forbid) >> i % 6 & 1))
-            continue;
-        printf("%s%s", items ? "," : k->name, items ? "" : " = ");
-        items++;
-        if (k->kind == PORTS) printf("%u%s", seq->knock[i].port,
-                                     seq->knock[i].proto == UDP ? ":udp" : "");
-        else if (k->kind == FLAGS) printf("%s%s", i < 6 ? "" : "!",
-                                          flag_names[i % 6]);
-        else printf("%s/%u", addr_text(&l->net[i].addr, buf), l->net[i].bits -
-                    (is_v4(&l->net[i].addr) ? 96 : 0));
+    for (unsigned i = 0; i < n; i++, flags &= flags - 1) {
+        printf("%s%s", i ? "," : k->name, i ? "" : " = ");
+        if (k->kind == PORTS)
+            printf("%u%s", seq->knock[i].port,
+                   seq->knock[i].proto == UDP ? ":udp" : "");
+        else if (k->kind == NETS)
+            printf("%s/%u", addr_text(&l->net[i].addr, ip), l->net[i].bits -
+                   (is_v4(&l->net[i].addr) ? 96 : 0));
+        else
+            printf("%s%s", flags & 63 ? "" : "!",
+                   flag_names[__builtin_ctz(flags) % 6]);
+        if (i == n - 1) printf("\n");
     }
-    if (items) printf("\n");
 }
 
 static void config_print(const struct conf *c) {
@@ -1864,8 +1841,10 @@ static void config_print(const struct conf *c) {
         const struct door *d = i ? &c->doors[i - 1] : NULL;
         printf("%s[%s]\n", d ? "\n" : "", d ? d->name : "options");
         for (const struct keyword *k = keywords; k < keywords + KEYWORDS; k++)
-            if (d ? k->section == DOOR : k->section & OPTIONS)
-                directive_print(k, d ? (const char *)d : (const char *)c, d);
+            if (d ? k->section == DOOR && !(d->one_time && k->kind == PORTS) :
+                k->section & OPTIONS)
+                directive_print(k, (d ? (const char *)d : (const char *)c) +
+                                   k->offset);
     }
 }
 

@@ -159,8 +159,8 @@ static void test_sequences(void)
 			"22,23,24,25,26,27,28,29,30,31,32"},
 	};
 	static const char *const bad[][2] = {
-		{"", "the sequence is empty"},
-		{"  # nothing", "the sequence is empty"},
+		{"", "item 1 of the sequence is empty"},
+		{"  # nothing", "item 1 of the sequence is empty"},
 		{",", "item 1 of the sequence is empty"},
 		{"1,", "item 2 of the sequence is empty"},
 		{",1", "item 1 of the sequence is empty"},
@@ -407,20 +407,24 @@ static void test_errors(void)
 	static const struct {
 		const char *text, *errors;
 	} cases[] = {
-		{"sequence = 1\n", "1: 'sequence' stands before the first "
+		{"sequence = 1\n", "1: Sequence stands before the first "
 				   "[section]"},
-		{"[d]\nSequence=1\nPort = 3", "3: unknown directive 'Port'"},
+		{"[d]\nSequence=1\nPort = 3", "3: unknown directive 'Port = 3'"},
 		{"[d]\nsequence=1\nsequence", "3: Sequence needs a value, with "
 					      "'=' before it"},
-		{"[d]\nsequence=1\nhello world", "3: syntax error: unknown word "
-						 "'hello world'"},
+		{"[d]\nsequence=1\nhello world", "3: unknown directive 'hello "
+						 "world'"},
+		{"[d]\nsequence=1\nsequence 2 = 3", "3: unknown directive '"
+						     "sequence 2 = 3'"},
+		{"[d]\nsequence=1\nSequencer=2", "3: unknown directive 'Seque"
+						  "ncer=2'"},
 		{"[d]\nsequence=1\nUseSyslog = yes", "3: UseSyslog stands alone:"
 						     " it takes no value"},
 		{"[d]\nsequence=1\nusesyslog =", "3: UseSyslog stands alone: it "
 						 "takes no value"},
-		{"[options]\nsequence=1", "2: 'sequence' belongs in a door, not "
+		{"[options]\nsequence=1", "2: Sequence belongs in a door, not "
 					  "in [options]"},
-		{"[d]\nlogfile=/x\nsequence=1", "2: 'logfile' belongs in "
+		{"[d]\nlogfile=/x\nsequence=1", "2: LogFile belongs in "
 						"[options], not in a door"},
 		{"[d]\n[e]\nsequence=1", "1: door 'd' has no sequence"},
 		{"[d]\nsequence=1\n[]\nsequence=2",
@@ -444,6 +448,7 @@ static void test_errors(void)
 			"3: Stray_Limit '64' is not a number from 0 to 63"},
 		{"[d]\nsequence=1\nmessage =", "3: Message is empty"},
 		{"[options]\nlogfile = # off", "2: LogFile is empty"},
+		{"[options]\nlogfile =# off", "2: LogFile is empty"},
 		{"[options]\ninterface = eth0,abcdefghijklmnop",
 			"2: interface name 'abcdefghijklmnop' is longer than 15 "
 			"characters"},
@@ -455,7 +460,7 @@ static void test_errors(void)
 			"to 31536000\n"
 			"knockd: conf:5: port '0' is not a number from 1 to "
 			"65535\n"
-			"knockd: conf:6: syntax error: unknown word 'foo'\n"
+			"knockd: conf:6: unknown directive 'foo'\n"
 			"knockd: conf:7: door 'f' has no sequence"},
 	};
 	char want[1024];
@@ -528,7 +533,7 @@ static void test_text(void)
 	config_free(&c);
 	/* no text at all */
 	CHECK(!load_bytes(&c, "[d]\nseq\0uence=1\n", 16, false) &&
-		has_text("conf:0: byte 7 is zero: this is no text file"), "%s",
+		has_text("conf:1: byte 7 is zero: this is no text file"), "%s",
 		kept);
 	config_free(&c);
 	for (unsigned i = 0; i < 2000; i++) {
@@ -570,8 +575,8 @@ static void test_warnings(void)
 {
 	static const char *const cases[][2] = {
 		{"[d]\nsequence=7000,8000,9000\ncommand=a %IP%\nstop_command=b",
-			"door 'd': everyone knows this sequence"},
-		{"[d]\nsequence=9000,8000,7000", "everyone knows this sequence"},
+			"door 'd': the ports stand in the order of a scan and of"},
+		{"[d]\nsequence=9000,8000,7000", "order of a scan and of the manuals: take another; for"},
 		{"[d]\nsequence=1,5,9,9000", "the ports stand in the order of a"},
 		{"[d]\nsequence=4,3,2,1", "the ports stand in the order of a"},
 		{"[d]\nsequence=9,5", "the ports stand in the order of a scan"},
