@@ -1853,17 +1853,14 @@ static void config_print(const struct conf *c) {
 /* Logs a line with the name of the address that it begins with; false if it
  * has none. */
 static bool log_named(char *text) {
-    struct sockaddr_in v4 = { .sin_family = AF_INET };
-    struct sockaddr_in6 v6 = { .sin6_family = AF_INET6 };
+    struct addrinfo numeric = { .ai_flags = AI_NUMERICHOST }, *a;
     char line[TEXT_MAX + NAME_BYTES + 8], name[NAME_BYTES];
     char *rest = strstr(text, ": ");
-    struct addr a;
+    struct addr addr;
     if (rest) *rest = '\0';
-    if (!rest || !addr_parse(text, &a)) return false;
-    memcpy(&v4.sin_addr, a.b + 12, 4);
-    memcpy(&v6.sin6_addr, &a, sizeof a);
-    if (getnameinfo(is_v4(&a) ? (void *)&v4 : (void *)&v6, is_v4(&a) ?
-                    sizeof v4 : sizeof v6, name, sizeof name, NULL, 0,
+    if (!rest || !addr_parse(text, &addr) ||
+        getaddrinfo(text, NULL, &numeric, &a) ||
+        getnameinfo(a->ai_addr, a->ai_addrlen, name, sizeof name, NULL, 0,
                     NI_NAMEREQD)) return false;
     alarm(0);
     name[strspn(name, NAME_LETTERS)] = '\0';    /* it could look like a line */
@@ -1910,15 +1907,6 @@ static void namer_start(struct monitor *m) {
     out.namer = ends[0];
 }
 
-/* The address in sa; false if it is none of IPv4 or IPv6. */
-static bool addr_from(const struct sockaddr *sa, struct addr *a) {
-    int family = sa ? sa->sa_family : AF_UNSPEC;
-    if (family == AF_INET) *a = addr_v4(&((struct sockaddr_in *)sa)->sin_addr);
-    if (family == AF_INET6)
-        memcpy(a, &((struct sockaddr_in6 *)sa)->sin6_addr, sizeof *a);
-    return family == AF_INET || family == AF_INET6;
-}
-
 /* What is listened on: the option's before the configuration's, as in 0.8. */
 static const char *interfaces(const struct monitor *m) {
     return m->interface ? m->interface :
@@ -1926,42 +1914,50 @@ static const char *interfaces(const struct monitor *m) {
 }
 
 /* Reads where knocks may come in: the interfaces of the list (or any but
- * loopback) and their addresses.  waiting: what can't be knocked on yet, and
- * why.  False if the kernel can't be asked. */
+ * loopback) and their addresses, which -t prints.  waiting: what can't be
+ * knocked on yet, and why.  False if the kernel can't be asked. */
 static bool locals_read(struct monitor *m, struct locals *l,
                         char waiting[TEXT_MAX]) {
-    char *list = copy(interfaces(m)), *next = list, *name;
+    char *list = copy(interfaces(m)), *next = list, *name, ip[ADDR_TEXT];
     struct ifaddrs *all = NULL;
+    bool good = !getifaddrs(&all);
+    size_t n = 0;
     *waiting = '\0';
     l->any = !strcasecmp(list, "any");     /* the rest takes no room yet */
     l->ninterfaces = l->naddrs = 0;
-    bool good = !getifaddrs(&all);
     while (good && (name = strsep(&next, LIST))) {
-        unsigned index = if_nametoindex(name), up = 0, first = l->naddrs;
+        unsigned index = l->any ? 0 : if_nametoindex(name), up = 0;
+        unsigned first = l->naddrs;
         if (!*name) continue;
         good = index || errno == ENODEV || l->any;
         for (struct ifaddrs *a = all; a; a = a->ifa_next) {
             size_t length = strcspn(a->ifa_name, ":");  /* eth0:1 is of eth0 */
-            struct addr addr;
+            struct addr *addr = &l->addr[l->naddrs];
+            int family = a->ifa_addr ? a->ifa_addr->sa_family : AF_UNSPEC;
             if (!l->any && (strncmp(a->ifa_name, name, length) || name[length]))
                 continue;
             up |= a->ifa_flags & IFF_UP;
-            if (l->naddrs < ADDRESSES_MAX && addr_from(a->ifa_addr, &addr) &&
-                (!m->only_v4 || is_v4(&addr))) l->addr[l->naddrs++] = addr;
+            if (l->naddrs == ADDRESSES_MAX || (family != AF_INET &&
+                (family != AF_INET6 || m->only_v4))) continue;
+            if (family == AF_INET)
+                *addr = addr_v4(&((struct sockaddr_in *)a->ifa_addr)->sin_addr);
+            else
+                memcpy(addr, &((struct sockaddr_in6 *)a->ifa_addr)->sin6_addr,
+                       sizeof *addr);
+            l->naddrs++;
+            if (m->conf.test)
+                printf("# %s %s\n", a->ifa_name, addr_text(addr, ip));
         }
-        if (l->any) break;
-        const char *why = !index ? "does not exist" : !up ? "is down" :
-                          first == l->naddrs ? "has no address" : NULL;
-        if (index && l->ninterfaces == INTERFACES_MAX) why = "is one too many";
-        else if (index) l->interface[l->ninterfaces++] = index;
-        size_t n = strlen(waiting);
-        if (why) snprintf(waiting + n, TEXT_MAX - n, "%s%.40s %s",
-                          n ? ", " : "", name, why);
+        const char *why = l->naddrs == ADDRESSES_MAX ? "has many addresses" :
+            l->any ? NULL : !index ? "does not exist" :
+            l->ninterfaces == INTERFACES_MAX ? "is one too many" :
+            !up ? "is down" : first == l->naddrs ? "has no address" : NULL;
+        if (index && l->ninterfaces < INTERFACES_MAX)
+            l->interface[l->ninterfaces++] = index;
+        if (why && n < TEXT_MAX)
+            n += (size_t)snprintf(waiting + n, TEXT_MAX - n, "%s%.40s %s",
+                                  n ? ", " : "", name, why);
     }
-    size_t n = strlen(waiting);
-    if (l->naddrs == ADDRESSES_MAX)
-        snprintf(waiting + n, TEXT_MAX - n, "%sall addresses but the first %d",
-                 n ? ", " : "", ADDRESSES_MAX);
     qsort(l->addr, l->naddrs, sizeof *l->addr, addr_cmp);
     if (all) freeifaddrs(all);
     free(list);
@@ -1971,17 +1967,10 @@ static bool locals_read(struct monitor *m, struct locals *l,
 /* -t: what the doors will find on this machine, as comments. */
 static void surroundings_print(struct monitor *m) {
     static const char *const dirs[] = { TOOL_DIRS }, *const tools[] = { TOOLS };
-    char ip[ADDR_TEXT], waiting[TEXT_MAX], path[64];
-    struct ifaddrs *all = NULL;
-    struct addr addr;
-    if (!locals_read(m, &m->locals, waiting) || getifaddrs(&all)) return;
-    printf("# interfaces: %s%s%s\n", interfaces(m),
-           *waiting ? "; waiting: " : "", waiting);
-    for (const struct ifaddrs *a = all; a; a = a->ifa_next)
-        if (!(m->locals.any && a->ifa_flags & IFF_LOOPBACK) &&
-            addr_from(a->ifa_addr, &addr))
-            printf("#   %s %s\n", a->ifa_name, addr_text(&addr, ip));
-    freeifaddrs(all);
+    char waiting[TEXT_MAX], path[64];
+    if (locals_read(m, &m->locals, waiting))
+        printf("# interfaces: %s%s%s\n", interfaces(m),
+               *waiting ? "; waiting: " : "", waiting);
     printf("# firewall tools:");
     for (unsigned i = 0; i < sizeof tools / sizeof *tools; i++)
         for (unsigned k = 0; k < sizeof dirs / sizeof *dirs; k++) {
@@ -2378,8 +2367,16 @@ static void detach(struct monitor *m) {
     setsid();
 }
 
-/* Writes the pidfile, locked while we run; another daemon's is left alone. */
-static void pidfile_write(struct monitor *m, const char *path) {
+/* Writes the pidfile, locked while we run; another daemon's is left alone.  The
+ * state file stands beside it, for each of several daemons. */
+static void files_open(struct monitor *m) {
+    const char *path = m->conf.pidfile ? m->conf.pidfile : m->pidfile;
+    int n = (int)strlen(path);
+    m->state = allocate(NULL, (size_t)n + sizeof STATE_PATH);
+    if (n > 4 && !strcmp(path + n - 4, ".pid")) n -= 4;
+    sprintf(m->state, "%.*s.state", n, path);
+    if (!strcmp(path, PID_PATH)) strcpy(m->state, STATE_PATH);
+    if (!m->daemon) return;
     int fd = openat(m->cwd, path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW,
                     0644);
     if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB))
@@ -2387,16 +2384,6 @@ static void pidfile_write(struct monitor *m, const char *path) {
     if (fd < 0 || ftruncate(fd, 0) || dprintf(fd, "%d\n", (int)getpid()) < 0)
         say(LOG, "could not create pid file %s: %s", path, strerror(errno));
     else m->pid_path = copy(path);
-}
-
-/* The state file's path: beside the pidfile, for each of several daemons. */
-static char *state_path(const char *pidfile) {
-    size_t n = strlen(pidfile);
-    if (!strcmp(pidfile, PID_PATH)) return copy(STATE_PATH);
-    if (n > 4 && !strcmp(pidfile + n - 4, ".pid")) n -= 4;
-    char *path = allocate(NULL, n + sizeof ".state");
-    sprintf(path, "%.*s.state", (int)n, pidfile);
-    return path;
 }
 
 /* Interfaces must exist at the start; up and with an address they may be
@@ -2438,8 +2425,7 @@ static void signals_open(struct monitor *m) {
 
 int main(int argc, char **argv) {
     static struct monitor m;        /* all zero: takes no room in the file */
-    const char *slash = argc ? strrchr(*argv, '/') : NULL;
-    if (argc && !strcmp(slash ? slash + 1 : *argv, "knock"))
+    if (!strcmp(program_invocation_short_name, "knock"))
         return knock_main(argc, argv);
     m.config = CONFIG_PATH;
     m.pidfile = PID_PATH;
@@ -2459,8 +2445,8 @@ int main(int argc, char **argv) {
     if (test || !good) return !good;
     struct rlimit files;            /* some are for other things */
     getrlimit(RLIMIT_NOFILE, &files);
-    m.most_outputs = files.rlim_cur > OUTPUTS_MAX + 32 ? OUTPUTS_MAX :
-                     files.rlim_cur > 64 ? (unsigned)files.rlim_cur / 2 : 0;
+    m.most_outputs = files.rlim_cur / 2 < OUTPUTS_MAX ?
+                     (unsigned)files.rlim_cur / 2 : OUTPUTS_MAX;
     setenv("PATH", DEFAULT_PATH, 0);
     mode_t mask = umask(022);       /* what commands write is not everyone's */
     if (mask) umask(mask);
@@ -2471,9 +2457,7 @@ int main(int argc, char **argv) {
                      -1);
     interfaces_open(&m);
     log_open(&m);
-    const char *pidfile = m.conf.pidfile ? m.conf.pidfile : m.pidfile;
-    m.state = state_path(pidfile);
-    if (m.daemon) pidfile_write(&m, pidfile);
+    files_open(&m);
     out.started = true;
     out.terminal = isatty(out.verbose ? STDOUT_FILENO : STDERR_FILENO);
     state_load(&m);

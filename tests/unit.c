@@ -3253,10 +3253,11 @@ static void test_state_path(void)
 	};
 
 	for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
-		char *path = state_path(cases[i][0]);
+		struct monitor m = {.pidfile = cases[i][0]};
 
-		CHECK(!strcmp(path, cases[i][1]), "%s", path);
-		free(path);
+		files_open(&m);
+		CHECK(!strcmp(m.state, cases[i][1]), "%s", m.state);
+		free(m.state);
 	}
 }
 
