@@ -111,9 +111,10 @@ struct order {                      /* monitor to sniffer */
 /* ---- Messages --------------------------------------------------------- */
 
 enum { LOG, OUT, QUIET };   /* the log, and stdout with -v; either alone */
+static const char *option[128];     /* by letter: its value, or not NULL */
 static struct {
     bool started;                   /* until then all goes to stderr */
-    bool detached, verbose, debug, use_syslog;
+    bool detached, use_syslog;
     bool terminal;                  /* stdout with -v, or else stderr */
     int file, syslog, namer;        /* LogFile, /dev/log, -l; or -1 */
 } out = { .file = -1, .syslog = -1, .namer = -1 };
@@ -139,10 +140,10 @@ static void write_log(const char *text, bool quiet) {
          strstr(text, "could not") || strstr(text, ": command r") ||
          strstr(text, ": command k");
     bool nowhere = out.file < 0 && !out.use_syslog;
-    if (out.verbose ? !quiet : !out.detached && (nowhere || out.terminal)) {
+    if (option['v'] ? !quiet : !out.detached && (nowhere || out.terminal)) {
         strftime(head, sizeof head, open ? "\033[32m%T\033[0m  " : bad ?
                  "\033[33m%T\033[0m  " : "\033[36m%T\033[0m  ", tm);
-        write_line(out.verbose ? STDOUT_FILENO : STDERR_FILENO,
+        write_line(option['v'] ? STDOUT_FILENO : STDERR_FILENO,
                    out.terminal ? head : "", text);
     }
     strftime(head, sizeof head, "[%Y-%m-%d %H:%M] ", tm);
@@ -1118,8 +1119,7 @@ struct output {                     /* of a command and of what it left */
 
 struct monitor {
     struct conf conf;
-    const char *config, *interface, *pidfile, *logfile;         /* options */
-    bool only_v4, lookup, daemon, ready, bad_record, ending, state_bad;
+    bool ready, bad_record, ending, state_bad;
     int cwd;                        /* where relative paths begin */
     posix_spawnattr_t attr;         /* of all commands */
     int packets, channel, netlink, signals, null, state_fd, ready_fd;
@@ -1779,8 +1779,10 @@ static bool config_load(struct conf *c, int dir, const char *path, bool test) {
     int fd = openat(dir, path, O_RDONLY | O_CLOEXEC);
     struct stat st;
     size_t n;
-    *c = (struct conf){ .path = path, .stray_limit = STRAY_LIMIT, .test = test,
-                        .line = 1, .doors = allocate(NULL, sizeof *c->doors) };
+    *c = (struct conf){ .path = path, .test = test, .line = 1,
+        .interface = "any", .logfile = option['g'], .pidfile = option['p'],
+        .stray_limit = STRAY_LIMIT,
+        .doors = allocate(NULL, sizeof *c->doors) };
     char *next = c->text = read_all(fd, &n);
     if (!next)
         c->errors++, say(LOG, "could not open %s: %s", path, strerror(errno));
@@ -1791,6 +1793,7 @@ static bool config_load(struct conf *c, int dir, const char *path, bool test) {
     close(fd);
     if (next && !strncmp(next, "\xef\xbb\xbf", 3)) next += 3; /* RFC 3629 */
     for (c->line = 0; next;) config_line(c, strsep(&next, "\n"));
+    if (option['i']) c->interface = option['i'];
     for (struct door *d = c->doors; d < c->doors + c->ndoors; d++) {
         c->line = d->line;
         if (!d->one_time && !d->seq.n)
@@ -1899,7 +1902,7 @@ static void namer_start(struct monitor *m) {
     int ends[2];
     if (out.namer >= 0) close(out.namer);   /* it writes all it has, and ends */
     out.namer = -1;
-    if (!m->lookup ||
+    if (!option['l'] ||
         socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends)) return;
     m->namer = fork();
     if (!m->namer) namer(ends[1]);
@@ -1907,18 +1910,12 @@ static void namer_start(struct monitor *m) {
     out.namer = ends[0];
 }
 
-/* What is listened on: the option's before the configuration's, as in 0.8. */
-static const char *interfaces(const struct monitor *m) {
-    return m->interface ? m->interface :
-           m->conf.interface ? m->conf.interface : "any";
-}
-
 /* Reads where knocks may come in: the interfaces of the list (or any but
  * loopback) and their addresses, which -t prints.  waiting: what can't be
  * knocked on yet, and why.  False if the kernel can't be asked. */
 static bool locals_read(struct monitor *m, struct locals *l,
                         char waiting[TEXT_MAX]) {
-    char *list = copy(interfaces(m)), *next = list, *name, ip[ADDR_TEXT];
+    char *list = copy(m->conf.interface), *next = list, *name, ip[ADDR_TEXT];
     struct ifaddrs *all = NULL;
     bool good = !getifaddrs(&all);
     size_t n = 0;
@@ -1938,7 +1935,7 @@ static bool locals_read(struct monitor *m, struct locals *l,
                 continue;
             up |= a->ifa_flags & IFF_UP;
             if (l->naddrs == ADDRESSES_MAX || (family != AF_INET &&
-                (family != AF_INET6 || m->only_v4))) continue;
+                (family != AF_INET6 || option['4']))) continue;
             if (family == AF_INET)
                 *addr = addr_v4(&((struct sockaddr_in *)a->ifa_addr)->sin_addr);
             else
@@ -1948,10 +1945,11 @@ static bool locals_read(struct monitor *m, struct locals *l,
             if (m->conf.test)
                 printf("# %s %s\n", a->ifa_name, addr_text(addr, ip));
         }
-        const char *why = l->naddrs == ADDRESSES_MAX ? "has many addresses" :
-            l->any ? NULL : !index ? "does not exist" :
+        const char *why = !index && !l->any ? "does not exist" :
             l->ninterfaces == INTERFACES_MAX ? "is one too many" :
-            !up ? "is down" : first == l->naddrs ? "has no address" : NULL;
+            l->naddrs == ADDRESSES_MAX ? "has more addresses than fit" :
+            l->any ? NULL : !up ? "is down" :
+            first == l->naddrs ? "has no address" : NULL;
         if (index && l->ninterfaces < INTERFACES_MAX)
             l->interface[l->ninterfaces++] = index;
         if (why && n < TEXT_MAX)
@@ -1969,7 +1967,7 @@ static void surroundings_print(struct monitor *m) {
     static const char *const dirs[] = { TOOL_DIRS }, *const tools[] = { TOOLS };
     char waiting[TEXT_MAX], path[64];
     if (locals_read(m, &m->locals, waiting))
-        printf("# interfaces: %s%s%s\n", interfaces(m),
+        printf("# interfaces: %s%s%s\n", m->conf.interface,
                *waiting ? "; waiting: " : "", waiting);
     printf("# firewall tools:");
     for (unsigned i = 0; i < sizeof tools / sizeof *tools; i++)
@@ -2029,7 +2027,7 @@ static void locals_changed(struct monitor *m) {
     if (!good) return;
     if (strcmp(waiting, m->waiting_for)) {
         if (*waiting) say(LOG, "waiting: %s", waiting);
-        else say(LOG, "listening on %s again", interfaces(m));
+        else say(LOG, "listening on %s again", m->conf.interface);
         free(m->waiting_for);
         m->waiting_for = copy(waiting);
     }
@@ -2046,8 +2044,8 @@ static void sniffer_start(struct monitor *m) {
     if (m->sniffer == 0) {
         struct sniffer *s = allocate(NULL, sizeof *s);
         *s = (struct sniffer){ .conf = &m->conf, .locals = &m->locals,
-            .packets = m->packets, .channel = ends[1], .only_v4 = m->only_v4,
-            .debug = out.debug, .counters = m->counters };
+            .packets = m->packets, .channel = ends[1], .only_v4 = option['4'],
+            .debug = option['D'], .counters = m->counters };
         sniff(s, monitor);
     }
     if (m->sniffer < 0)
@@ -2081,8 +2079,8 @@ static void started(struct monitor *m, uint64_t skipped) {
         if (skipped >> i & 1)
             snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s",
                      *list ? ", " : "", sandbox_steps[i]);
-    say(QUIET, "starting up, listening on %s", interfaces(m));
-    if (out.verbose) say(OUT, "listening on %s...", interfaces(m));
+    say(QUIET, "starting up, listening on %s", m->conf.interface);
+    if (option['v']) say(OUT, "listening on %s...", m->conf.interface);
     if (*list) say(LOG, "warning: the sniffer has to do without: %s", list);
     if (*m->waiting_for) say(LOG, "waiting: %s", m->waiting_for);
     notify_ready();
@@ -2111,7 +2109,7 @@ static const char *fault(struct monitor *m, const struct event *e) {
     const struct door *d = &m->conf.doors[e->door];
     if (e->stage < 1 || e->stage > SEQUENCE_MAX ||
         (e->kind == OPEN && e->stage != d->seq.n)) return "stage";
-    return addr_usable(&e->src) && !(m->only_v4 && !is_v4(&e->src)) &&
+    return addr_usable(&e->src) && !(option['4'] && !is_v4(&e->src)) &&
            allowed(d, &e->src) ? NULL : "address";
 }
 
@@ -2201,12 +2199,12 @@ static void sniffer_died(struct monitor *m, int status) {
 /* Opens the log anew; the configuration's before the option's, as in 0.8.
  * /dev/stdout and /dev/stderr stay what they were: -d closes them. */
 static void log_open(struct monitor *m) {
-    const char *path = m->conf.logfile ? m->conf.logfile : m->logfile;
+    const char *path = m->conf.logfile;
     bool standard = path && !strncmp(path, "/dev/std", 8);
     int fd = -1;
     out.use_syslog = m->conf.use_syslog;
     if (standard && m->log_path && !strcmp(path, m->log_path)) return;
-    if (m->log_path && out.verbose)
+    if (m->log_path && option['v'])
         say(OUT, "closing log file: %s", m->log_path);
     if (standard)
         fd = fcntl(path[8] == 'e' ? STDERR_FILENO : STDOUT_FILENO,
@@ -2228,9 +2226,9 @@ static void log_open(struct monitor *m) {
  * one sniffer follows the other, so that no knock is lost. */
 static void reload(struct monitor *m) {
     struct conf new;
-    say(LOG, "re-reading config file: %s", m->config);
-    if (!config_load(&new, m->cwd, m->config, false)) {
-        say(LOG, "%s has errors: all stays as it was", m->config);
+    say(LOG, "re-reading config file: %s", option['c']);
+    if (!config_load(&new, m->cwd, option['c'], false)) {
+        say(LOG, "%s has errors: all stays as it was", option['c']);
         config_free(&new);
         return;
     }
@@ -2307,7 +2305,7 @@ static void turn(struct monitor *m) {
 /* Works until told to end; then runs every stop command, for a while. */
 static void run(struct monitor *m) {
     while (!m->ending) turn(m);
-    if (out.verbose) say(OUT, "waiting for child processes...");
+    if (option['v']) say(OUT, "waiting for child processes...");
     sniffer_stop(m);
     int64_t until = now_ms() + SHUTDOWN_MS;
     while (m->openings && now_ms() < until) turn(m);
@@ -2315,13 +2313,12 @@ static void run(struct monitor *m) {
     say(QUIET, "shutting down");
     if (m->state && !m->openings) unlinkat(m->cwd, m->state, 0);
     if (m->pid_path) unlinkat(m->cwd, m->pid_path, 0);
-    if (out.verbose) say(OUT, "closing...");
+    if (option['v']) say(OUT, "closing...");
 }
 
 /* ---- Start ------------------------------------------------------------ */
 
-/* Reads the command line; returns whether it is only a test (-t). */
-static bool options(struct monitor *m, int argc, char **argv) {
+static void options(int argc, char **argv) {
     static const struct option names[] = {
         { "interface", 1, NULL, 'i' }, { "config", 1, NULL, 'c' },
         { "test", 0, NULL, 't' }, { "daemon", 0, NULL, 'd' },
@@ -2330,28 +2327,16 @@ static bool options(struct monitor *m, int argc, char **argv) {
         { "verbose", 0, NULL, 'v' }, { "debug", 0, NULL, 'D' },
         { "version", 0, NULL, 'V' }, { "help", 0, NULL, 'h' }, { 0, 0, NULL, 0 }
     };
-    bool test = false;
     static const char letters[] = "i:c:tdp:g:l4vDVh";
+    option['c'] = CONFIG_PATH;
+    option['p'] = PID_PATH;
     for (int c; (c = getopt_long(argc, argv, letters, names, NULL)) != -1;)
-        switch (c) {
-        case 'i': m->interface = optarg; break;
-        case 'c': m->config = optarg; break;
-        case 't': test = true; break;
-        case 'd': m->daemon = true; break;
-        case 'p': m->pidfile = optarg; break;
-        case 'g': m->logfile = optarg; break;
-        case 'l': m->lookup = true; break;
-        case '4': m->only_v4 = true; break;
-        case 'v': out.verbose = true; break;
-        case 'D': out.debug = true; break;
-        case 'V': exit(puts("knockd " VERSION) < 0);
-        case 'h': exit(fputs(USAGE, stdout) < 0);
-        default: fputs(USAGE, stderr), exit(1);
-        }
+        option[c] = optarg ? optarg : "";
+    if (option['V']) exit(puts("knockd " VERSION) < 0);
+    if (option['h']) exit(fputs(USAGE, stdout) < 0);
     if (optind < argc)
-        fprintf(stderr, "knockd: unexpected operand '%s'\n%s", argv[optind],
-                USAGE), exit(1);
-    return test;
+        say(LOG, "unexpected operand '%s'", argv[optind]);
+    if (optind < argc || option['?']) fputs(USAGE, stderr), exit(1);
 }
 
 /* -d: forks; the first process waits until the daemon is ready and succeeds,
@@ -2370,13 +2355,13 @@ static void detach(struct monitor *m) {
 /* Writes the pidfile, locked while we run; another daemon's is left alone.  The
  * state file stands beside it, for each of several daemons. */
 static void files_open(struct monitor *m) {
-    const char *path = m->conf.pidfile ? m->conf.pidfile : m->pidfile;
+    const char *path = m->conf.pidfile;
     int n = (int)strlen(path);
     m->state = allocate(NULL, (size_t)n + sizeof STATE_PATH);
     if (n > 4 && !strcmp(path + n - 4, ".pid")) n -= 4;
     sprintf(m->state, "%.*s.state", n, path);
     if (!strcmp(path, PID_PATH)) strcpy(m->state, STATE_PATH);
-    if (!m->daemon) return;
+    if (!option['d']) return;
     int fd = openat(m->cwd, path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW,
                     0644);
     if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB))
@@ -2427,22 +2412,20 @@ int main(int argc, char **argv) {
     static struct monitor m;        /* all zero: takes no room in the file */
     if (!strcmp(program_invocation_short_name, "knock"))
         return knock_main(argc, argv);
-    m.config = CONFIG_PATH;
-    m.pidfile = PID_PATH;
     m.channel = m.state_fd = m.ready_fd = m.sniffer = -1;
     close_others(3, -1, -1);        /* no command shall inherit any */
     int ends[2];                    /* without a /dev: a pipe's dead end */
     while ((m.null = open("/dev/null", O_RDWR)) >= 0 && m.null < 3) {}
     if (m.null < 0 && !pipe(ends)) m.null = ends[0], close(ends[1]);
     fcntl(m.null, F_SETFD, FD_CLOEXEC); /* and 0-2 are open, to whatever */
-    bool test = options(&m, argc, argv);
+    options(argc, argv);
     m.cwd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
-    bool good = config_load(&m.conf, m.cwd, m.config, test);
-    if (test && good) {
+    bool good = config_load(&m.conf, m.cwd, option['c'], option['t']);
+    if (option['t'] && good) {
         surroundings_print(&m);
         config_print(&m.conf);
     }
-    if (test || !good) return !good;
+    if (option['t'] || !good) return !good;
     struct rlimit files;            /* some are for other things */
     getrlimit(RLIMIT_NOFILE, &files);
     m.most_outputs = files.rlim_cur / 2 < OUTPUTS_MAX ?
@@ -2450,7 +2433,7 @@ int main(int argc, char **argv) {
     setenv("PATH", DEFAULT_PATH, 0);
     mode_t mask = umask(022);       /* what commands write is not everyone's */
     if (mask) umask(mask);
-    if (m.daemon) detach(&m);
+    if (option['d']) detach(&m);
     signals_open(&m);
     m.packets = packet_socket();
     m.counters = map(COUNTERS * sizeof *m.counters, MAP_SHARED | MAP_ANONYMOUS,
@@ -2459,7 +2442,7 @@ int main(int argc, char **argv) {
     log_open(&m);
     files_open(&m);
     out.started = true;
-    out.terminal = isatty(out.verbose ? STDOUT_FILENO : STDERR_FILENO);
+    out.terminal = isatty(option['v'] ? STDOUT_FILENO : STDERR_FILENO);
     state_load(&m);
     sniffer_start(&m);
     run(&m);
