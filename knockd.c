@@ -1126,7 +1126,7 @@ struct monitor {
     pid_t sniffer, namer;
     int64_t sniffer_again, locals_again;    /* ms */
     struct locals locals;
-    char *waiting_for;              /* interfaces, as last said */
+    char waiting_for[TEXT_MAX];     /* interfaces, as last said */
     char *state, *pid_path, *log_path;
     int64_t said;                   /* ms: what the sniffer may say, used up */
     struct opening *openings;
@@ -1534,8 +1534,7 @@ static const struct keyword {
     { "Stop_Command_6", "", DOOR, COMMAND, D(stop6), 0 },
 };
 #define KEYWORDS (sizeof keywords / sizeof *keywords)
-static const char *const flag_names[] = { "fin", "syn", "rst", "psh", "ack",
-                                          "urg" };
+static const char flags[][4] = { "fin", "syn", "rst", "psh", "ack", "urg" };
 
 #define complain(c, fmt, ...) \
     say(LOG, "%s:%d: " fmt, (c)->path, (c)->line, __VA_ARGS__)
@@ -1571,7 +1570,7 @@ static void flags_parse(struct conf *c, struct flags *f, char *text) {
         unsigned bit = 0;
         bool not = *(item = trim(item)) == '!';
         item = trim(item + not);
-        while (bit < 6 && strcasecmp(item, flag_names[bit])) bit++;
+        while (bit < 6 && strcasecmp(item, flags[bit])) bit++;
         if (bit == 6) wrong(c, "unknown TCP flag '%.40s'", item);
         else *(not ? &f->forbid : &f->want) |= 1u << bit;
     }
@@ -1652,9 +1651,8 @@ static void door_review(struct conf *c, const struct door *d) {
         n && n < 3 ? "fewer than 3 ports are easily guessed" : NULL;
     if (weak && getrandom(r, sizeof r, 0) == sizeof r)
         warn(c, "door '%s': %s: take another; for example sequence = "
-             "%u,%u,%u,%u", d->name, weak, 1024 + r[0] % 32256u,
-             33280 + r[1] % 32256u, 1024 + r[2] % 32256u,
-             33280 + r[3] % 32256u);
+             "%d,%d,%d,%d", d->name, weak, r[0] >> 1 | 1024, r[1] | 32768,
+             r[2] >> 1 | 1024, r[3] | 32768);
     const char *what = !*start ?
         (d->start6 ? NULL : "no command: it will only log") :
         !strstr(start, "%IP%") ? "the command lacks %IP%: is it for everyone?" :
@@ -1816,15 +1814,15 @@ static void directive_print(const struct keyword *k, const void *field) {
     const struct nets *l = field;
     bool word = k->kind > FLAG && k->kind <= COMMAND;
     const char *text = word ? *(const char *const *)field : NULL;
-    unsigned flags = k->kind == FLAGS ? f->want | f->forbid << 6 : 0;
+    unsigned bits = k->kind == FLAGS ? f->want | f->forbid << 6 : 0;
     unsigned n = k->kind == PORTS ? seq->n : k->kind == NETS ? l->n :
-                 (unsigned)__builtin_popcount(flags);
+                 (unsigned)__builtin_popcount(bits);
     char ip[ADDR_TEXT];
     if (k->kind == FLAG && *(const bool *)field) printf("%s\n", k->name);
     if (k->kind == NUMBER)
         printf("%s = %u\n", k->name, *(const unsigned *)field);
     if (text) printf("%s = %s\n", k->name, text);
-    for (unsigned i = 0; i < n; i++, flags &= flags - 1) {
+    for (unsigned i = 0; i < n; i++, bits &= bits - 1) {
         printf("%s%s", i ? "," : k->name, i ? "" : " = ");
         if (k->kind == PORTS)
             printf("%u%s", seq->knock[i].port,
@@ -1833,8 +1831,8 @@ static void directive_print(const struct keyword *k, const void *field) {
             printf("%s/%u", addr_text(&l->net[i].addr, ip), l->net[i].bits -
                    (is_v4(&l->net[i].addr) ? 96 : 0));
         else
-            printf("%s%s", flags & 63 ? "" : "!",
-                   flag_names[__builtin_ctz(flags) % 6]);
+            printf("%s%s", bits & 63 ? "" : "!",
+                   flags[__builtin_ctz(bits) % 6]);
         if (i == n - 1) printf("\n");
     }
 }
@@ -1915,17 +1913,18 @@ static void namer_start(struct monitor *m) {
  * knocked on yet, and why.  False if the kernel can't be asked. */
 static bool locals_read(struct monitor *m, struct locals *l,
                         char waiting[TEXT_MAX]) {
-    char *list = copy(m->conf.interface), *next = list, *name, ip[ADDR_TEXT];
+    const char *list = m->conf.interface;
+    char name[IFNAMSIZ + 1], ip[ADDR_TEXT];     /* room for one too long */
     struct ifaddrs *all = NULL;
     bool good = !getifaddrs(&all);
     size_t n = 0;
     *waiting = '\0';
     l->any = !strcasecmp(list, "any");     /* the rest takes no room yet */
     l->ninterfaces = l->naddrs = 0;
-    while (good && (name = strsep(&next, LIST))) {
+    for (; good && *(list += strspn(list, LIST)); list += strcspn(list, LIST)) {
+        snprintf(name, sizeof name, "%.*s", (int)strcspn(list, LIST), list);
         unsigned index = l->any ? 0 : if_nametoindex(name), up = 0;
         unsigned first = l->naddrs;
-        if (!*name) continue;
         good = index || errno == ENODEV || l->any;
         for (struct ifaddrs *a = all; a; a = a->ifa_next) {
             size_t length = strcspn(a->ifa_name, ":");  /* eth0:1 is of eth0 */
@@ -1953,22 +1952,21 @@ static bool locals_read(struct monitor *m, struct locals *l,
         if (index && l->ninterfaces < INTERFACES_MAX)
             l->interface[l->ninterfaces++] = index;
         if (why && n < TEXT_MAX)
-            n += (size_t)snprintf(waiting + n, TEXT_MAX - n, "%s%.40s %s",
+            n += (size_t)snprintf(waiting + n, TEXT_MAX - n, "%s%s %s",
                                   n ? ", " : "", name, why);
     }
     qsort(l->addr, l->naddrs, sizeof *l->addr, addr_cmp);
-    if (all) freeifaddrs(all);
-    free(list);
+    freeifaddrs(all);
     return good;
 }
 
 /* -t: what the doors will find on this machine, as comments. */
 static void surroundings_print(struct monitor *m) {
     static const char *const dirs[] = { TOOL_DIRS }, *const tools[] = { TOOLS };
-    char waiting[TEXT_MAX], path[64];
-    if (locals_read(m, &m->locals, waiting))
+    char path[64];
+    if (locals_read(m, &m->locals, m->waiting_for))
         printf("# interfaces: %s%s%s\n", m->conf.interface,
-               *waiting ? "; waiting: " : "", waiting);
+               *m->waiting_for ? "; waiting: " : "", m->waiting_for);
     printf("# firewall tools:");
     for (unsigned i = 0; i < sizeof tools / sizeof *tools; i++)
         for (unsigned k = 0; k < sizeof dirs / sizeof *dirs; k++) {
@@ -2028,8 +2026,7 @@ static void locals_changed(struct monitor *m) {
     if (strcmp(waiting, m->waiting_for)) {
         if (*waiting) say(LOG, "waiting: %s", waiting);
         else say(LOG, "listening on %s again", m->conf.interface);
-        free(m->waiting_for);
-        m->waiting_for = copy(waiting);
+        strcpy(m->waiting_for, waiting);
     }
     if (!memcmp(&o.locals, &m->locals, sizeof m->locals)) return;
     m->locals = o.locals;
@@ -2374,20 +2371,21 @@ static void files_open(struct monitor *m) {
 /* Interfaces must exist at the start; up and with an address they may be
  * later, which rtnetlink(7) tells. */
 static void interfaces_open(struct monitor *m) {
-    char waiting[TEXT_MAX], there[TEXT_MAX / 2] = "";
+    char there[TEXT_MAX / 2] = "";
     struct netlink_addr_ group = { AF_NETLINK, 0, 0, RTNL_GROUPS };
     m->netlink = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, 0);
     if (bind(m->netlink, (void *)&group, sizeof group))
         say(LOG, "warning: changes of interfaces will go unnoticed: %s",
             strerror(errno));
-    if (!locals_read(m, &m->locals, waiting))
+    if (!locals_read(m, &m->locals, m->waiting_for))
         die("could not read the interfaces: %s", strerror(errno));
-    m->waiting_for = copy(waiting);
-    if (!strstr(waiting, "not exist") && !strstr(waiting, "too many")) return;
+    if (!strstr(m->waiting_for, "not exist") &&
+        !strstr(m->waiting_for, "too many"))
+        return;
     struct if_nameindex *i = if_nameindex();
     for (size_t n = 0; i && i->if_name && n < sizeof there - 32; i++)
         n += (size_t)snprintf(there + n, 32, " %s", i->if_name);
-    die("no such interface: %s; there are:%s", waiting, there);
+    die("no such interface: %s; there are:%s", m->waiting_for, there);
 }
 
 /* Signals come by a descriptor (SIGPIPE as well, and means nothing there);

@@ -577,7 +577,6 @@ static void one_input(const uint8_t *data, size_t n)
 	m.sniffer = 99;
 	m.null = 1;
 	option['4'] = *data & 1 ? "" : NULL;
-	m.waiting_for = "";
 	m.ready = true;
 	t_only_path = "-";
 	out.started = true;

@@ -3594,7 +3594,7 @@ static void test_sniffer_of_monitor(void)
 		abort();
 	reader = ready[0];
 	m->sniffer = -1;
-	m->waiting_for = strdup("eth9 is down");
+	strcpy(m->waiting_for, "eth9 is down");
 	sniffer_start(m);
 	CHECK(m->sniffer == 4242 && m->channel >= 0);
 	started(m, e.value);
@@ -3650,7 +3650,6 @@ static void test_sniffer_of_monitor(void)
 	close(reader);
 	m->ready = false;
 	CHECK(ENDS(sniffer_died(m, 256)) && end_status == 1);
-	free(m->waiting_for);
 	monitor_end();
 }
 
@@ -3840,7 +3839,7 @@ static void test_interfaces(void)
 	}
 	/* changes are said, and told to the sniffer */
 	m->conf.interface = "eth1";
-	m->waiting_for = strdup("");
+	strcpy(m->waiting_for, "");
 	m->sniffer = -1;
 	forget();
 	locals_changed(m);
@@ -3853,7 +3852,6 @@ static void test_interfaces(void)
 	fail(FAULT_getifaddrs, 1, ENOMEM);
 	locals_changed(m);
 	CHECK(count_text("\n") == 2);
-	free(m->waiting_for);
 	/* at the start all must exist */
 	forget();
 	out.started = false;
@@ -3861,14 +3859,11 @@ static void test_interfaces(void)
 	CHECK(ENDS(interfaces_open(m)) && end_status == 1 &&
 		has_text("no such interface: eth7 does not exist; there are:"),
 		"%s", kept);
-	free(m->waiting_for);
 	m->conf.interface = "eth1,eth2";
 	CHECK(!ENDS(interfaces_open(m)));
 	CHECK(!strcmp(m->waiting_for, "eth2 has no address"));
-	free(m->waiting_for);
 	fail(FAULT_bind, 1, EPERM);
 	CHECK(!ENDS(interfaces_open(m)) && has_text("will go unnoticed"));
-	free(m->waiting_for);
 	fail(FAULT_getifaddrs, 1, ENOMEM);
 	CHECK(ENDS(interfaces_open(m)) && has_text("could not read the inter"));
 	monitor_end();
@@ -3902,7 +3897,7 @@ static void test_signals(void)
 		abort();
 	m->signals = signal_ends[0];
 	m->channel = ends[0];
-	m->waiting_for = strdup("");
+	strcpy(m->waiting_for, "");
 	door_open(m, &shop[0], &a);
 	turn(m);
 	reap(m, 0, 0); /* stands open over all of this */
@@ -3956,7 +3951,6 @@ static void test_signals(void)
 	close(ends[1]);
 	close(signal_ends[0]);
 	close(signal_ends[1]);
-	free(m->waiting_for);
 	config_free(&m->conf);
 	monitor_end();
 }
