@@ -1585,8 +1585,7 @@ static void nets_parse(struct conf *c, struct nets *l, char *text) {
             wrong(c, "'%.40s' is not an IPv4 or IPv6 address", address);
         unsigned most = n.bits = is_v4(&n.addr) ? 32 : 128;
         if (item && !number(item = trim(item), 0, most, &n.bits))
-            wrong(c, "'%.40s' is not a number of bits from 0 to %u", item,
-                  most);
+            wrong(c, "'%.40s' is no number of bits from 0 to %u", item, most);
         n.bits += 128 - most;
         l->net = allocate(l->net, (l->n + 1) * sizeof n);
         l->net[l->n++] = n;
@@ -1777,10 +1776,9 @@ static bool config_load(struct conf *c, int dir, const char *path, bool test) {
     int fd = openat(dir, path, O_RDONLY | O_CLOEXEC);
     struct stat st;
     size_t n;
-    *c = (struct conf){ .path = path, .test = test, .line = 1,
-        .interface = "any", .logfile = option['g'], .pidfile = option['p'],
-        .stray_limit = STRAY_LIMIT,
-        .doors = allocate(NULL, sizeof *c->doors) };
+    *c = (struct conf){ .path = path, .test = test, .stray_limit = STRAY_LIMIT,
+        .line = 1, .interface = "any", .logfile = option['g'],
+        .pidfile = option['p'], .doors = allocate(NULL, sizeof *c->doors) };
     char *next = c->text = read_all(fd, &n);
     if (!next)
         c->errors++, say(LOG, "could not open %s: %s", path, strerror(errno));
@@ -1852,12 +1850,13 @@ static void config_print(const struct conf *c) {
 /* ---- The monitor: interfaces, events, reload -------------------------- */
 
 /* Logs a line with the name of the address that it begins with; false if it
- * has none. */
+ * has none.  The alarm ends a process that waits for it too long. */
 static bool log_named(char *text) {
-    struct addrinfo numeric = { .ai_flags = AI_NUMERICHOST }, *a;
+    static struct addrinfo numeric = { .ai_flags = AI_NUMERICHOST }, *a;
     char line[TEXT_MAX + NAME_BYTES + 8], name[NAME_BYTES];
     char *rest = strstr(text, ": ");
     struct addr addr;
+    alarm(LOOKUP_SECONDS);
     if (rest) *rest = '\0';
     if (!rest || !addr_parse(text, &addr) ||
         getaddrinfo(text, NULL, &numeric, &a) ||
@@ -1885,10 +1884,7 @@ static void namer(int from) {
         text[n] = '\0';
         int status = -1;            /* neither an exit's nor a signal's */
         pid_t pid = now_ms() < again ? -1 : fork();
-        if (!pid) {
-            alarm(LOOKUP_SECONDS);
-            _exit(!log_named(text));
-        }
+        if (!pid) _exit(!log_named(text));
         if (pid > 0) waitpid(pid, &status, 0);
         if (status) write_log(text, false);
         if (WIFSIGNALED(status)) again = now_ms() + LOOKUP_PAUSE_MS;
@@ -2331,8 +2327,7 @@ static void options(int argc, char **argv) {
         option[c] = optarg ? optarg : "";
     if (option['V']) exit(puts("knockd " VERSION) < 0);
     if (option['h']) exit(fputs(USAGE, stdout) < 0);
-    if (optind < argc)
-        say(LOG, "unexpected operand '%s'", argv[optind]);
+    if (optind < argc) say(LOG, "unexpected operand '%s'", argv[optind]);
     if (optind < argc || option['?']) fputs(USAGE, stderr), exit(1);
 }
 

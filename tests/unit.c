@@ -263,11 +263,11 @@ static void test_nets(void)
 		{"192.0.2.256", "'192.0.2.256' is not an IPv4 or IPv6 address"},
 		{"host.example", "'host.example' is not an IPv4 or IPv6"},
 		{"192.0.2.1,", "'' is not an IPv4 or IPv6 address"},
-		{"192.0.2.1/33", "'33' is not a number of bits from 0 to 32"},
-		{"192.0.2.1/", "'' is not a number of bits from 0 to 32"},
-		{"192.0.2.1/-1", "'-1' is not a number of bits from 0 to 32"},
-		{"192.0.2.1/24/8", "'24/8' is not a number of bits from 0 to"},
-		{"2001:db8::/129", "'129' is not a number of bits from 0 to"},
+		{"192.0.2.1/33", "'33' is no number of bits from 0 to 32"},
+		{"192.0.2.1/", "'' is no number of bits from 0 to 32"},
+		{"192.0.2.1/-1", "'-1' is no number of bits from 0 to 32"},
+		{"192.0.2.1/24/8", "'24/8' is no number of bits from 0 to"},
+		{"2001:db8::/129", "'129' is no number of bits from 0 to"},
 		{"1:2:3:4:5:6:7:8:9", "'1:2:3:4:5:6:7:8:9' is not an IPv4"},
 	};
 	char text[256], want[256], print[128];
