@@ -1837,13 +1837,14 @@ static void directive_print(const struct keyword *k, const void *field) {
 
 static void config_print(const struct conf *c) {
     for (unsigned i = 0; i <= c->ndoors; i++) {
-        const struct door *d = i ? &c->doors[i - 1] : NULL;
-        printf("%s[%s]\n", d ? "\n" : "", d ? d->name : "options");
+        const struct door *d = &c->doors[i ? i - 1 : 0];
+        printf("%s[%s]\n", i ? "\n" : "", i ? d->name : "options");
         for (const struct keyword *k = keywords; k < keywords + KEYWORDS; k++)
-            if (d ? k->section == DOOR && !(d->one_time && k->kind == PORTS) :
-                k->section & OPTIONS)
-                directive_print(k, (d ? (const char *)d : (const char *)c) +
-                                   k->offset);
+            if (!i && k->section & OPTIONS)
+                directive_print(k, (const char *)c + k->offset);
+            else if (i && k->section == DOOR &&
+                     !(k->kind == PORTS && d->one_time))
+                directive_print(k, (const char *)d + k->offset);
     }
 }
 
