@@ -73,7 +73,7 @@ struct door {
 };
 
 struct conf {                       /* strings point into text */
-    const char *path, *logfile, *pidfile, *interface;
+    const char *path, *logfile, *pidfile, *interface, *listen;
     char *text;
     struct door *doors;
     unsigned ndoors, stray_limit, errors;
@@ -1777,8 +1777,7 @@ static bool config_load(struct conf *c, int dir, const char *path, bool test) {
     struct stat st;
     size_t n;
     *c = (struct conf){ .path = path, .test = test, .stray_limit = STRAY_LIMIT,
-        .line = 1, .interface = "any", .logfile = option['g'],
-        .pidfile = option['p'], .doors = allocate(NULL, sizeof *c->doors) };
+        .line = 1, .doors = allocate(NULL, sizeof *c->doors) };
     char *next = c->text = read_all(fd, &n);
     if (!next)
         c->errors++, say(LOG, "could not open %s: %s", path, strerror(errno));
@@ -1789,7 +1788,7 @@ static bool config_load(struct conf *c, int dir, const char *path, bool test) {
     close(fd);
     if (next && !strncmp(next, "\xef\xbb\xbf", 3)) next += 3; /* RFC 3629 */
     for (c->line = 0; next;) config_line(c, strsep(&next, "\n"));
-    if (option['i']) c->interface = option['i'];
+    c->listen = option['i'] ? option['i'] : c->interface ? c->interface : "any";
     for (struct door *d = c->doors; d < c->doors + c->ndoors; d++) {
         c->line = d->line;
         if (!d->one_time && !d->seq.n)
@@ -1910,7 +1909,7 @@ static void namer_start(struct monitor *m) {
  * knocked on yet, and why.  False if the kernel can't be asked. */
 static bool locals_read(struct monitor *m, struct locals *l,
                         char waiting[TEXT_MAX]) {
-    const char *list = m->conf.interface;
+    const char *list = m->conf.listen;
     char name[IFNAMSIZ + 1], ip[ADDR_TEXT];     /* room for one too long */
     struct ifaddrs *all = NULL;
     bool good = !getifaddrs(&all);
@@ -1962,7 +1961,7 @@ static void surroundings_print(struct monitor *m) {
     static const char *const dirs[] = { TOOL_DIRS }, *const tools[] = { TOOLS };
     char path[64];
     if (locals_read(m, &m->locals, m->waiting_for))
-        printf("# interfaces: %s%s%s\n", m->conf.interface,
+        printf("# interfaces: %s%s%s\n", m->conf.listen,
                *m->waiting_for ? "; waiting: " : "", m->waiting_for);
     printf("# firewall tools:");
     for (unsigned i = 0; i < sizeof tools / sizeof *tools; i++)
@@ -2022,7 +2021,7 @@ static void locals_changed(struct monitor *m) {
     if (!good) return;
     if (strcmp(waiting, m->waiting_for)) {
         if (*waiting) say(LOG, "waiting: %s", waiting);
-        else say(LOG, "listening on %s again", m->conf.interface);
+        else say(LOG, "listening on %s again", m->conf.listen);
         strcpy(m->waiting_for, waiting);
     }
     if (!memcmp(&o.locals, &m->locals, sizeof m->locals)) return;
@@ -2073,8 +2072,8 @@ static void started(struct monitor *m, uint64_t skipped) {
         if (skipped >> i & 1)
             snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s",
                      *list ? ", " : "", sandbox_steps[i]);
-    say(QUIET, "starting up, listening on %s", m->conf.interface);
-    if (option['v']) say(OUT, "listening on %s...", m->conf.interface);
+    say(QUIET, "starting up, listening on %s", m->conf.listen);
+    if (option['v']) say(OUT, "listening on %s...", m->conf.listen);
     if (*list) say(LOG, "warning: the sniffer has to do without: %s", list);
     if (*m->waiting_for) say(LOG, "waiting: %s", m->waiting_for);
     notify_ready();
@@ -2193,7 +2192,7 @@ static void sniffer_died(struct monitor *m, int status) {
 /* Opens the log anew; the configuration's before the option's, as in 0.8.
  * /dev/stdout and /dev/stderr stay what they were: -d closes them. */
 static void log_open(struct monitor *m) {
-    const char *path = m->conf.logfile;
+    const char *path = m->conf.logfile ? m->conf.logfile : option['g'];
     bool standard = path && !strncmp(path, "/dev/std", 8);
     int fd = -1;
     out.use_syslog = m->conf.use_syslog;
@@ -2348,7 +2347,7 @@ static void detach(struct monitor *m) {
 /* Writes the pidfile, locked while we run; another daemon's is left alone.  The
  * state file stands beside it, for each of several daemons. */
 static void files_open(struct monitor *m) {
-    const char *path = m->conf.pidfile;
+    const char *path = m->conf.pidfile ? m->conf.pidfile : option['p'];
     int n = (int)strlen(path);
     m->state = allocate(NULL, (size_t)n + sizeof STATE_PATH);
     if (n > 4 && !strcmp(path + n - 4, ".pid")) n -= 4;

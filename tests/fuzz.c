@@ -572,7 +572,7 @@ static void one_input(const uint8_t *data, size_t n)
 		.seq = {{{1, TCP}, {2, UDP}}, 2}, .allow = {&only, 1}};
 	doors[2] = (struct door){.name = "c", .one_time = "-"}; /* used up */
 	memset(&m, 0, sizeof(m));
-	m.conf = (struct conf){.doors = doors, .ndoors = 3, .interface = "any"};
+	m.conf = (struct conf){.doors = doors, .ndoors = 3, .listen = "any"};
 	m.signals = m.netlink = m.state_fd = m.ready_fd = -1;
 	m.sniffer = 99;
 	m.null = 1;

@@ -334,8 +334,8 @@ static void test_defaults(void)
 	CHECK(!d->tcp.want && !d->tcp.forbid && !d->target.n && !d->allow.n);
 	CHECK(!d->start && !d->start6 && !d->stop && !d->stop6 && !d->message &&
 		!d->one_time);
-	CHECK(!c.use_syslog && !c.logfile && !c.pidfile &&
-		!strcmp(c.interface, "any"));
+	CHECK(!c.use_syslog && !c.logfile && !c.pidfile && !c.interface &&
+		!strcmp(c.listen, "any"));
 	config_free(&c);
 }
 
@@ -2155,7 +2155,7 @@ static const char *command_text(unsigned n)
 
 static struct door shop[4];
 static struct conf shop_conf = {.doors = shop, .ndoors = 4,
-	.interface = "any"};
+	.listen = "any"};
 
 /* Four doors: with a stop, with a slow one, without one, of two families. */
 static struct monitor *shop_open(void)
@@ -3704,11 +3704,12 @@ static void test_lines(void)
 	log_open(m);
 	CHECK(!*kept && strstr(get_file("log", NULL),
 		"could not open log file no/such/log: No such file"), "%s", kept);
-	m->conf.logfile = "/dev/stderr";
+	m->conf.logfile = NULL;
+	option['g'] = "/dev/stderr";
 	log_open(m);
 	CHECK(out.file >= 3);
 	log_open(m);
-	m->conf.logfile = NULL;
+	option['g'] = NULL;
 	log_open(m);
 	CHECK(out.file == -1);
 	/* stderr, unless there is another place */
@@ -3808,7 +3809,7 @@ static void test_interfaces(void)
 	t_index_names[3] = "eth2";
 	m = shop_open();
 	for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
-		m->conf.interface = cases[i].list;
+		m->conf.listen = cases[i].list;
 		CHECK(locals_read(m, &l, waiting));
 		CHECK(!strcmp(waiting, cases[i].waiting), "%s: %s",
 			cases[i].list, waiting);
@@ -3819,7 +3820,7 @@ static void test_interfaces(void)
 			local_bits(&l));
 	}
 	option['4'] = "";
-	m->conf.interface = "eth0";
+	m->conf.listen = "eth0";
 	CHECK(locals_read(m, &l, waiting) && local_bits(&l) == 6);
 	/* more names, and longer ones, than anybody has */
 	for (unsigned k = 0; k < 3; k++) {
@@ -3832,13 +3833,13 @@ static void test_interfaces(void)
 			memset(many, 'x', 100000);
 		if (k == 0)
 			many[100000] = '\0';
-		m->conf.interface = many;
+		m->conf.listen = many;
 		CHECK(locals_read(m, &l, waiting));
 		CHECK(strlen(waiting) < TEXT_MAX && l.ninterfaces <=
 			INTERFACES_MAX && l.naddrs <= ADDRESSES_MAX);
 	}
 	/* changes are said, and told to the sniffer */
-	m->conf.interface = "eth1";
+	m->conf.listen = "eth1";
 	strcpy(m->waiting_for, "");
 	m->sniffer = -1;
 	forget();
@@ -3855,11 +3856,11 @@ static void test_interfaces(void)
 	/* at the start all must exist */
 	forget();
 	out.started = false;
-	m->conf.interface = "eth0,eth7";
+	m->conf.listen = "eth0,eth7";
 	CHECK(ENDS(interfaces_open(m)) && end_status == 1 &&
 		has_text("no such interface: eth7 does not exist; there are:"),
 		"%s", kept);
-	m->conf.interface = "eth1,eth2";
+	m->conf.listen = "eth1,eth2";
 	CHECK(!ENDS(interfaces_open(m)));
 	CHECK(!strcmp(m->waiting_for, "eth2 has no address"));
 	fail(FAULT_bind, 1, EPERM);
@@ -3921,7 +3922,7 @@ static void test_signals(void)
 	take_signal(m, SIGHUP);
 	CHECK(killed.pid == 99 && m->sniffer == 4242 && m->conf.ndoors == 2 &&
 		!strcmp(m->conf.doors->name, "two") &&
-		!strcmp(m->conf.interface, "x") &&
+		!strcmp(m->conf.listen, "x") &&
 		m->conf.doors[1].seq.knock->port == 7, "%s", kept);
 	CHECK(m->openings && m->openings->state == STANDING);
 	/* children: a command, the sniffer, one that nobody knows */
