@@ -73,11 +73,11 @@ struct door {
 };
 
 struct conf {                       /* strings point into text */
-    const char *path, *logfile, *pidfile, *interface;
+    const char *path, *logfile, *pidfile, *interface, *listen;
     char *text;
     struct door *doors;
     unsigned ndoors, stray_limit, errors;
-    bool use_syslog, allow_duplicates, test;            /* test: -t, warn */
+    bool use_syslog, duplicates, test;            /* test: -t, warn */
     int line, section;              /* being read; 0, OPTIONS or DOOR */
     uint32_t seen;                  /* keywords in this section */
 };
@@ -111,79 +111,71 @@ struct order {                      /* monitor to sniffer */
 /* ---- Messages --------------------------------------------------------- */
 
 enum { LOG, OUT, QUIET };   /* the log, and stdout with -v; either alone */
+static const char *option[128];     /* by letter: its value, or not NULL */
 static struct {
     bool started;                   /* until then all goes to stderr */
-    bool detached, verbose, debug, use_syslog, terminal;
+    bool detached, use_syslog;
+    bool terminal;                  /* stdout with -v, or else stderr */
     int file, syslog, namer;        /* LogFile, /dev/log, -l; or -1 */
 } out = { .file = -1, .syslog = -1, .namer = -1 };
 
-/* One write for a line, so that processes don't mix theirs.  Control
- * characters, which a command or the DNS may send, could forge other lines;
- * behind a byte C2 hex those from 80 to 9f are some, too (RFC 3629). */
-static bool write_line(int fd, const char *head, const char *text) {
-    char line[TEXT_MAX + 64];
-    snprintf(line, sizeof line - 1, "%s%s", head, text);
-    size_t n = strlen(line);
-    for (size_t i = strlen(head); i < n; i++) {
-        uint8_t c = (uint8_t)line[i], before = i ? (uint8_t)line[i - 1] : 0;
-        if (c < ' ' || c == 0x7f || (before == 0xc2 && c < 0xa0)) line[i] = '?';
-    }
-    line[n] = '\n';
-    return write(fd, line, n + 1) >= 0;
+/* One write for a line, so that processes don't mix theirs.  To syslogd (RFC
+ * 3164) one datagram, by its path, for it may be restarted; it never blocks:
+ * what does not fit is lost. */
+static ssize_t write_line(int fd, const char *head, const char *text) {
+    static const struct sockaddr_un un = { AF_UNIX, SYSLOG_PATH };
+    char line[TEXT_MAX + NAME_BYTES + 128];
+    size_t n = (size_t)snprintf(line, sizeof line, "%s%s\n", head, text);
+    return fd != out.syslog ? write(fd, line, n) :
+           sendto(fd, line, n, MSG_DONTWAIT, (const void *)&un, sizeof un);
 }
 
-/* Sends to syslogd (RFC 3164) and never blocks: what does not fit is lost.
- * Connects when needed: syslogd may have been restarted. */
-static void write_syslog(const char *head, const char *text) {
-    struct sockaddr_un un = { AF_UNIX, SYSLOG_PATH };
-    for (int i = 0; i < 2; i++) {
-        if (write_line(out.syslog, head, text) || errno == EAGAIN) return;
-        if (out.syslog >= 0) close(out.syslog);
-        out.syslog = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK,
-                            0);
-        if (connect(out.syslog, (struct sockaddr *)&un, sizeof un)) return;
-    }
-}
-
-/* To a terminal with the time, green for an open door, yellow for trouble. */
-static void write_screen(int fd, const struct tm *tm, const char *text) {
+/* To all places that are set; quiet: not to the stdout of -v.  On a terminal
+ * with the time, green for an open door, yellow for trouble. */
+static void write_log(const char *text, bool quiet) {
     char head[64];
+    time_t now = time(NULL);
+    const struct tm *tm = localtime(&now);
     bool open = strstr(text, "OPEN SESAME"), bad = strstr(text, "warning: ") ||
          strstr(text, "could not") || strstr(text, ": command r") ||
          strstr(text, ": command k");
-    snprintf(head, sizeof head, "\033[%dm%02d:%02d:%02d\033[0m  ",
-             open ? 32 : bad ? 33 : 36, tm->tm_hour, tm->tm_min, tm->tm_sec);
-    write_line(fd, isatty(fd) ? head : "", text);
-}
-
-static void write_log(const char *text, bool verbose) {
-    char head[64];
-    time_t now = time(NULL);
-    struct tm tm = { 0 };
-    localtime_r(&now, &tm);
-    if (verbose) write_screen(STDOUT_FILENO, &tm, text);
-    strftime(head, sizeof head, "[%Y-%m-%d %H:%M] ", &tm);
+    bool nowhere = out.file < 0 && !out.use_syslog;
+    if (option['v'] ? !quiet : !out.detached && (nowhere || out.terminal)) {
+        strftime(head, sizeof head, open ? "\033[32m%T\033[0m  " : bad ?
+                 "\033[33m%T\033[0m  " : "\033[36m%T\033[0m  ", tm);
+        write_line(option['v'] ? STDOUT_FILENO : STDERR_FILENO,
+                   out.terminal ? head : "", text);
+    }
+    strftime(head, sizeof head, "[%Y-%m-%d %H:%M] ", tm);
     if (out.file >= 0) write_line(out.file, head, text);
-    strftime(head, sizeof head, "<29>%b %e %H:%M:%S knockd: ", &tm);
-    if (out.use_syslog) write_syslog(head, text);
-    bool elsewhere = out.file >= 0 || out.use_syslog || out.verbose;
-    if (!out.detached && (!elsewhere || (!out.verbose && out.terminal)))
-        write_screen(STDERR_FILENO, &tm, text);
+    if (!out.use_syslog) return;
+    if (out.syslog < 0)
+        out.syslog = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    strftime(head, sizeof head, "<29>%b %e %T knockd: ", tm);
+    write_line(out.syslog, head, text);
 }
 
+/* Control characters, which a command or the DNS may send, could forge other
+ * lines; behind a byte C2 hex those from 80 to 9f are some, too (RFC 3629).
+ * Returns false, for those that have nothing else to return then. */
 __attribute__((format(printf, 2, 3)))
-static void say(int where, const char *fmt, ...) {
+static bool say(int where, const char *fmt, ...) {
     char text[TEXT_MAX];
+    uint8_t before = 0;
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
+    for (char *p = text; *p; before = (uint8_t)*p++) {
+        uint8_t c = (uint8_t)*p;
+        if (c < ' ' || c == 0x7f || (before == 0xc2 && c < 0xa0)) *p = '?';
+    }
     if (where == OUT) write_line(STDOUT_FILENO, "", text);
-    else if (where == QUIET) write_log(text, false);
     else if (!out.started) write_line(STDERR_FILENO, "knockd: ", text);
-    else if (out.namer < 0 ||
+    else if (where == QUIET || out.namer < 0 ||
              send(out.namer, text, strlen(text), MSG_DONTWAIT) < 0)
-        write_log(text, out.verbose);
+        write_log(text, where == QUIET);
+    return false;
 }
 
 #define die(...) (say(LOG, __VA_ARGS__), exit(1))
@@ -225,11 +217,10 @@ static char *trim(char *s) {
 
 /* Is text a whole decimal number from min to max?  Then *n is it. */
 static bool number(const char *text, unsigned min, unsigned max, unsigned *n) {
-    uint64_t value = 0;
-    const char *p = text;
-    while (*p >= '0' && *p <= '9' && value <= max)
-        value = value * 10 + (unsigned)(*p++ - '0');
-    if (!*text || *p || value < min || value > max) return false;
+    char *end;
+    unsigned long value = strtoul(text, &end, 10);  /* the greatest if larger */
+    if (*text < '0' || *text > '9' || *end || value < min || value > max)
+        return false;
     *n = (unsigned)value;
     return true;
 }
@@ -345,7 +336,7 @@ struct sniffer {
     struct conf *conf;
     struct locals *locals;
     int packets, channel;           /* descriptors */
-    bool only_v4, resting;
+    bool resting;
     union slot *ring;
     uint32_t burst, empty;          /* see rest() */
     int64_t now, burst_start, second, look;     /* ms; look: for expire() */
@@ -455,7 +446,7 @@ static void filter_attach(const struct sniffer *s) {
     unsigned v4 = put(JEQ, UDP, udp, put(JEQ, TCP, tcp, drop));
     v4 = put(JSET, 0x1fff, drop, load(LD_B, 9, v4));    /* a fragment */
     v4 = load(LDX_IHL, 0, load(LD_H, 6, v4));
-    unsigned ip = put(JEQ, ETHERTYPE_V6, s->only_v4 ? drop : v6, drop);
+    unsigned ip = put(JEQ, ETHERTYPE_V6, option['4'] ? drop : v6, drop);
     ip = load(LD_W, AD_PROTOCOL, put(JEQ, ETHERTYPE_V4, v4, ip));
     unsigned tag = load(AND, 0xfff, put(JEQ, 0, ip, drop));
     tag = load(LD_W, AD_VLAN_TAG, tag);         /* VLAN 0 is only a priority */
@@ -854,7 +845,7 @@ static bool frame(struct sniffer *s, const union slot *slot, struct packet *p) {
         (addr_loopback(&p->src) && slot->from.sll_hatype != HATYPE_LOOPBACK))
         return false;
     p->interface = (uint32_t)slot->from.sll_ifindex;
-    if (out.debug)
+    if (option['D'])
         tell(s, (struct event){ .kind = PACKET, .src = p->src, .dst = p->dst,
             .value = (uint64_t)p->proto << 48 | (uint64_t)p->sport << 32 |
                      (p->knock & 0xffff) << 16 | (t->len & 0xffff) });
@@ -1077,8 +1068,7 @@ struct output {                     /* of a command and of what it left */
 
 struct monitor {
     struct conf conf;
-    const char *config, *interface, *pidfile, *logfile;         /* options */
-    bool only_v4, lookup, daemon, ready, bad_record, ending;
+    bool ready, bad_record, ending;
     bool locals_old, state_bad;     /* could not be read, written */
     int cwd;                        /* where relative paths begin */
     posix_spawnattr_t attr;         /* of all commands */
@@ -1453,8 +1443,7 @@ static const struct keyword {
     unsigned max;
 } keywords[] = {
     { "UseSyslog", "", OPTIONS | DOOR, FLAG, O(use_syslog), 0 },
-    { "AllowDuplicates", "AllowDupes", OPTIONS | DOOR, FLAG,
-      O(allow_duplicates), 0 },
+    { "AllowDuplicates", "AllowDupes", OPTIONS | DOOR, FLAG, O(duplicates), 0 },
     { "LogFile", "", OPTIONS, TEXT, O(logfile), 0 },
     { "PidFile", "", OPTIONS, TEXT, O(pidfile), 0 },
     { "Interface", "", OPTIONS, NAMES, O(interface), 0 },
@@ -1475,37 +1464,32 @@ static const struct keyword {
     { "Stop_Command_6", "", DOOR, COMMAND, D(stop6), 0 },
 };
 #define KEYWORDS (sizeof keywords / sizeof *keywords)
-static const char *const flag_names[] = { "fin", "syn", "rst", "psh", "ack",
-                                          "urg" };
+static const char flags[][4] = { "fin", "syn", "rst", "psh", "ack", "urg" };
 
 #define complain(c, fmt, ...) \
     say(LOG, "%s:%d: " fmt, (c)->path, (c)->line, __VA_ARGS__)
 #define wrong(c, ...) ((c)->errors++, complain(c, __VA_ARGS__))
 #define warn(c, ...) \
-    ((c)->test ? complain(c, "warning: " __VA_ARGS__) : (void)0)
+    ((c)->test ? (void)complain(c, "warning: " __VA_ARGS__) : (void)0)
 
 /* Reads "port[:protocol], ..."; what follows a second colon is ignored, as in
  * 0.8.  False if something is wrong, which it says. */
 static bool sequence_parse(struct conf *c, struct sequence *seq, char *text) {
-    bool empty = !*text;
-    unsigned n = 0, port = 0;
+    unsigned n = 0, port;
     seq->n = 1;                     /* it may be wrong, but is not missing */
     for (char *item; (item = strsep(&text, ",")); n++) {
         char *name = trim(strsep(&item, ":")), *proto = strsep(&item, ":");
         bool udp = proto && !strcasecmp(proto = trim(proto), "udp");
-        if (empty) wrong(c, "%s", "the sequence is empty");
-        else if (n == SEQUENCE_MAX)
-            wrong(c, "more than %u ports in a sequence", n);
-        else if (!*name) wrong(c, "item %u of the sequence is empty", n + 1);
-        else if (!number(name, 1, 65535, &port))
-            wrong(c, "port '%.40s' is not a number from 1 to 65535", name);
-        else if (proto && !udp && strcasecmp(proto, "tcp"))
-            wrong(c, "protocol '%.40s' is neither tcp nor udp", proto);
-        else {
-            seq->knock[n] = port | (udp ? TO_UDP : 0);
-            continue;
-        }
-        return false;
+        if (!*name)
+            return wrong(c, "item %u of the sequence is empty", n + 1);
+        if (n == SEQUENCE_MAX)
+            return wrong(c, "more than %u ports in a sequence", n);
+        if (!number(name, 1, 65535, &port))
+            return wrong(c, "port '%.40s' is not a number from 1 to 65535",
+                         name);
+        if (proto && !udp && strcasecmp(proto, "tcp"))
+            return wrong(c, "protocol '%.40s' is neither tcp nor udp", proto);
+        seq->knock[n] = port | (udp ? TO_UDP : 0);
     }
     seq->n = n;
     return true;
@@ -1516,7 +1500,7 @@ static void flags_parse(struct conf *c, struct flags *f, char *text) {
         unsigned bit = 0;
         bool not = *(item = trim(item)) == '!';
         item = trim(item + not);
-        while (bit < 6 && strcasecmp(item, flag_names[bit])) bit++;
+        while (bit < 6 && strcasecmp(item, flags[bit])) bit++;
         if (bit == 6) wrong(c, "unknown TCP flag '%.40s'", item);
         else *(not ? &f->forbid : &f->want) |= 1u << bit;
     }
@@ -1526,14 +1510,12 @@ static void nets_parse(struct conf *c, struct nets *l, char *text) {
     l->n = 0;
     for (char *item; (item = strsep(&text, ","));) {
         char *address = trim(strsep(&item, "/"));
-        struct net n = { .bits = 0 };
+        struct net n;
         if (!addr_parse(address, &n.addr))
             wrong(c, "'%.40s' is not an IPv4 or IPv6 address", address);
-        unsigned most = is_v4(&n.addr) ? 32 : 128;
-        if (!item) n.bits = most;
-        else if (!number(item = trim(item), 0, most, &n.bits))
-            wrong(c, "'%.40s' is not a number of bits from 0 to %u", item,
-                  most);
+        unsigned most = n.bits = is_v4(&n.addr) ? 32 : 128;
+        if (item && !number(item = trim(item), 0, most, &n.bits))
+            wrong(c, "'%.40s' is no number of bits from 0 to %u", item, most);
         n.bits += 128 - most;
         l->net = allocate(l->net, (l->n + 1) * sizeof n);
         l->net[l->n++] = n;
@@ -1556,7 +1538,8 @@ static void directive(struct conf *c, const struct keyword *k, char *value) {
             wrong(c, "%s '%.40s' is not a number from 0 to %u", k->name, value,
                   k->max);
     } else {
-        if (!*value && k->kind != COMMAND) wrong(c, "%s is empty", k->name);
+        if (strchr("#", *value) && k->kind != COMMAND)
+            wrong(c, "%s is empty", k->name);
         *(char **)field = value;
         if (field == &d->one_time) d->one_time_line = c->line;
         for (size_t n; k->kind == NAMES && *value; value += n + !!value[n])
@@ -1581,27 +1564,26 @@ static bool in_use(uint32_t knock) {
 
 /* -t: what 0.8 accepts as well and its owner may not have meant. */
 static void door_review(struct conf *c, const struct door *d) {
-    const char *start = d->start ? d->start : "", *what = NULL;
-    uint16_t r[4] = { 0 }, port[SEQUENCE_MAX];
+    const char *start = d->start ? d->start : "";
+    char path[PATH_MAX];
+    uint16_t r[4], port[SEQUENCE_MAX];
     unsigned up = 0, n = d->seq.n;
     for (unsigned i = 0; i < n; i++) {
         port[i] = (uint16_t)d->seq.knock[i];
         up += i && port[i] > port[i - 1];
-    }
-    if (n == 3 && port[1] == 8000 && port[0] + port[2] == 16000)
-        what = "everyone knows this sequence from the manuals: take another";
-    else if (n > 1 && (up == 0 || up == n - 1))
-        what = "the ports stand in the order of a scan: mix them";
-    else if (n && n < 3) what = "fewer than 3 ports are easily guessed";
-    if (what && getrandom(r, sizeof r, 0) == sizeof r)
-        warn(c, "door '%s': %s; for example sequence = %u,%u,%u,%u", d->name,
-             what, 1024 + r[0] % 32256u, 33280 + r[1] % 32256u,
-             1024 + r[2] % 32256u, 33280 + r[3] % 32256u);
-    for (unsigned i = 0; i < n; i++)
         if (in_use(d->seq.knock[i]))
             warn(c, "door '%s': port %u is in use: a knock on it is answered, "
                  "and may be logged there", d->name, port[i]);
-    what = !*start ? (d->start6 ? NULL : "no command: it will only log") :
+    }
+    const char *weak = n > 1 && (up == 0 || up == n - 1) ?
+        "the ports stand in the order of a scan and of the manuals" :
+        n && n < 3 ? "fewer than 3 ports are easily guessed" : NULL;
+    if (weak && getrandom(r, sizeof r, 0) == sizeof r)
+        warn(c, "door '%s': %s: take another; for example sequence = "
+             "%d,%d,%d,%d", d->name, weak, r[0] >> 1 | 1024, r[1] | 32768,
+             r[2] >> 1 | 1024, r[3] | 32768);
+    const char *what = !*start ?
+        (d->start6 ? NULL : "no command: it will only log") :
         !strstr(start, "%IP%") ? "the command lacks %IP%: is it for everyone?" :
         strstr(start, "tables -A") ?
         "-A puts the rule behind those that reject: -I is meant?" :
@@ -1611,7 +1593,6 @@ static void door_review(struct conf *c, const struct door *d) {
         !strstr(start, "timeout") ?
         "no Stop_Command: another door must close it" : NULL;
     if (what) warn(c, "door '%s': %s", d->name, what);
-    char path[PATH_MAX];
     snprintf(path, sizeof path, "%.*s", (int)strcspn(start, BLANKS), start);
     if (*path == '/' && access(path, X_OK))
         warn(c, "door '%s': %.200s: %s", d->name, path, strerror(errno));
@@ -1620,24 +1601,8 @@ static void door_review(struct conf *c, const struct door *d) {
             warn(c, "there is a door '%s' at line %d, too", d->name, o->line);
 }
 
-/* What can only be said of a section at its end, at the line of its name. */
-static void section_end(struct conf *c) {
-    if (c->section != DOOR) return;
-    struct door *d = &c->doors[c->ndoors - 1];
-    int at = c->line;
-    c->line = d->line;
-    if (!d->one_time && !d->seq.n)
-        wrong(c, "door '%s' has no sequence", d->name);
-    if (d->seq_timeout == 0 && d->seq.n > 1)
-        wrong(c, "Seq_Timeout 0 leaves door '%s' no time", d->name);
-    if (c->test) door_review(c, d);
-    if (d->cmd_timeout == UINT_MAX) d->cmd_timeout = CMD_TIMEOUT;
-    c->line = at;
-}
-
 static void section(struct conf *c, char *line) {
     char *end = strrchr(line, ']'), *name = line + 1;
-    section_end(c);
     if (!end || end[1]) wrong(c, "bad section line '%.40s'", line);
     else *end = '\0';
     if (!*(name = trim(name)) || strlen(name) > DOOR_NAME_MAX)
@@ -1652,45 +1617,40 @@ static void section(struct conf *c, char *line) {
         .stray_limit = UINT_MAX };
 }
 
-/* In any case.  The first letter decides mostly: 10,000 doors are long. */
-static bool is_word(const char *text, const char *word) {
-    return (*text | 32) == (*word | 32) && !strcasecmp(text, word);
+/* Is text's first word of n letters this one, in any case?  The first letter
+ * decides mostly: 10,000 doors are long. */
+static bool is_word(const char *text, size_t n, const char *word) {
+    return (*text | 32) == (*word | 32) && !strncasecmp(text, word, n) &&
+           !word[n];
 }
 
-/* One line of the file.  A comment after white space ends every value but a
- * command, which may well need its '#'. */
+/* One line of the file.  A comment after white space ends every line but a
+ * command's, which may well need its '#'. */
 static void config_line(struct conf *c, char *line) {
     const struct keyword *k = NULL;
-    char *hash = line = trim(line);
-    char *value = *line == '[' ? NULL : strchr(line, '=');
+    size_t n = strcspn(line = trim(line), "=" BLANKS);
+    char *hash = line, *rest;
     c->line++;
     if (!*line || *line == '#') return;
-    while ((hash = strchr(hash + 1, '#')) && hash - 1 != value &&
-           !strchr(BLANKS, hash[-1])) {}
-    if (hash && (!value || hash < value)) *hash = '\0', value = NULL;
-    if (value) *value++ = '\0';
-    line = trim(line);
-    if (*line == '[') {
-        section(c, line);
-        return;
-    }
     for (const struct keyword *i = keywords; i < keywords + KEYWORDS; i++)
-        if (*line && (is_word(line, i->name) || is_word(line, i->alias)) &&
+        if ((is_word(line, n, i->name) || is_word(line, n, i->alias)) &&
             (!k || i->section & c->section)) k = i;
-    if (!k)
-        wrong(c, "%s '%.40s'", value ? "unknown directive" :
-              "syntax error: unknown word", line);
+    while ((hash = strchr(hash + 1, '#')) && !strchr(BLANKS, hash[-1])) {}
+    if (hash && (!k || k->kind != COMMAND)) *hash = '\0';
+    rest = trim(line + n);
+    if (*line == '[') section(c, trim(line));
+    else if (!k || (*rest && *rest != '='))
+        wrong(c, "unknown directive '%.40s'", trim(line));
     else if (!c->section)
-        wrong(c, "'%.40s' stands before the first [section]", line);
+        wrong(c, "%s stands before the first [section]", k->name);
     else if (!(k->section & c->section))
-        wrong(c, "'%.40s' belongs in %s", line, k->section == DOOR ?
+        wrong(c, "%s belongs in %s", k->name, k->section == DOOR ?
               "a door, not in [options]" : "[options], not in a door");
     else {
-        if (hash && value && k->kind != COMMAND) *hash = '\0';
         if (c->seen >> (k - keywords) & 1 && k->kind != FLAGS)
             warn(c, "%s is given again: the last one counts", k->name);
         c->seen |= 1u << (k - keywords);
-        directive(c, k, value ? trim(value) : NULL);
+        directive(c, k, *rest ? trim(rest + 1) : NULL);
     }
 }
 
@@ -1746,23 +1706,27 @@ static bool config_load(struct conf *c, int dir, const char *path, bool test) {
     int fd = openat(dir, path, O_RDONLY | O_CLOEXEC);
     struct stat st;
     size_t n;
-    *c = (struct conf){ .path = path, .stray_limit = STRAY_LIMIT, .test = test,
-                        .doors = allocate(NULL, sizeof *c->doors) };
+    *c = (struct conf){ .path = path, .test = test, .stray_limit = STRAY_LIMIT,
+        .line = 1, .doors = allocate(NULL, sizeof *c->doors) };
     char *next = c->text = read_all(fd, &n);
     if (!next)
         c->errors++, say(LOG, "could not open %s: %s", path, strerror(errno));
-    else if (strlen(next) != n) {
+    else if (strlen(next) != n)
         wrong(c, "byte %zu is zero: this is no text file", strlen(next));
-        next = NULL;
-    } else if (!fstat(fd, &st) && st.st_mode & S_IROTH) {
-        c->line = 1;
+    else if (!fstat(fd, &st) && st.st_mode & S_IROTH)
         warn(c, "everyone may read this file: chmod 600 %s", path);
-    }
     close(fd);
     if (next && !strncmp(next, "\xef\xbb\xbf", 3)) next += 3; /* RFC 3629 */
     for (c->line = 0; next;) config_line(c, strsep(&next, "\n"));
-    section_end(c);
+    c->listen = option['i'] ? option['i'] : c->interface ? c->interface : "any";
     for (struct door *d = c->doors; d < c->doors + c->ndoors; d++) {
+        c->line = d->line;
+        if (!d->one_time && !d->seq.n)
+            wrong(c, "door '%s' has no sequence", d->name);
+        if (d->seq_timeout == 0 && d->seq.n > 1)
+            wrong(c, "Seq_Timeout 0 leaves door '%s' no time", d->name);
+        if (c->test) door_review(c, d);
+        if (d->cmd_timeout == UINT_MAX) d->cmd_timeout = CMD_TIMEOUT;
         if (d->stray_limit == UINT_MAX) d->stray_limit = c->stray_limit;
         if (d->one_time && *d->one_time) one_time(c, d, dir, false);
     }
@@ -1771,67 +1735,67 @@ static bool config_load(struct conf *c, int dir, const char *path, bool test) {
 }
 
 /* -t: prints a directive as understood, in the file's own language. */
-static void directive_print(const struct keyword *k, const char *base,
-                            const struct door *d) {
-    const void *field = base + k->offset;
-    bool word = k->kind > FLAG && k->kind <= COMMAND;
-    const char *text = word ? *(const char *const *)field : NULL;
+static void directive_print(const struct keyword *k, const void *field) {
     const struct sequence *seq = field;
     const struct flags *f = field;
     const struct nets *l = field;
-    char buf[ADDR_TEXT];
-    unsigned n = k->kind == PORTS ? (d && d->one_time ? 0 : seq->n) :
-                 k->kind == FLAGS ? 12 : k->kind == NETS ? l->n : 0, items = 0;
+    bool word = k->kind > FLAG && k->kind <= COMMAND;
+    const char *text = word ? *(const char *const *)field : NULL;
+    unsigned bits = k->kind == FLAGS ? f->want | f->forbid << 6 : 0;
+    unsigned n = k->kind == PORTS ? seq->n : k->kind == NETS ? l->n :
+                 (unsigned)__builtin_popcount(bits);
+    char ip[ADDR_TEXT];
     if (k->kind == FLAG && *(const bool *)field) printf("%s\n", k->name);
     if (k->kind == NUMBER)
         printf("%s = %u\n", k->name, *(const unsigned *)field);
     if (text) printf("%s = %s\n", k->name, text);
-    for (unsigned i = 0; i < n; i++) {
-        if (k->kind == FLAGS && !((i < 6 ? f->want : f->forbid) >> i % 6 & 1))
-            continue;
-        printf("%s%s", items ? "," : k->name, items ? "" : " = ");
-        items++;
-        if (k->kind == PORTS) printf("%u%s", seq->knock[i] & 0xffff,
-                                     seq->knock[i] & TO_UDP ? ":udp" : "");
-        else if (k->kind == FLAGS) printf("%s%s", i < 6 ? "" : "!",
-                                          flag_names[i % 6]);
-        else printf("%s/%u", addr_text(&l->net[i].addr, buf), l->net[i].bits -
-                    (is_v4(&l->net[i].addr) ? 96 : 0));
+    for (unsigned i = 0; i < n; i++, bits &= bits - 1) {
+        printf("%s%s", i ? "," : k->name, i ? "" : " = ");
+        if (k->kind == PORTS)
+            printf("%u%s", seq->knock[i] & 0xffff,
+                   seq->knock[i] & TO_UDP ? ":udp" : "");
+        else if (k->kind == NETS)
+            printf("%s/%u", addr_text(&l->net[i].addr, ip), l->net[i].bits -
+                   (is_v4(&l->net[i].addr) ? 96 : 0));
+        else
+            printf("%s%s", bits & 63 ? "" : "!",
+                   flags[__builtin_ctz(bits) % 6]);
+        if (i == n - 1) printf("\n");
     }
-    if (items) printf("\n");
 }
 
 static void config_print(const struct conf *c) {
     for (unsigned i = 0; i <= c->ndoors; i++) {
-        const struct door *d = i ? &c->doors[i - 1] : NULL;
-        printf("%s[%s]\n", d ? "\n" : "", d ? d->name : "options");
+        const struct door *d = &c->doors[i ? i - 1 : 0];
+        printf("%s[%s]\n", i ? "\n" : "", i ? d->name : "options");
         for (const struct keyword *k = keywords; k < keywords + KEYWORDS; k++)
-            if (d ? k->section == DOOR : k->section & OPTIONS)
-                directive_print(k, d ? (const char *)d : (const char *)c, d);
+            if (!i && k->section & OPTIONS)
+                directive_print(k, (const char *)c + k->offset);
+            else if (i && k->section == DOOR &&
+                     !(k->kind == PORTS && d->one_time))
+                directive_print(k, (const char *)d + k->offset);
     }
 }
 
 /* ---- The monitor: interfaces, events, reload -------------------------- */
 
 /* Logs a line with the name of the address that it begins with; false if it
- * has none. */
+ * has none.  The alarm ends a process that waits for it too long. */
 static bool log_named(char *text) {
-    struct sockaddr_in v4 = { .sin_family = AF_INET };
-    struct sockaddr_in6 v6 = { .sin6_family = AF_INET6 };
+    static struct addrinfo numeric = { .ai_flags = AI_NUMERICHOST }, *a;
     char line[TEXT_MAX + NAME_BYTES + 8], name[NAME_BYTES];
     char *rest = strstr(text, ": ");
-    struct addr a;
+    struct addr addr;
+    alarm(LOOKUP_SECONDS);
     if (rest) *rest = '\0';
-    if (!rest || !addr_parse(text, &a)) return false;
-    memcpy(&v4.sin_addr, a.b + 12, 4);
-    memcpy(&v6.sin6_addr, &a, sizeof a);
-    if (getnameinfo(is_v4(&a) ? (void *)&v4 : (void *)&v6, is_v4(&a) ?
-                    sizeof v4 : sizeof v6, name, sizeof name, NULL, 0,
+    if (!rest || !addr_parse(text, &addr) ||
+        getaddrinfo(text, NULL, &numeric, &a) ||
+        getnameinfo(a->ai_addr, a->ai_addrlen, name, sizeof name, NULL, 0,
                     NI_NAMEREQD)) return false;
     alarm(0);
     name[strspn(name, NAME_LETTERS)] = '\0';    /* it could look like a line */
     snprintf(line, sizeof line, "%s (%s): %s", text, name, rest + 2);
-    write_log(line, out.verbose);
+    write_log(line, false);
     return true;
 }
 
@@ -1850,12 +1814,9 @@ static void namer(int from) {
         text[n] = '\0';
         int status = -1;            /* neither an exit's nor a signal's */
         pid_t pid = now_ms() < again ? -1 : fork();
-        if (!pid) {
-            alarm(LOOKUP_SECONDS);
-            _exit(!log_named(text));
-        }
+        if (!pid) _exit(!log_named(text));
         if (pid > 0) waitpid(pid, &status, 0);
-        if (status) write_log(text, out.verbose);
+        if (status) write_log(text, false);
         if (WIFSIGNALED(status)) again = now_ms() + LOOKUP_PAUSE_MS;
     }
     _exit(0);
@@ -1865,7 +1826,7 @@ static void namer_start(struct monitor *m) {
     int ends[2];
     if (out.namer >= 0) close(out.namer);   /* it writes all it has, and ends */
     out.namer = -1;
-    if (!m->lookup ||
+    if (!option['l'] ||
         socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends)) return;
     m->namer = fork();
     if (!m->namer) namer(ends[1]);
@@ -1873,78 +1834,65 @@ static void namer_start(struct monitor *m) {
     out.namer = ends[0];
 }
 
-/* The address in sa; false if it is none of IPv4 or IPv6. */
-static bool addr_from(const struct sockaddr *sa, struct addr *a) {
-    int family = sa ? sa->sa_family : AF_UNSPEC;
-    if (family == AF_INET) *a = addr_v4(&((struct sockaddr_in *)sa)->sin_addr);
-    if (family == AF_INET6)
-        memcpy(a, &((struct sockaddr_in6 *)sa)->sin6_addr, sizeof *a);
-    return family == AF_INET || family == AF_INET6;
-}
-
-/* What is listened on: the option's before the configuration's, as in 0.8. */
-static const char *interfaces(const struct monitor *m) {
-    return m->interface ? m->interface :
-           m->conf.interface ? m->conf.interface : "any";
-}
-
 /* Reads where knocks may come in: the interfaces of the list (or any but
- * loopback) and their addresses.  waiting: what can't be knocked on yet, and
- * why.  False if the kernel can't be asked. */
+ * loopback) and their addresses, which -t prints.  waiting: what can't be
+ * knocked on yet, and why.  False if the kernel can't be asked. */
 static bool locals_read(struct monitor *m, struct locals *l,
                         char waiting[TEXT_MAX]) {
-    char *list = copy(interfaces(m)), *next = list, *name;
+    const char *list = m->conf.listen;
+    char name[IFNAMSIZ + 1], ip[ADDR_TEXT];     /* room for one too long */
     struct ifaddrs *all = NULL;
+    bool good = !getifaddrs(&all);
+    size_t n = 0;
     *waiting = '\0';
     l->any = !strcasecmp(list, "any");     /* the rest takes no room yet */
     l->ninterfaces = l->naddrs = 0;
-    bool good = !getifaddrs(&all);
-    while (good && (name = strsep(&next, LIST))) {
-        unsigned index = if_nametoindex(name), up = 0, first = l->naddrs;
-        if (!*name) continue;
+    for (; good && *(list += strspn(list, LIST)); list += strcspn(list, LIST)) {
+        snprintf(name, sizeof name, "%.*s", (int)strcspn(list, LIST), list);
+        unsigned index = l->any ? 0 : if_nametoindex(name), up = 0;
+        unsigned first = l->naddrs;
         good = index || errno == ENODEV || l->any;
         for (struct ifaddrs *a = all; a; a = a->ifa_next) {
             size_t length = strcspn(a->ifa_name, ":");  /* eth0:1 is of eth0 */
-            struct addr addr;
+            struct addr *addr = &l->addr[l->naddrs];
+            int family = a->ifa_addr ? a->ifa_addr->sa_family : AF_UNSPEC;
             if (!l->any && (strncmp(a->ifa_name, name, length) || name[length]))
                 continue;
             up |= a->ifa_flags & IFF_UP;
-            if (l->naddrs < ADDRESSES_MAX && addr_from(a->ifa_addr, &addr) &&
-                (!m->only_v4 || is_v4(&addr))) l->addr[l->naddrs++] = addr;
+            if (l->naddrs == ADDRESSES_MAX || (family != AF_INET &&
+                (family != AF_INET6 || option['4']))) continue;
+            if (family == AF_INET)
+                *addr = addr_v4(&((struct sockaddr_in *)a->ifa_addr)->sin_addr);
+            else
+                memcpy(addr, &((struct sockaddr_in6 *)a->ifa_addr)->sin6_addr,
+                       sizeof *addr);
+            l->naddrs++;
+            if (m->conf.test)
+                printf("# %s %s\n", a->ifa_name, addr_text(addr, ip));
         }
-        if (l->any) break;
-        const char *why = !index ? "does not exist" : !up ? "is down" :
-                          first == l->naddrs ? "has no address" : NULL;
-        if (index && l->ninterfaces == INTERFACES_MAX) why = "is one too many";
-        else if (index) l->interface[l->ninterfaces++] = index;
-        size_t n = strlen(waiting);
-        if (why) snprintf(waiting + n, TEXT_MAX - n, "%s%.40s %s",
-                          n ? ", " : "", name, why);
+        const char *why = !index && !l->any ? "does not exist" :
+            l->ninterfaces == INTERFACES_MAX ? "is one too many" :
+            l->naddrs == ADDRESSES_MAX ? "has more addresses than fit" :
+            l->any ? NULL : !up ? "is down" :
+            first == l->naddrs ? "has no address" : NULL;
+        if (index && l->ninterfaces < INTERFACES_MAX)
+            l->interface[l->ninterfaces++] = index;
+        if (why && n < TEXT_MAX)
+            n += (size_t)snprintf(waiting + n, TEXT_MAX - n, "%s%s %s",
+                                  n ? ", " : "", name, why);
     }
-    size_t n = strlen(waiting);
-    if (l->naddrs == ADDRESSES_MAX)
-        snprintf(waiting + n, TEXT_MAX - n, "%sall addresses but the first %d",
-                 n ? ", " : "", ADDRESSES_MAX);
     qsort(l->addr, l->naddrs, sizeof *l->addr, addr_cmp);
-    if (all) freeifaddrs(all);
-    free(list);
+    freeifaddrs(all);
     return good;
 }
 
 /* -t: what the doors will find on this machine, as comments. */
 static void surroundings_print(struct monitor *m) {
     static const char *const dirs[] = { TOOL_DIRS }, *const tools[] = { TOOLS };
-    char ip[ADDR_TEXT], waiting[TEXT_MAX], path[64];
-    struct ifaddrs *all = NULL;
-    struct addr addr;
-    if (!locals_read(m, &m->locals, waiting) || getifaddrs(&all)) return;
-    printf("# interfaces: %s%s%s\n", interfaces(m),
-           *waiting ? "; waiting: " : "", waiting);
-    for (const struct ifaddrs *a = all; a; a = a->ifa_next)
-        if (!(m->locals.any && a->ifa_flags & IFF_LOOPBACK) &&
-            addr_from(a->ifa_addr, &addr))
-            printf("#   %s %s\n", a->ifa_name, addr_text(&addr, ip));
-    freeifaddrs(all);
+    char path[64];
+    if (locals_read(m, &m->locals, m->waiting_for))
+        printf("# interfaces: %s%s%s\n", m->conf.listen,
+               *m->waiting_for ? "; waiting: " : "", m->waiting_for);
     printf("# firewall tools:");
     for (unsigned i = 0; i < sizeof tools / sizeof *tools; i++)
         for (unsigned k = 0; k < sizeof dirs / sizeof *dirs; k++) {
@@ -2001,7 +1949,7 @@ static void locals_changed(struct monitor *m) {
     if (m->locals_old) return;      /* turn() tries again */
     if (strcmp(waiting, m->waiting_for)) {
         if (*waiting) say(LOG, "waiting: %s", waiting);
-        else say(LOG, "listening on %s again", interfaces(m));
+        else say(LOG, "listening on %s again", m->conf.listen);
         strcpy(m->waiting_for, waiting);
     }
     if (!memcmp(&o.locals, &m->locals, sizeof m->locals)) return;
@@ -2016,7 +1964,7 @@ static void sniffer_start(struct monitor *m) {
     if (m->sniffer == 0) {
         struct sniffer *s = allocate(NULL, sizeof *s);
         *s = (struct sniffer){ .conf = &m->conf, .locals = &m->locals,
-            .packets = m->packets, .channel = ends[1], .only_v4 = m->only_v4,
+            .packets = m->packets, .channel = ends[1],
             .counters = m->counters };
         sniff(s);
     }
@@ -2050,8 +1998,8 @@ static void started(struct monitor *m, uint64_t skipped) {
     for (unsigned i = 0; i < sizeof sandbox_steps / sizeof *sandbox_steps; i++)
         if (skipped >> i & 1)
             strcat(strcat(list, *list ? ", " : ""), sandbox_steps[i]);
-    say(QUIET, "starting up, listening on %s", interfaces(m));
-    if (out.verbose) say(OUT, "listening on %s...", interfaces(m));
+    say(QUIET, "starting up, listening on %s", m->conf.listen);
+    if (option['v']) say(OUT, "listening on %s...", m->conf.listen);
     if (*list) say(LOG, "warning: the sniffer has to do without: %s", list);
     if (*m->waiting_for) say(LOG, "waiting: %s", m->waiting_for);
     notify_ready();
@@ -2084,7 +2032,7 @@ static bool is_true(struct monitor *m, const struct event *e) {
     const struct door *d = &m->conf.doors[e->door];
     if (e->stage < 1 || e->stage > SEQUENCE_MAX ||
         (e->kind == OPEN && e->stage != d->seq.n)) return refuse(m, "stage");
-    return (addr_usable(&e->src) && !(m->only_v4 && !is_v4(&e->src)) &&
+    return (addr_usable(&e->src) && !(option['4'] && !is_v4(&e->src)) &&
             allowed(d, &e->src)) || refuse(m, "address");
 }
 
@@ -2166,11 +2114,11 @@ static void sniffer_died(struct monitor *m, int status) {
  * /dev/stdout and /dev/stderr stay what they were: -d closes them. */
 static void log_open(struct monitor *m) {
     const char *path = m->conf.logfile ? m->conf.logfile :
-                       m->logfile ? m->logfile : "";
+                       option['g'] ? option['g'] : "";
     bool standard = !strncmp(path, "/dev/std", 8);
     out.use_syslog = m->conf.use_syslog;
     if (standard && !strcmp(path, m->log_path)) return;
-    if (*m->log_path && out.verbose)
+    if (*m->log_path && option['v'])
         say(OUT, "closing log file: %s", m->log_path);
     int fd = standard ? fcntl(path[8] == 'e' ? STDERR_FILENO : STDOUT_FILENO,
                               F_DUPFD_CLOEXEC, 3) :
@@ -2189,9 +2137,9 @@ static void log_open(struct monitor *m) {
  * one sniffer follows the other, so that no knock is lost. */
 static void reload(struct monitor *m) {
     struct conf new;
-    say(LOG, "re-reading config file: %s", m->config);
-    if (!config_load(&new, m->cwd, m->config, false)) {
-        say(LOG, "%s has errors: all stays as it was", m->config);
+    say(LOG, "re-reading config file: %s", option['c']);
+    if (!config_load(&new, m->cwd, option['c'], false)) {
+        say(LOG, "%s has errors: all stays as it was", option['c']);
         config_free(&new);
         return;
     }
@@ -2265,7 +2213,7 @@ static void turn(struct monitor *m) {
 /* Works until told to end; then runs every stop command, for a while. */
 static void run(struct monitor *m) {
     while (!m->ending) turn(m);
-    if (out.verbose) say(OUT, "waiting for child processes...");
+    if (option['v']) say(OUT, "waiting for child processes...");
     sniffer_stop(m);
     m->sniffer_again = INT64_MAX;
     int64_t until = now_ms() + SHUTDOWN_MS;
@@ -2274,13 +2222,12 @@ static void run(struct monitor *m) {
     say(QUIET, "shutting down");
     if (m->state && !m->openings) unlinkat(m->cwd, m->state, 0);
     if (m->pid_path) unlinkat(m->cwd, m->pid_path, 0);
-    if (out.verbose) say(OUT, "closing...");
+    if (option['v']) say(OUT, "closing...");
 }
 
 /* ---- Start ------------------------------------------------------------ */
 
-/* Reads the command line; returns whether it is only a test (-t). */
-static bool options(struct monitor *m, int argc, char **argv) {
+static void options(int argc, char **argv) {
     static const struct option names[] = {
         { "interface", 1, NULL, 'i' }, { "config", 1, NULL, 'c' },
         { "test", 0, NULL, 't' }, { "daemon", 0, NULL, 'd' },
@@ -2289,28 +2236,15 @@ static bool options(struct monitor *m, int argc, char **argv) {
         { "verbose", 0, NULL, 'v' }, { "debug", 0, NULL, 'D' },
         { "version", 0, NULL, 'V' }, { "help", 0, NULL, 'h' }, { 0, 0, NULL, 0 }
     };
-    bool test = false;
     static const char letters[] = "i:c:tdp:g:l4vDVh";
+    option['c'] = CONFIG_PATH;
+    option['p'] = PID_PATH;
     for (int c; (c = getopt_long(argc, argv, letters, names, NULL)) != -1;)
-        switch (c) {
-        case 'i': m->interface = optarg; break;
-        case 'c': m->config = optarg; break;
-        case 't': test = true; break;
-        case 'd': m->daemon = true; break;
-        case 'p': m->pidfile = optarg; break;
-        case 'g': m->logfile = optarg; break;
-        case 'l': m->lookup = true; break;
-        case '4': m->only_v4 = true; break;
-        case 'v': out.verbose = true; break;
-        case 'D': out.debug = true; break;
-        case 'V': exit(puts("knockd " VERSION) < 0);
-        case 'h': exit(fputs(USAGE, stdout) < 0);
-        default: fputs(USAGE, stderr), exit(1);
-        }
-    if (optind < argc)
-        fprintf(stderr, "knockd: unexpected operand '%s'\n%s", argv[optind],
-                USAGE), exit(1);
-    return test;
+        option[c] = optarg ? optarg : "";
+    if (option['V']) exit(puts("knockd " VERSION) < 0);
+    if (option['h']) exit(fputs(USAGE, stdout) < 0);
+    if (optind < argc) say(LOG, "unexpected operand '%s'", argv[optind]);
+    if (optind < argc || option['?']) fputs(USAGE, stderr), exit(1);
 }
 
 /* -d: forks; the first process waits until the daemon is ready and succeeds,
@@ -2326,8 +2260,16 @@ static void detach(struct monitor *m) {
     setsid();
 }
 
-/* Writes the pidfile, locked while we run; another daemon's is left alone. */
-static void pidfile_write(struct monitor *m, const char *path) {
+/* Writes the pidfile, locked while we run; another daemon's is left alone.  The
+ * state file stands beside it, for each of several daemons. */
+static void files_open(struct monitor *m) {
+    const char *path = m->conf.pidfile ? m->conf.pidfile : option['p'];
+    int n = (int)strlen(path);
+    m->state = allocate(NULL, (size_t)n + sizeof STATE_PATH);
+    if (n > 4 && !strcmp(path + n - 4, ".pid")) n -= 4;
+    sprintf(m->state, "%.*s.state", n, path);
+    if (!strcmp(path, PID_PATH)) strcpy(m->state, STATE_PATH);
+    if (!option['d']) return;
     int fd = openat(m->cwd, path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW,
                     0644);
     if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB))
@@ -2337,33 +2279,24 @@ static void pidfile_write(struct monitor *m, const char *path) {
     else m->pid_path = copy(path);
 }
 
-/* The state file's path: beside the pidfile, for each of several daemons. */
-static char *state_path(const char *pidfile) {
-    size_t n = strlen(pidfile);
-    if (!strcmp(pidfile, PID_PATH)) return copy(STATE_PATH);
-    if (n > 4 && !strcmp(pidfile + n - 4, ".pid")) n -= 4;
-    char *path = allocate(NULL, n + sizeof ".state");
-    sprintf(path, "%.*s.state", (int)n, pidfile);
-    return path;
-}
-
 /* Interfaces must exist at the start; up and with an address they may be
  * later, which rtnetlink(7) tells. */
 static void interfaces_open(struct monitor *m) {
-    char waiting[TEXT_MAX], there[TEXT_MAX / 2] = "";
+    char there[TEXT_MAX / 2] = "";
     struct netlink_addr_ group = { AF_NETLINK, 0, 0, RTNL_GROUPS };
     m->netlink = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, 0);
     if (bind(m->netlink, (void *)&group, sizeof group))
         say(LOG, "warning: changes of interfaces will go unnoticed: %s",
             strerror(errno));
-    if (!locals_read(m, &m->locals, waiting))
+    if (!locals_read(m, &m->locals, m->waiting_for))
         die("could not read the interfaces: %s", strerror(errno));
-    strcpy(m->waiting_for, waiting);
-    if (!strstr(waiting, "not exist") && !strstr(waiting, "too many")) return;
+    if (!strstr(m->waiting_for, "not exist") &&
+        !strstr(m->waiting_for, "too many"))
+        return;
     struct if_nameindex *i = if_nameindex();
     for (size_t n = 0; i && i->if_name && n < sizeof there - 32; i++)
         n += (size_t)snprintf(there + n, 32, " %s", i->if_name);
-    die("no such interface: %s; there are:%s", waiting, there);
+    die("no such interface: %s; there are:%s", m->waiting_for, there);
 }
 
 /* Signals come by a descriptor (SIGPIPE as well, and means nothing there);
@@ -2386,44 +2319,39 @@ static void signals_open(struct monitor *m) {
 
 int main(int argc, char **argv) {
     static struct monitor m;        /* all zero: takes no room in the file */
-    const char *slash = argc ? strrchr(*argv, '/') : NULL;
-    if (argc && !strcmp(slash ? slash + 1 : *argv, "knock"))
+    if (!strcmp(program_invocation_short_name, "knock"))
         return knock_main(argc, argv);
-    m.config = CONFIG_PATH;
-    m.pidfile = PID_PATH;
     m.channel = m.state_fd = m.ready_fd = m.sniffer = -1;
     close_others(3, -1, -1);        /* no command shall inherit any */
     int ends[2];                    /* without a /dev: a pipe's dead end */
     while ((m.null = open("/dev/null", O_RDWR)) >= 0 && m.null < 3) {}
     if (m.null < 0 && !pipe(ends)) m.null = ends[0], close(ends[1]);
     fcntl(m.null, F_SETFD, FD_CLOEXEC); /* and 0-2 are open, to whatever */
-    bool test = options(&m, argc, argv);
+    options(argc, argv);
     m.cwd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
-    bool good = config_load(&m.conf, m.cwd, m.config, test);
-    if (test && good) {
+    bool good = config_load(&m.conf, m.cwd, option['c'], option['t']);
+    if (option['t'] && good) {
         surroundings_print(&m);
         config_print(&m.conf);
     }
-    if (test || !good) return !good;
+    if (option['t'] || !good) return !good;
     struct rlimit files;            /* some are for other things */
     getrlimit(RLIMIT_NOFILE, &files);
-    m.most_outputs = files.rlim_cur > OUTPUTS_MAX + 32 ? OUTPUTS_MAX :
-                     files.rlim_cur > 64 ? (unsigned)files.rlim_cur / 2 : 0;
+    m.most_outputs = files.rlim_cur / 2 < OUTPUTS_MAX ?
+                     (unsigned)files.rlim_cur / 2 : OUTPUTS_MAX;
     setenv("PATH", DEFAULT_PATH, 0);
     mode_t mask = umask(022);       /* what commands write is not everyone's */
     if (mask) umask(mask);
-    if (m.daemon) detach(&m);
+    if (option['d']) detach(&m);
     signals_open(&m);
     m.packets = packet_socket();
     m.counters = map(COUNTERS * sizeof *m.counters, MAP_SHARED | MAP_ANONYMOUS,
                      -1);
     interfaces_open(&m);
     log_open(&m);
-    const char *pidfile = m.conf.pidfile ? m.conf.pidfile : m.pidfile;
-    m.state = state_path(pidfile);
-    if (m.daemon) pidfile_write(&m, pidfile);
+    files_open(&m);
     out.started = true;
-    out.terminal = isatty(STDERR_FILENO);
+    out.terminal = isatty(option['v'] ? STDOUT_FILENO : STDERR_FILENO);
     state_load(&m);
     sniffer_start(&m);
     run(&m);

@@ -571,12 +571,11 @@ static void one_input(const uint8_t *data, size_t n)
 		.seq = {{1, 2 | TO_UDP}, 2}, .allow = {&only, 1}};
 	doors[2] = (struct door){.name = "c", .one_time = "-"}; /* used up */
 	memset(&m, 0, sizeof(m));
-	m.conf = (struct conf){.doors = doors, .ndoors = 3};
+	m.conf = (struct conf){.doors = doors, .ndoors = 3, .listen = "any"};
 	m.signals = m.netlink = m.state_fd = m.ready_fd = -1;
 	m.sniffer = 99;
 	m.null = 1;
-	m.only_v4 = *data & 1;
-	m.interface = "any";
+	option['4'] = *data & 1 ? "" : NULL;
 	m.ready = true;
 	t_only_path = "-";
 	out.started = true;

@@ -365,14 +365,15 @@ static int t_socket(int domain, int type, int protocol)
 /* Where /dev/log is. */
 static char t_syslog[sizeof(((struct sockaddr_un *)0)->sun_path)];
 
-static int t_connect(int fd, const struct sockaddr *address, socklen_t n)
+static ssize_t t_sendto(int fd, const void *data, size_t n, int flags,
+	const void *address, socklen_t length)
 {
-	struct sockaddr_un un = {.sun_family = AF_UNIX};
+	struct sockaddr_un un;
 
-	if (n != sizeof(un) || !memcmp(address, &un, n))
-		return -1;
-	memcpy(un.sun_path, t_syslog, sizeof(un.sun_path));
-	return connect(fd, (const struct sockaddr *)&un, sizeof(un));
+	memcpy(&un, address, length);
+	if (length == sizeof(un) && !strcmp(un.sun_path, "/dev/log"))
+		memcpy(un.sun_path, t_syslog, sizeof(un.sun_path));
+	return sendto(fd, data, n, flags, (const struct sockaddr *)&un, length);
 }
 
 /* The only name there is; for 198.51.100.9 no answer comes. */
@@ -464,7 +465,7 @@ __attribute__((format(printf, 2, 3))) static int t_fprintf(FILE *f,
 #define pipe2(v, f) RESULT(pipe2, pipe2(v, f))
 #define flock(fd, how) RESULT(flock, flock(fd, how))
 #define socket(d, t, p) RESULT(socket, t_socket(d, t, p))
-#define connect(fd, a, n) t_connect(fd, a, n)
+#define sendto(fd, p, n, f, a, l) t_sendto(fd, p, n, f, a, l)
 #define getnameinfo(a, n, name, size, s, m, f) \
 	((void)(n), t_getnameinfo(a, name))
 #define setsid() t_setsid()
@@ -539,7 +540,7 @@ int knock_main(int argc, char **argv)
 #undef syscall
 #undef prctl
 #undef setuid
-#undef connect
+#undef sendto
 #undef getnameinfo
 #undef setsid
 #undef chroot

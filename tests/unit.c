@@ -159,8 +159,8 @@ static void test_sequences(void)
 			"22,23,24,25,26,27,28,29,30,31,32"},
 	};
 	static const char *const bad[][2] = {
-		{"", "the sequence is empty"},
-		{"  # nothing", "the sequence is empty"},
+		{"", "item 1 of the sequence is empty"},
+		{"  # nothing", "item 1 of the sequence is empty"},
 		{",", "item 1 of the sequence is empty"},
 		{"1,", "item 2 of the sequence is empty"},
 		{",1", "item 1 of the sequence is empty"},
@@ -263,11 +263,11 @@ static void test_nets(void)
 		{"192.0.2.256", "'192.0.2.256' is not an IPv4 or IPv6 address"},
 		{"host.example", "'host.example' is not an IPv4 or IPv6"},
 		{"192.0.2.1,", "'' is not an IPv4 or IPv6 address"},
-		{"192.0.2.1/33", "'33' is not a number of bits from 0 to 32"},
-		{"192.0.2.1/", "'' is not a number of bits from 0 to 32"},
-		{"192.0.2.1/-1", "'-1' is not a number of bits from 0 to 32"},
-		{"192.0.2.1/24/8", "'24/8' is not a number of bits from 0 to"},
-		{"2001:db8::/129", "'129' is not a number of bits from 0 to"},
+		{"192.0.2.1/33", "'33' is no number of bits from 0 to 32"},
+		{"192.0.2.1/", "'' is no number of bits from 0 to 32"},
+		{"192.0.2.1/-1", "'-1' is no number of bits from 0 to 32"},
+		{"192.0.2.1/24/8", "'24/8' is no number of bits from 0 to"},
+		{"2001:db8::/129", "'129' is no number of bits from 0 to"},
 		{"1:2:3:4:5:6:7:8:9", "'1:2:3:4:5:6:7:8:9' is not an IPv4"},
 	};
 	char text[256], want[256], print[128];
@@ -334,7 +334,8 @@ static void test_defaults(void)
 	CHECK(!d->tcp.want && !d->tcp.forbid && !d->target.n && !d->allow.n);
 	CHECK(!d->start && !d->start6 && !d->stop && !d->stop6 && !d->message &&
 		!d->one_time);
-	CHECK(!c.use_syslog && !c.logfile && !c.pidfile && !c.interface);
+	CHECK(!c.use_syslog && !c.logfile && !c.pidfile && !c.interface &&
+		!strcmp(c.listen, "any"));
 	config_free(&c);
 }
 
@@ -393,9 +394,7 @@ static void test_directives(void)
 	for (unsigned i = 0; i < sizeof(options) / sizeof(*options); i++) {
 		snprintf(text, sizeof(text), "[Options]\n%s\n[d]\nsequence=1\n",
 			options[i].line);
-		snprintf(want, sizeof(want), "[options]\n%s", options[i].print);
-		if (strncmp(options[i].line, "Stray", 5) != 0)
-			snprintf(want, sizeof(want), "%s", options[i].print);
+		snprintf(want, sizeof(want), "%s", options[i].print);
 		CHECK(strstr(meaning(text), want), "%s: %s", options[i].line,
 			meaning(text));
 	}
@@ -407,20 +406,24 @@ static void test_errors(void)
 	static const struct {
 		const char *text, *errors;
 	} cases[] = {
-		{"sequence = 1\n", "1: 'sequence' stands before the first "
+		{"sequence = 1\n", "1: Sequence stands before the first "
 				   "[section]"},
-		{"[d]\nSequence=1\nPort = 3", "3: unknown directive 'Port'"},
+		{"[d]\nSequence=1\nPort = 3", "3: unknown directive 'Port = 3'"},
 		{"[d]\nsequence=1\nsequence", "3: Sequence needs a value, with "
 					      "'=' before it"},
-		{"[d]\nsequence=1\nhello world", "3: syntax error: unknown word "
-						 "'hello world'"},
+		{"[d]\nsequence=1\nhello world", "3: unknown directive 'hello "
+						 "world'"},
+		{"[d]\nsequence=1\nsequence 2 = 3", "3: unknown directive '"
+						     "sequence 2 = 3'"},
+		{"[d]\nsequence=1\nSequencer=2", "3: unknown directive 'Seque"
+						  "ncer=2'"},
 		{"[d]\nsequence=1\nUseSyslog = yes", "3: UseSyslog stands alone:"
 						     " it takes no value"},
 		{"[d]\nsequence=1\nusesyslog =", "3: UseSyslog stands alone: it "
 						 "takes no value"},
-		{"[options]\nsequence=1", "2: 'sequence' belongs in a door, not "
+		{"[options]\nsequence=1", "2: Sequence belongs in a door, not "
 					  "in [options]"},
-		{"[d]\nlogfile=/x\nsequence=1", "2: 'logfile' belongs in "
+		{"[d]\nlogfile=/x\nsequence=1", "2: LogFile belongs in "
 						"[options], not in a door"},
 		{"[d]\n[e]\nsequence=1", "1: door 'd' has no sequence"},
 		{"[d]\nsequence=1\n[]\nsequence=2",
@@ -444,6 +447,7 @@ static void test_errors(void)
 			"3: Stray_Limit '64' is not a number from 0 to 63"},
 		{"[d]\nsequence=1\nmessage =", "3: Message is empty"},
 		{"[options]\nlogfile = # off", "2: LogFile is empty"},
+		{"[options]\nlogfile =# off", "2: LogFile is empty"},
 		{"[options]\ninterface = eth0,abcdefghijklmnop",
 			"2: interface name 'abcdefghijklmnop' is longer than 15 "
 			"characters"},
@@ -455,7 +459,7 @@ static void test_errors(void)
 			"to 31536000\n"
 			"knockd: conf:5: port '0' is not a number from 1 to "
 			"65535\n"
-			"knockd: conf:6: syntax error: unknown word 'foo'\n"
+			"knockd: conf:6: unknown directive 'foo'\n"
 			"knockd: conf:7: door 'f' has no sequence"},
 	};
 	char want[1024];
@@ -528,7 +532,7 @@ static void test_text(void)
 	config_free(&c);
 	/* no text at all */
 	CHECK(!load_bytes(&c, "[d]\nseq\0uence=1\n", 16, false) &&
-		has_text("conf:0: byte 7 is zero: this is no text file"), "%s",
+		has_text("conf:1: byte 7 is zero: this is no text file"), "%s",
 		kept);
 	config_free(&c);
 	for (unsigned i = 0; i < 2000; i++) {
@@ -570,8 +574,8 @@ static void test_warnings(void)
 {
 	static const char *const cases[][2] = {
 		{"[d]\nsequence=7000,8000,9000\ncommand=a %IP%\nstop_command=b",
-			"door 'd': everyone knows this sequence"},
-		{"[d]\nsequence=9000,8000,7000", "everyone knows this sequence"},
+			"door 'd': the ports stand in the order of a scan and of"},
+		{"[d]\nsequence=9000,8000,7000", "order of a scan and of the manuals: take another; for"},
 		{"[d]\nsequence=1,5,9,9000", "the ports stand in the order of a"},
 		{"[d]\nsequence=4,3,2,1", "the ports stand in the order of a"},
 		{"[d]\nsequence=9,5", "the ports stand in the order of a scan"},
@@ -1144,12 +1148,13 @@ static void test_filter_rejects(void)
 		for (size_t cut = 0; cut < 20; cut++) /* no bytes, no crash */
 			CHECK(!bpf_run(b, cut, &m, &steps));
 	}
-	s->only_v4 = true;
+	option['4'] = "";
 	filter_attach(s);
 	for (unsigned i = 0; i < 200; i++) {
 		n = random_packet(s, b, &spec, &m);
 		CHECK(!spec.v6 || !bpf_run(b, n, &m, &steps));
 	}
+	option['4'] = NULL;
 	random_locals(s, 2, 0);
 	filter_attach(s);
 	n = random_packet(s, b, &spec, &m);
@@ -2117,12 +2122,12 @@ static struct monitor *monitor_new(struct conf *c)
 	m->state_fd = m->channel = m->ready_fd = m->netlink = m->signals = -1;
 	m->sniffer = 99;
 	m->null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	m->interface = "any";
-	m->config = "conf";
+	memset(option, 0, sizeof(option));
+	option['c'] = "conf";
 	posix_spawnattr_init(&m->attr);
 	m->counters = monitor_counters;
 	out.started = true;
-	out.verbose = out.detached = false;
+	out.detached = false;
 	ncommands = 0;
 	forget();
 	faults[FAULT_pipe2].always = true; /* no output is looked at */
@@ -2158,7 +2163,8 @@ static const char *command_text(unsigned n)
 }
 
 static struct door shop[4];
-static struct conf shop_conf = {.doors = shop, .ndoors = 4};
+static struct conf shop_conf = {.doors = shop, .ndoors = 4,
+	.listen = "any"};
 
 /* Four doors: with a stop, with a slow one, without one, of two families. */
 static struct monitor *shop_open(void)
@@ -3294,10 +3300,11 @@ static void test_state_path(void)
 	};
 
 	for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
-		char *path = state_path(cases[i][0]);
+		struct monitor m = {.conf = {.pidfile = cases[i][0]}};
 
-		CHECK(!strcmp(path, cases[i][1]), "%s", path);
-		free(path);
+		files_open(&m);
+		CHECK(!strcmp(m.state, cases[i][1]), "%s", m.state);
+		free(m.state);
 	}
 }
 
@@ -3526,7 +3533,7 @@ static void test_forged_records(void)
 			bool good;
 
 			memset(&e, 0, sizeof(e));
-			m->only_v4 = only;
+			option['4'] = only ? "" : NULL;
 			e.kind = numbers[i % 18];
 			e.door = numbers[i / 18 % 18];
 			e.stage = numbers[i / 18 / 18 % 18];
@@ -3671,7 +3678,7 @@ static void test_sniffer_of_monitor(void)
 	/* -d: the other process learns that all is well */
 	m->ready = false;
 	m->ready_fd = ready[1];
-	out.verbose = true;
+	option['v'] = "";
 	poll_result = 0;
 	*m->waiting_for = '\0';
 	int in = dup(0), o = dup(1), err = dup(2);
@@ -3683,7 +3690,7 @@ static void test_sniffer_of_monitor(void)
 	close(in);
 	close(o);
 	close(err);
-	out.verbose = false;
+	option['v'] = NULL;
 	CHECK(read(reader, &byte, 1) == 1 && out.detached);
 	CHECK(has_text("listening on any...\n"), "%s", kept);
 	out.detached = false;
@@ -3731,10 +3738,10 @@ static void test_lines(void)
 	CHECK(!*kept && got[0] == '[' && strlen(got) == 25 &&
 		!strcmp(got + 17, "] hello\n"), "%s", got);
 	unlinkat(directory_fd, "log", 0);
-	out.verbose = true;
+	option['v'] = "";
 	log_open(m);
 	say(LOG, "two");
-	out.verbose = false;
+	option['v'] = NULL;
 	CHECK(strstr(get_file("log", NULL), "] two\n"));
 	CHECK(has_text("closing log file: log\n") && has_text("two\n") &&
 		has_text("re-opening log file: log\n"), "%s", kept);
@@ -3745,11 +3752,11 @@ static void test_lines(void)
 	CHECK(!*kept && strstr(get_file("log", NULL),
 		"could not open log file no/such/log: No such file"), "%s", kept);
 	m->conf.logfile = NULL;
-	m->logfile = "/dev/stderr";
+	option['g'] = "/dev/stderr";
 	log_open(m);
 	CHECK(out.file >= 3);
 	log_open(m);
-	m->logfile = NULL;
+	option['g'] = NULL;
 	log_open(m);
 	CHECK(out.file == -1);
 	/* stderr, unless there is another place */
@@ -3849,7 +3856,7 @@ static void test_interfaces(void)
 	t_index_names[3] = "eth2";
 	m = shop_open();
 	for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
-		m->interface = cases[i].list;
+		m->conf.listen = cases[i].list;
 		CHECK(locals_read(m, &l, waiting));
 		CHECK(!strcmp(waiting, cases[i].waiting), "%s: %s",
 			cases[i].list, waiting);
@@ -3859,8 +3866,8 @@ static void test_interfaces(void)
 		CHECK(local_bits(&l) == cases[i].bits, "%s: %u", cases[i].list,
 			local_bits(&l));
 	}
-	m->only_v4 = true;
-	m->interface = "eth0";
+	option['4'] = "";
+	m->conf.listen = "eth0";
 	CHECK(locals_read(m, &l, waiting) && local_bits(&l) == 6);
 	/* more names, and longer ones, than anybody has */
 	for (unsigned k = 0; k < 3; k++) {
@@ -3873,13 +3880,13 @@ static void test_interfaces(void)
 			memset(many, 'x', 100000);
 		if (k == 0)
 			many[100000] = '\0';
-		m->interface = many;
+		m->conf.listen = many;
 		CHECK(locals_read(m, &l, waiting));
 		CHECK(strlen(waiting) < TEXT_MAX && l.ninterfaces <=
 			INTERFACES_MAX && l.naddrs <= ADDRESSES_MAX);
 	}
 	/* changes are said, and told to the sniffer */
-	m->interface = "eth1";
+	m->conf.listen = "eth1";
 	*m->waiting_for = '\0';
 	m->sniffer = -1;
 	forget();
@@ -3896,11 +3903,11 @@ static void test_interfaces(void)
 	/* at the start all must exist */
 	forget();
 	out.started = false;
-	m->interface = "eth0,eth7";
+	m->conf.listen = "eth0,eth7";
 	CHECK(ENDS(interfaces_open(m)) && end_status == 1 &&
 		has_text("no such interface: eth7 does not exist; there are:"),
 		"%s", kept);
-	m->interface = "eth1,eth2";
+	m->conf.listen = "eth1,eth2";
 	CHECK(!ENDS(interfaces_open(m)));
 	CHECK(!strcmp(m->waiting_for, "eth2 has no address"));
 	fail(FAULT_bind, 1, EPERM);
@@ -3938,7 +3945,6 @@ static void test_signals(void)
 		abort();
 	m->signals = signal_ends[0];
 	m->channel = ends[0];
-	m->interface = NULL; /* what the configuration says */
 	*m->waiting_for = '\0';
 	door_open(m, &shop[0], &a);
 	turn(m);
@@ -3963,7 +3969,7 @@ static void test_signals(void)
 	take_signal(m, SIGHUP);
 	CHECK(killed.pid == 99 && m->sniffer == 4242 && m->conf.ndoors == 2 &&
 		!strcmp(m->conf.doors->name, "two") &&
-		!strcmp(interfaces(m), "x") &&
+		!strcmp(m->conf.listen, "x") &&
 		*m->conf.doors[1].seq.knock == 7, "%s", kept);
 	CHECK(m->openings && m->openings->state == STANDING);
 	/* children: a command, the sniffer, one that nobody knows */
@@ -4043,9 +4049,9 @@ static void test_end(void)
 	CHECK(ncommands == 4 && !strcmp(command_text(0), "stop b 192.0.2.2"));
 	reap(m, 0, 0);
 	CHECK(!m->openings);
-	out.verbose = true;
+	option['v'] = "";
 	run(m);
-	out.verbose = false;
+	option['v'] = NULL;
 	CHECK(has_text("waiting for child processes...\n") &&
 		!has_text("shutting down\n") && has_text("closing...\n"));
 	run(m);
@@ -4146,13 +4152,13 @@ static void test_ring(void)
 	ring_put(ring_at(s), 1000, 772, "127.0.0.1");
 	CHECK(ring_read(s) == 1 && said(STAGE) == 1);
 	/* -D tells of each */
-	out.debug = true;
+	option['D'] = "";
 	ring_put(ring_at(s), 4321, 1, "192.0.2.1");
 	CHECK(ring_read(s) == 1 && heard == 1 && events->kind == PACKET);
 	CHECK(!addr_cmp(&events->src, &a) && events->value >> 48 == 6 &&
 		(events->value >> 16 & 0xffff) == 4321 &&
 		(events->value >> 32 & 0xffff) == 4000);
-	out.debug = false;
+	option['D'] = NULL;
 	/* what claims to be longer than its slot is cut */
 	struct tpacket2_ t = {.status = 1, .net = 250, .len = 60000,
 		.captured = 60000};
@@ -4429,11 +4435,11 @@ static void test_names(void)
 	out.file = -1;
 	unlinkat(directory_fd, "names.log", 0);
 	/* nobody looks them up any more: lines come all the same */
-	m->lookup = true;
+	option['l'] = "";
 	namer_start(m);
 	CHECK(out.namer >= 0);
 	m->namer = 77;
-	m->lookup = false;
+	option['l'] = NULL;
 	t_ended[0].pid = 77;
 	t_nended = 1;
 	if (pipe(signal_ends))
@@ -4459,12 +4465,14 @@ static int run_main(const char *words)
 			break;
 	optind = 0; /* from the start */
 	forget();
-	out.started = out.verbose = out.debug = out.detached = false;
+	out.started = out.detached = false;
+	memset(option, 0, sizeof(option));
 	t_closes = false;
 	if (!ENDS(end_status = knockd_main(argc, argv)))
 		end_caught = false;
 	t_closes = true;
-	out.started = out.verbose = out.debug = out.detached = false;
+	out.started = out.detached = false;
+	memset(option, 0, sizeof(option));
 	out.file = -1;
 	return end_status;
 }
