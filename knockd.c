@@ -168,7 +168,8 @@ static bool say(int where, const char *fmt, ...) {
     va_end(ap);
     for (char *p = text; *p; before = (uint8_t)*p++) {
         uint8_t c = (uint8_t)*p;
-        if (c < ' ' || c == 0x7f || (before == 0xc2 && c < 0xa0)) *p = '?';
+        if ((c < ' ' && c != '\t') || c == 0x7f ||
+            (before == 0xc2 && c < 0xa0)) *p = '?';
     }
     if (where == OUT) write_line(STDOUT_FILENO, "", text);
     else if (!out.started) write_line(STDERR_FILENO, "knockd: ", text);
@@ -761,7 +762,8 @@ static void spoil(struct sniffer *s, struct attempt **link, uint32_t door,
 
 /* What p means to a door and to its source's attempts there, from *link on.  In
  * this order: a true retransmission; the knock that the one furthest along
- * waits for; the last knock repeated; a first knock; anything else. */
+ * waits for; the last knock repeated, of which the first counts anew (it may be
+ * that of the next try, long after one given up); a first knock; all else. */
 static void door_hit(struct sniffer *s, struct attempt **link, uint32_t door,
                      const struct packet *p) {
     const struct door *d = &s->conf->doors[door];
@@ -779,7 +781,12 @@ static void door_hit(struct sniffer *s, struct attempt **link, uint32_t door,
         if (a->stage <= weakest->stage) weakest = a;    /* the older one */
     }
     if (next) advance(s, next, p->mark);
-    else if (repeated) {}           /* ignored */
+    else if (n && weakest->stage == 1 && *knock == p->knock) {
+        weakest->deadline = s->now + d->seq_timeout * INT64_C(1000);
+        weakest->strays = 0;        /* it begins anew */
+        weakest->mark[0] = p->mark;
+        attempt_move(s, weakest, 1);
+    } else if (repeated) {}         /* ignored */
     else if (*knock == p->knock) {
         if (n >= ATTEMPTS_PER_SOURCE) attempt_move(s, weakest, 0);
         advance(s, begin(s, link, door, &p->src), p->mark);
@@ -1205,11 +1212,13 @@ static void opening_move(struct monitor *m, struct opening *o, unsigned state) {
     free(o);
 }
 
-/* An opening of the same door for the same address in that state, from i on. */
+/* An opening of the same door (of that name, there may be another one) for the
+ * same address in that state, from i on. */
 static struct opening *find(struct opening *i, unsigned state,
                             const struct opening *o) {
     while (i && (i->state != state || strcmp(i->ip, o->ip) ||
-                 strcmp(i->door, o->door))) i = i->next;
+                 strcmp(i->door, o->door) || !i->stop ||
+                 strcmp(i->stop, o->stop))) i = i->next;
     return i;
 }
 
@@ -1401,8 +1410,11 @@ static void state_load(struct monitor *m) {
     char aside[PATH_MAX];
     struct stat st, now;
     size_t n;
-    int fd = openat(m->cwd, m->state, O_RDONLY | O_NOFOLLOW | O_NONBLOCK |
-                    O_CLOEXEC);
+    int how = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
+    int fd = openat(m->cwd, m->state, how | O_CREAT | O_EXCL, 0600);
+    bool made = fd >= 0;            /* so two that start at once share none */
+    if (!made) fd = openat(m->cwd, m->state, how);
+    bool used = fd >= 0 && flock(fd, LOCK_EX | LOCK_NB);
     char *text = read_all(fd, &n);
     const char *why = text || errno == ENOENT ? NULL : strerror(errno);
     if (why && (errno == EMFILE || errno == ENFILE || errno == ENOMEM ||
@@ -1411,13 +1423,13 @@ static void state_load(struct monitor *m) {
     if (text && (fstat(fd, &st) || !S_ISREG(st.st_mode) ||
                  st.st_uid != geteuid() || st.st_mode & 077))
         why = "not a file of this user's alone";
-    else if (text && (flock(fd, LOCK_EX | LOCK_NB) ||
-             fstatat(m->cwd, m->state, &now, 0) || now.st_ino != st.st_ino)) {
+    else if (text && (used || fstatat(m->cwd, m->state, &now, 0) ||
+                      now.st_ino != st.st_ino)) {
         say(LOG, "%s is used by another knockd: give this one a pidfile of its "
             "own (-p), or its doors stay open if it is killed", m->state);
         free(m->state);
         m->state = NULL;
-    } else if (text && !state_parse(m, text, n)) why = "damaged";
+    } else if (text && !made && !state_parse(m, text, n)) why = "damaged";
     if (why) {
         while (m->openings) opening_move(m, m->openings, GONE);
         snprintf(aside, sizeof aside, "%s.refused", m->state);
@@ -1538,9 +1550,12 @@ static void directive(struct conf *c, const struct keyword *k, char *value) {
             wrong(c, "%s '%.40s' is not a number from 0 to %u", k->name, value,
                   k->max);
     } else {
-        if (strchr("#", *value) && k->kind != COMMAND)
-            wrong(c, "%s is empty", k->name);
-        *(char **)field = value;
+        bool empty = k->kind != COMMAND &&
+                     strchr("#", value[strspn(value, LIST)]);
+        if (empty && k->section == DOOR) wrong(c, "%s is empty", k->name);
+        else if (empty) warn(c, "%s is empty: as if not given", k->name);
+        *(char **)field = empty ? NULL : value;
+        if (empty) return;
         if (field == &d->one_time) d->one_time_line = c->line;
         for (size_t n; k->kind == NAMES && *value; value += n + !!value[n])
             if ((n = strcspn(value, LIST)) >= IFNAMSIZ)
@@ -1635,7 +1650,9 @@ static void config_line(struct conf *c, char *line) {
     for (const struct keyword *i = keywords; i < keywords + KEYWORDS; i++)
         if ((is_word(line, n, i->name) || is_word(line, n, i->alias)) &&
             (!k || i->section & c->section)) k = i;
-    while ((hash = strchr(hash + 1, '#')) && !strchr(BLANKS, hash[-1])) {}
+    if (*line == '[') hash += strcspn(line, "]");   /* a name may have one */
+    while (*hash && (hash = strchr(hash + 1, '#')) &&
+           !strchr(BLANKS, hash[-1])) {}
     if (hash && (!k || k->kind != COMMAND)) *hash = '\0';
     rest = trim(line + n);
     if (*line == '[') section(c, trim(line));
@@ -1670,8 +1687,8 @@ static void config_free(struct conf *c) {
 static int one_time(struct conf *c, struct door *d, int dir, bool spend) {
     struct conf file = { .path = d->one_time };
     struct sequence old = d->seq, next = old;
-    int left = 0, fd = openat(dir, file.path, (c->test ? O_RDONLY : O_RDWR) |
-                                              O_CLOEXEC);
+    int left = 0, fd = openat(dir, file.path, O_NONBLOCK | O_CLOEXEC |
+                              (c->test ? O_RDONLY : O_RDWR));
     size_t size;
     char *text = read_all(fd, &size), *rest = text;
     c->line = d->one_time_line;
@@ -1703,7 +1720,8 @@ static int one_time(struct conf *c, struct door *d, int dir, bool spend) {
 /* Reads the file at path, seen from the directory dir, into c.  Says all that
  * is wrong with it, and with test what is doubtful; false if anything is. */
 static bool config_load(struct conf *c, int dir, const char *path, bool test) {
-    int fd = openat(dir, path, O_RDONLY | O_CLOEXEC);
+    int fd = openat(dir, path, O_RDONLY | O_CLOEXEC |
+                    (out.started ? O_NONBLOCK : 0));    /* a pipe, by mistake */
     struct stat st;
     size_t n;
     *c = (struct conf){ .path = path, .test = test, .stray_limit = STRAY_LIMIT,
@@ -1718,7 +1736,8 @@ static bool config_load(struct conf *c, int dir, const char *path, bool test) {
     close(fd);
     if (next && !strncmp(next, "\xef\xbb\xbf", 3)) next += 3; /* RFC 3629 */
     for (c->line = 0; next;) config_line(c, strsep(&next, "\n"));
-    c->listen = option['i'] ? option['i'] : c->interface ? c->interface : "any";
+    c->listen = option['i'] && option['i'][strspn(option['i'], LIST)] ?
+                option['i'] : c->interface ? c->interface : "any";
     for (struct door *d = c->doors; d < c->doors + c->ndoors; d++) {
         c->line = d->line;
         if (!d->one_time && !d->seq.n)
@@ -1852,12 +1871,14 @@ static bool locals_read(struct monitor *m, struct locals *l,
         unsigned index = l->any ? 0 : if_nametoindex(name), up = 0;
         unsigned first = l->naddrs;
         good = index || errno == ENODEV || l->any;
+        if (index && !strchr(name, ':'))
+            if_indextoname(index, name);        /* it may have others */
         for (struct ifaddrs *a = all; a; a = a->ifa_next) {
-            size_t length = strcspn(a->ifa_name, ":");  /* eth0:1 is of eth0 */
+            size_t length = strcspn(a->ifa_name, ":");  /* eth0:1 is eth0's */
             struct addr *addr = &l->addr[l->naddrs];
             int family = a->ifa_addr ? a->ifa_addr->sa_family : AF_UNSPEC;
-            if (!l->any && (strncmp(a->ifa_name, name, length) || name[length]))
-                continue;
+            if (!l->any && strcmp(a->ifa_name, name) &&
+                (strncmp(a->ifa_name, name, length) || name[length])) continue;
             up |= a->ifa_flags & IFF_UP;
             if (l->naddrs == ADDRESSES_MAX || (family != AF_INET &&
                 (family != AF_INET6 || option['4']))) continue;
@@ -1913,12 +1934,14 @@ static void order_send(struct monitor *m, struct order *o) {
 }
 
 /* The door has opened for src: logs it, takes the next one-time sequence and
- * queues the start command. */
+ * queues the start command.  Who knocks each minute shall not pile up openings:
+ * beyond a few, the oldest one ends for each that begins. */
 static void door_open(struct monitor *m, struct door *d,
                       const struct addr *src) {
     const char *start = d->start6 && !is_v4(src) ? d->start6 : d->start;
     const char *stop = d->stop6 && !is_v4(src) ? d->stop6 : d->stop;
-    unsigned waiting = 0, others = 0;
+    struct opening *oldest = NULL;
+    unsigned waiting = 0, others = 0, queued = 0, alike = 0;
     char ip[ADDR_TEXT];
     say(LOG, "%s: %s: %s", addr_text(src, ip), d->name,
         d->message ? d->message : "OPEN SESAME");
@@ -1931,12 +1954,21 @@ static void door_open(struct monitor *m, struct door *d,
         if (left < 0) return;       /* else it could be used once more */
     }
     if (!start || !*start) return;
-    for (const struct opening *o = m->openings; o; o = o->next)
+    for (struct opening *o = m->openings; o; o = o->next) {
+        bool own = !strcmp(o->ip, ip);
         *(o->on_record ? &others : &waiting) += 1;
-    if (waiting >= QUEUE_MAX || waiting + others >= OPENINGS_MAX)
-        say(LOG, "%s: %s: refused: %u commands wait, %u doors are open", ip,
-            d->name, waiting, others);
-    else opening_new(m, d->name, src, start, stop, d->cmd_timeout, START);
+        queued += own && !o->on_record;
+        if (!own || o->state != STANDING || strcmp(o->door, d->name)) continue;
+        if (!alike++) oldest = o;
+    }
+    if (waiting >= QUEUE_MAX || waiting + others >= OPENINGS_MAX ||
+        queued >= QUEUE_OWN_MAX) {
+        say(LOG, "%s: %s: refused: %u commands wait, %u of them its own; %u "
+            "doors are open", ip, d->name, waiting, queued, others);
+        return;
+    }
+    if (alike >= ALIKE_MAX) opening_move(m, oldest, STOP);
+    opening_new(m, d->name, src, start, stop, d->cmd_timeout, START);
 }
 
 /* An interface or an address has changed (rtnetlink(7)): reads all anew. */
@@ -1968,8 +2000,10 @@ static void sniffer_start(struct monitor *m) {
             .counters = m->counters };
         sniff(s);
     }
-    if (m->sniffer < 0)
+    if (m->sniffer < 0) {
         say(LOG, "could not start the sniffer: %s", strerror(errno));
+        if (!m->ready) exit(1);
+    }
     close(ends[1]);
     m->channel = ends[0];
     m->sniffer_again = now_ms() + RETRY_MS;
@@ -2138,8 +2172,10 @@ static void log_open(struct monitor *m) {
 static void reload(struct monitor *m) {
     struct conf new;
     say(LOG, "re-reading config file: %s", option['c']);
-    if (!config_load(&new, m->cwd, option['c'], false)) {
-        say(LOG, "%s has errors: all stays as it was", option['c']);
+    bool good = config_load(&new, m->cwd, option['c'], false);
+    if (!good || (!new.ndoors && m->conf.ndoors)) {
+        say(LOG, "%s has %s: all stays as it was", option['c'],
+            good ? "no door any more" : "errors");
         config_free(&new);
         return;
     }
@@ -2299,11 +2335,11 @@ static void interfaces_open(struct monitor *m) {
     die("no such interface: %s; there are:%s", m->waiting_for, there);
 }
 
-/* Signals come by a descriptor (SIGPIPE as well, and means nothing there);
- * commands get none of this. */
+/* Signals come by a descriptor (SIGPIPE and SIGXFSZ as well, and mean nothing
+ * there); commands get none of this. */
 static void signals_open(struct monitor *m) {
     static const int numbers[] = { SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGCHLD,
-                                   SIGPIPE };
+                                   SIGPIPE, SIGXFSZ };
     sigset_t set;
     sigemptyset(&set);
     posix_spawnattr_init(&m->attr);
@@ -2311,7 +2347,7 @@ static void signals_open(struct monitor *m) {
                              POSIX_SPAWN_SETSIGMASK);
     posix_spawnattr_setsigmask(&m->attr, &set);
     for (int i = 1; i < NSIG; i++) signal(i, SIG_DFL);  /* some caller's */
-    for (int i = 0; i < 6; i++) sigaddset(&set, numbers[i]);
+    for (int i = 0; i < 7; i++) sigaddset(&set, numbers[i]);
     sigprocmask(SIG_SETMASK, &set, NULL);
     m->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     if (m->signals < 0) die("signalfd: %s", strerror(errno));
@@ -2319,17 +2355,18 @@ static void signals_open(struct monitor *m) {
 
 int main(int argc, char **argv) {
     static struct monitor m;        /* all zero: takes no room in the file */
+    int ends[2];                    /* without a /dev: a pipe's dead end */
+    m.channel = m.state_fd = m.ready_fd = m.sniffer = -1;
+    if ((m.null = open("/dev/null", O_RDWR)) < 0 && !pipe(ends))
+        m.null = ends[0], close(ends[1]);
+    while (m.null >= 0 && m.null < 3) m.null = dup(m.null);
+    fcntl(m.null, F_SETFD, FD_CLOEXEC); /* and 0-2 are open, to whatever */
     if (!strcmp(program_invocation_short_name, "knock"))
         return knock_main(argc, argv);
-    m.channel = m.state_fd = m.ready_fd = m.sniffer = -1;
-    close_others(3, -1, -1);        /* no command shall inherit any */
-    int ends[2];                    /* without a /dev: a pipe's dead end */
-    while ((m.null = open("/dev/null", O_RDWR)) >= 0 && m.null < 3) {}
-    if (m.null < 0 && !pipe(ends)) m.null = ends[0], close(ends[1]);
-    fcntl(m.null, F_SETFD, FD_CLOEXEC); /* and 0-2 are open, to whatever */
     options(argc, argv);
     m.cwd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
     bool good = config_load(&m.conf, m.cwd, option['c'], option['t']);
+    close_others(3, m.null, m.cwd); /* no command shall inherit any */
     if (option['t'] && good) {
         surroundings_print(&m);
         config_print(&m.conf);

@@ -2,14 +2,15 @@
 # Install as /usr/share/bash-completion/completions/knock, with a link knockd.
 # shellcheck shell=bash disable=SC2207
 
-# the names of the sections in the user's profiles, one in a line
+# the names of the sections in the user's profiles, one in a line; compgen -W
+# would run what others may hold
 _knock_profiles() {
 	local file
 	for file in "${XDG_CONFIG_HOME:-$HOME/.config}/knock.conf" \
 		~/.config/knock.conf ~/.knockrc
 	do
 		[[ -r $file ]] || continue
-		sed -n 's/^[[:blank:]]*\[\([^][:blank:]]*\)\][[:blank:]]*$/\1/p' "$file"
+		sed -n 's/^[[:blank:]]*\[\([[:alnum:]._-]*\)\][[:blank:]]*$/\1/p' "$file"
 	done
 }
 
@@ -22,7 +23,7 @@ _knock() {
 	-t | --timeout) COMPREPLY=($(compgen -W "5 10 30" -- "$cur")); return ;;
 	--generate) COMPREPLY=($(compgen -W "4 5 6" -- "$cur")); return ;;
 	-i | --interface)
-		COMPREPLY=($(compgen -W "$(cd /sys/class/net && echo *)" \
+		COMPREPLY=($(compgen -W "$(cd /sys/class/net && printf "%q " *)" \
 			-- "$cur"))
 		return
 		;;
@@ -50,7 +51,7 @@ _knockd() {
 		return
 		;;
 	-i | --interface)
-		COMPREPLY=($(compgen -W "any $(cd /sys/class/net && echo *)" \
+		COMPREPLY=($(compgen -W "any $(cd /sys/class/net && printf "%q " *)" \
 			-- "$cur"))
 		return
 		;;

@@ -490,6 +490,7 @@ __attribute__((format(printf, 2, 3))) static int t_fprintf(FILE *f,
 #define getrandom(p, n, f) RESULT(getrandom, getrandom(p, n, f))
 #define getifaddrs(list) RESULT(getifaddrs, (*(list) = t_interfaces, 0))
 #define if_nametoindex(name) t_if_nametoindex(name)
+#define if_indextoname(index, name) (void)(index)
 #define freeifaddrs(list) ((void)(list))
 #define poll(fds, n, timeout) t_poll(fds, n, timeout)
 #define close(fd) (t_closes ? close(fd) : 0)
@@ -555,6 +556,7 @@ int knock_main(int argc, char **argv)
 #undef getifaddrs
 #undef freeifaddrs
 #undef if_nametoindex
+#undef if_indextoname
 #undef clock_gettime
 #undef posix_spawn
 #undef posix_spawnp

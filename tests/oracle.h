@@ -300,6 +300,13 @@ static void o_door_hit(struct oracle *o, unsigned door, const struct o_hit *h,
 		return;
 	}
 	O_EACH(a, o, h, door)
+		if (a->stage == 1 && o_same(d->seq[0], h->knock)) {
+			a->deadline = h->time + (int64_t)d->timeout * 1000;
+			a->nstrays = 0;
+			a->id[0] = h->id;
+			return;
+		}
+	O_EACH(a, o, h, door)
 		if (o_same(d->seq[a->stage - 1], h->knock))
 			repeated = true;
 	if (repeated)
