@@ -66,7 +66,7 @@ int knock_main(int argc, char **argv); /* knock.c */
 #define STARTS_A_TURN      8      /* commands, so that nobody waits for long */
 #define RECORDS_A_TURN     16     /* from the sniffer, each full */
 #define QUEUE_MAX          4096   /* starts that wait; no stop is refused */
-#define QUEUE_OWN_MAX      64     /* ... of one address */
+#define QUEUE_OWN_MAX      1024   /* ... of one address */
 #define OPENINGS_MAX       16384  /* doors open and commands waiting */
 #define ALIKE_MAX          16     /* of one door for one address */
 #define EVENTS_MAX         64     /* in one record from the sniffer */

@@ -1554,8 +1554,7 @@ static void directive(struct conf *c, const struct keyword *k, char *value) {
                      strchr("#", value[strspn(value, LIST)]);
         if (empty && k->section == DOOR) wrong(c, "%s is empty", k->name);
         else if (empty) warn(c, "%s is empty: as if not given", k->name);
-        *(char **)field = empty ? NULL : value;
-        if (empty) return;
+        *(char **)field = empty && k->section == OPTIONS ? NULL : value;
         if (field == &d->one_time) d->one_time_line = c->line;
         for (size_t n; k->kind == NAMES && *value; value += n + !!value[n])
             if ((n = strcspn(value, LIST)) >= IFNAMSIZ)
@@ -2002,7 +2001,7 @@ static void sniffer_start(struct monitor *m) {
     }
     if (m->sniffer < 0) {
         say(LOG, "could not start the sniffer: %s", strerror(errno));
-        if (!m->ready) exit(1);
+        if (option['d'] && !m->ready) exit(1);
     }
     close(ends[1]);
     m->channel = ends[0];

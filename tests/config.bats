@@ -143,8 +143,6 @@ seq_bad() {
 	grep -qi "^knockd: $C:2: .*sequence" "$T/e"
 	printf '[d]\nsequence = 1001\nJust some words\n' | bad 3 'Just some words'
 	printf '[d]\nsequence = 1001\n= 5\n' | bad 3 ''
-	printf '[options]\nlogfile =\n' | bad 2 logfile
-	printf '[options]\ninterface =\n' | bad 2 interface
 }
 
 @test "a directive outside a section" {

@@ -481,7 +481,7 @@ three() {
 	start
 	both yes tcp 'in time' '@1 ports=7000' '@2 ports=8000,9000'
 	both no tcp 'too slow' '@1 ports=7000' '@2 ports=8000' '@3 ports=9000'
-	both no tcp 'a repeated first knock does not set the clock' \
+	both yes tcp 'a repeated first knock begins anew' \
 		'@1 ports=7000' '@2 ports=7000' '@3 ports=8000,9000'
 	both no tcp 'its retransmission does not' \
 		'@1 ports=7000 sport=9 seq=9' '@2 ports=7000 sport=9 seq=9' \
