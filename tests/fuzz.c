@@ -297,7 +297,7 @@ static const char *input_file(const uint8_t *data, size_t n)
 static void check_text(void)
 {
 	for (size_t i = 0; i < kept_length; i++)
-		REQUIRE((uint8_t)kept[i] >= ' ' || kept[i] == '\n');
+		REQUIRE((uint8_t)kept[i] >= ' ' || kept[i] == '\n' || kept[i] == '\t');
 }
 #endif
 
