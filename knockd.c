@@ -250,7 +250,7 @@ static void *map(size_t bytes, int flags, int fd) {
 
 /* Closes all descriptors from low on but a and b. */
 static void close_others(int low, int a, int b) {
-    for (; low < 1024; low++)
+    for (; low < 1024 || low <= a || low <= b; low++)
         if (low != a && low != b) close(low);
     syscall(SYS_close_range, low, ~0u, 0);
 }
@@ -671,7 +671,8 @@ static void attempt_move(struct sniffer *s, struct attempt *a, uint8_t stage) {
  * is left to stage 1, so whoever knows the first two knocks can't fill it. */
 static void make_room(struct sniffer *s) {
     while (s->active >= ATTEMPTS_MAX || s->advanced >= ATTEMPTS_MAX / 2) {
-        struct attempt *stage = s->attempts + 1 + (s->active < ATTEMPTS_MAX);
+        bool full = s->active >= ATTEMPTS_MAX;      /* or too many are far */
+        struct attempt *stage = &s->attempts[full ? 1 : 2];
         while (stage->newer == stage) stage++;
         attempt_move(s, stage->newer, 0);
         __builtin_prefetch(bucket(s, &stage->newer->src));
@@ -859,6 +860,20 @@ static bool frame(struct sniffer *s, const union slot *slot, struct packet *p) {
     return true;
 }
 
+static bool is_full(const union slot *slot) {
+    return __atomic_load_n(&slot->head.status, __ATOMIC_ACQUIRE) & TP_USER;
+}
+
+/* Packets have come, but not where the counter says, which a stranger who had
+ * taken our predecessor over may have changed: goes to the oldest one. */
+static void ring_find(struct sniffer *s) {
+    uint32_t i = 0;
+    while (i < FRAMES && (is_full(&s->ring[(i + FRAMES - 1) % FRAMES]) ||
+                          !is_full(&s->ring[i]))) i++;
+    if (i < FRAMES)
+        s->counters[PACKETS] += (i - s->counters[PACKETS]) % FRAMES;
+}
+
 /* Takes a few packets from the ring; returns how many.  The shared counter says
  * which is next, to our successor as well.  A slot is counted, then given back
  * before it is looked at: should a packet kill us, no successor sees it.  What
@@ -869,11 +884,10 @@ static uint32_t ring_read(struct sniffer *s) {
     uint32_t n = 0, good = 0;
     for (; n < FRAMES_AT_ONCE; n++) {
         union slot *next = &s->ring[s->counters[PACKETS] % FRAMES];
-        uint32_t *status = &next->head.status;
-        if (!(__atomic_load_n(status, __ATOMIC_ACQUIRE) & TP_USER)) break;
+        if (!is_full(next)) break;
         slot = *next;
         s->counters[PACKETS]++;
-        __atomic_store_n(status, 0, __ATOMIC_RELEASE);
+        __atomic_store_n(&next->head.status, 0, __ATOMIC_RELEASE);
         if (frame(s, &slot, &p[good]))
             __builtin_prefetch(bucket(s, &p[good++].src));
     }
@@ -1043,12 +1057,14 @@ static void sniff(struct sniffer *s) {
         s->now = now_ms();
         uint32_t n = 0, more = 1;
         while (more && n < FRAMES) n += more = ring_read(s);
+        if (!n && fds[1].revents & POLLIN) ring_find(s);
         limit(s);
         expire(s);
         int64_t wake = rest(s, n) ? min_ms(s->look, s->now + REST_MS) : s->look;
         if (s->suppressed) wake = min_ms(wake, s->second + 1000);
         int ms = more ? 0 : poll_ms(s->now, wake);
         events_send(s);
+        fds[1].revents = 0;
         if (poll(fds, s->resting ? 1 : 2, ms) > 0 && fds[0].revents) obey(s);
     }
 }
@@ -1550,8 +1566,8 @@ static void directive(struct conf *c, const struct keyword *k, char *value) {
             wrong(c, "%s '%.40s' is not a number from 0 to %u", k->name, value,
                   k->max);
     } else {
-        bool empty = k->kind != COMMAND &&
-                     strchr("#", value[strspn(value, LIST)]);
+        char first = value[strspn(value, LIST)];
+        bool empty = k->kind != COMMAND && (!first || first == '#');
         if (empty && k->section == DOOR) wrong(c, "%s is empty", k->name);
         else if (empty) warn(c, "%s is empty: as if not given", k->name);
         *(char **)field = empty && k->section == OPTIONS ? NULL : value;
@@ -1652,7 +1668,7 @@ static void config_line(struct conf *c, char *line) {
     if (*line == '[') hash += strcspn(line, "]");   /* a name may have one */
     while (*hash && (hash = strchr(hash + 1, '#')) &&
            !strchr(BLANKS, hash[-1])) {}
-    if (hash && (!k || k->kind != COMMAND)) *hash = '\0';
+    if (hash && (!k || k->kind != COMMAND)) *hash = '\0';  /* a comment */
     rest = trim(line + n);
     if (*line == '[') section(c, trim(line));
     else if (!k || (*rest && *rest != '='))
@@ -1955,7 +1971,8 @@ static void door_open(struct monitor *m, struct door *d,
     if (!start || !*start) return;
     for (struct opening *o = m->openings; o; o = o->next) {
         bool own = !strcmp(o->ip, ip);
-        *(o->on_record ? &others : &waiting) += 1;
+        others += o->on_record;
+        waiting += !o->on_record;
         queued += own && !o->on_record;
         if (!own || o->state != STANDING || strcmp(o->door, d->name)) continue;
         if (!alike++) oldest = o;
@@ -1966,7 +1983,10 @@ static void door_open(struct monitor *m, struct door *d,
             "doors are open", ip, d->name, waiting, queued, others);
         return;
     }
-    if (alike >= ALIKE_MAX) opening_move(m, oldest, STOP);
+    if (alike >= ALIKE_MAX) {
+        oldest->when = 0;
+        opening_move(m, oldest, STOP);
+    }
     opening_new(m, d->name, src, start, stop, d->cmd_timeout, START);
 }
 
@@ -2274,11 +2294,13 @@ static void options(int argc, char **argv) {
     static const char letters[] = "i:c:tdp:g:l4vDVh";
     option['c'] = CONFIG_PATH;
     option['p'] = PID_PATH;
-    for (int c; (c = getopt_long(argc, argv, letters, names, NULL)) != -1;)
+    for (int c = 'c'; !strchr("?Vh", c) &&
+         (c = getopt_long(argc, argv, letters, names, NULL)) != -1;)
         option[c] = optarg ? optarg : "";
     if (option['V']) exit(puts("knockd " VERSION) < 0);
     if (option['h']) exit(fputs(USAGE, stdout) < 0);
-    if (optind < argc) say(LOG, "unexpected operand '%s'", argv[optind]);
+    if (!option['?'] && optind < argc)
+        say(LOG, "unexpected operand '%s'", argv[optind]);
     if (optind < argc || option['?']) fputs(USAGE, stderr), exit(1);
 }
 
@@ -2373,8 +2395,8 @@ int main(int argc, char **argv) {
     if (option['t'] || !good) return !good;
     struct rlimit files;            /* some are for other things */
     getrlimit(RLIMIT_NOFILE, &files);
-    m.most_outputs = files.rlim_cur / 2 < OUTPUTS_MAX ?
-                     (unsigned)files.rlim_cur / 2 : OUTPUTS_MAX;
+    m.most_outputs = files.rlim_cur <= 64 ? 0 : files.rlim_cur / 2 < OUTPUTS_MAX
+                     ? (unsigned)files.rlim_cur / 2 : OUTPUTS_MAX;
     setenv("PATH", DEFAULT_PATH, 0);
     mode_t mask = umask(022);       /* what commands write is not everyone's */
     if (mask) umask(mask);

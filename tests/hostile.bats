@@ -67,6 +67,28 @@ in_s_knockd() {
 	[ "$n" -le 40 ] || { echo "$n rules for one address"; return 1; }
 }
 
+@test "more openings than may stand: each knock still runs, and all are closed at the end" {
+	local i
+
+	need iptables
+	conf <<-EOF2
+	[d]
+	sequence = 7000:udp,7001:udp
+	start_command = iptables -I INPUT -s %IP% -p tcp --dport 22 -j ACCEPT
+	cmd_timeout = 600
+	stop_command = iptables -D INPUT -s %IP% -p tcp --dport 22 -j ACCEPT
+	EOF2
+	start
+	for i in {1..20}; do
+		knock_a -u -d 50 10.77.0.1 7000 7001
+		logged 'd: running command: iptables -I' "$i"
+	done
+	logged 'd: CLOSE SESAME' 4
+	stop_knockd
+	is "$(count "$LOG" 'd: CLOSE SESAME')" 20
+	is "$(in_s iptables -S INPUT | grep -c 'dport 22')" 0
+}
+
 @test "a file size limit: what strangers do does not end the daemon" {
 	local i
 

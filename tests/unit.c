@@ -4152,6 +4152,14 @@ static void test_ring(void)
 	CHECK(ring_read(s) == 1 && !heard);
 	ring_put(ring_at(s), 1000, 772, "127.0.0.1");
 	CHECK(ring_read(s) == 1 && said(STAGE) == 1);
+	/* a counter that lies is put right, if there is any packet */
+	s->counters[PACKETS] = 7;
+	ring_find(s);
+	CHECK(s->counters[PACKETS] == 7);
+	ring_put(100, 1000, 772, "127.0.0.1");
+	CHECK(!ring_read(s));
+	ring_find(s);
+	CHECK(ring_at(s) == 100 && ring_read(s) == 1);
 	/* -D tells of each */
 	option['D'] = "";
 	ring_put(ring_at(s), 4321, 1, "192.0.2.1");
