@@ -1434,7 +1434,7 @@ static void state_load(struct monitor *m) {
     char *text = read_all(fd, &n);
     const char *why = text || errno == ENOENT ? NULL : strerror(errno);
     if (why && (errno == EMFILE || errno == ENFILE || errno == ENOMEM ||
-                errno == EIO))      /* it may be good */
+                errno == EINTR || errno == EIO))    /* it may be good */
         die("could not read %s: %s", m->state, why);
     if (text && (fstat(fd, &st) || !S_ISREG(st.st_mode) ||
                  st.st_uid != geteuid() || st.st_mode & 077))
