@@ -49,18 +49,23 @@ in_s_knockd() {
 	not_logged '10.77.0.3: d: refused'
 }
 
-@test "who knocks again and again before the deadline does not pile up openings" {
-	local i n
-
+# rule_door SECONDS: a daemon whose door d is a real rule for so long.
+rule_door() {
 	need iptables
 	conf <<-EOF2
 	[d]
 	sequence = 7000:udp,7001:udp
 	start_command = iptables -I INPUT -s %IP% -p tcp --dport 22 -j ACCEPT
-	cmd_timeout = 2
+	cmd_timeout = $1
 	stop_command = iptables -D INPUT -s %IP% -p tcp --dport 22 -j ACCEPT
 	EOF2
 	start
+}
+
+@test "who knocks again and again before the deadline does not pile up openings" {
+	local i n
+
+	rule_door 2
 	for i in {1..80}; do knock_a -u -d 100 10.77.0.1 7000 7001; done
 	n=$(in_s iptables -S INPUT | grep -c 'dport 22')
 	# knockd 0.8 has 10 here
@@ -70,15 +75,7 @@ in_s_knockd() {
 @test "more openings than may stand: each knock still runs, and all are closed at the end" {
 	local i
 
-	need iptables
-	conf <<-EOF2
-	[d]
-	sequence = 7000:udp,7001:udp
-	start_command = iptables -I INPUT -s %IP% -p tcp --dport 22 -j ACCEPT
-	cmd_timeout = 600
-	stop_command = iptables -D INPUT -s %IP% -p tcp --dport 22 -j ACCEPT
-	EOF2
-	start
+	rule_door 600
 	for i in {1..20}; do
 		knock_a -u -d 50 10.77.0.1 7000 7001
 		logged 'd: running command: iptables -I' "$i"
