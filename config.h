@@ -2,212 +2,225 @@
  * knockd and knock: compile-time limits, default paths and times, and the
  * few words of the kernel that a libc need not know.  Nothing here executes.
  */
-#define VERSION            "1.0.0"
+#define VERSION "1.0.0"
 
 int knock_main(int argc, char **argv); /* knock.c */
 
 /* Paths. */
-#define CONFIG_PATH        "/etc/knockd.conf"
-#define PID_PATH           "/var/run/knockd.pid"
-#define STATE_PATH         "/run/knockd.state" /* when PID_PATH is used */
-#define SYSLOG_PATH        "/dev/log"
-#define EMPTY_ROOTS        "/run", "/dev/shm", "/tmp", "/var/tmp", "/"
+#define CONFIG_PATH "/etc/knockd.conf"
+#define PID_PATH "/var/run/knockd.pid"
+#define STATE_PATH "/run/knockd.state" /* when PID_PATH is used */
+#define SYSLOG_PATH "/dev/log"
+#define EMPTY_ROOTS "/run", "/dev/shm", "/tmp", "/var/tmp", "/"
 #define DEFAULT_PATH \
-	"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-#define TOOL_DIRS          "/usr/local/sbin", "/usr/sbin", "/sbin", \
-			   "/usr/bin", "/bin"
-#define TOOLS              "iptables", "ip6tables", "nft", "ufw", "firewall-cmd"
+#define TOOL_DIRS "/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", "/bin"
+#define TOOLS "iptables", "ip6tables", "nft", "ufw", "firewall-cmd"
 
 /* Text. */
-#define BLANKS             " \t\r\n\f\v"
-#define LIST               ", \t"  /* between interface names */
-#define TEXT_MAX           4096   /* bytes of a log line */
-#define ADDR_TEXT          46     /* ... of an address, with its end */
+#define BLANKS " \t\r\n\f\v"
+#define LIST ", \t"   /* between interface names */
+#define TEXT_MAX 4096 /* bytes of a log line */
+#define ADDR_TEXT 46  /* ... of an address, with its end */
 
 /* Configuration. */
-#define DOOR_NAME_MAX      127    /* of a door */
-#define SEQUENCE_MAX       32     /* ports in a sequence */
-#define INTERFACES_MAX     64     /* interfaces listened on */
-#define ADDRESSES_MAX      1024   /* local addresses known */
-#define SECONDS_MAX        31536000 /* a year: the longest timeout */
-#define SEQ_TIMEOUT        25     /* s, from the first knock to the last */
-#define CMD_TIMEOUT        10     /* s, from start to stop command */
-#define STRAY_LIMIT        8      /* stray ports that a knock survives */
-#define STRAY_LIMIT_MAX    63     /* what a 64-bit set can tell apart */
-#define FILE_MAX           (64u << 20) /* bytes of any file that is read */
-#define ONE_TIME_LOW       5      /* one-time sequences left: say so */
+#define DOOR_NAME_MAX 127    /* of a door */
+#define SEQUENCE_MAX 32      /* ports in a sequence */
+#define INTERFACES_MAX 64    /* interfaces listened on */
+#define ADDRESSES_MAX 1024   /* local addresses known */
+#define SECONDS_MAX 31536000 /* a year: the longest timeout */
+#define SEQ_TIMEOUT 25       /* s, from the first knock to the last */
+#define CMD_TIMEOUT 10       /* s, from start to stop command */
+#define STRAY_LIMIT 8        /* stray ports that a knock survives */
+#define STRAY_LIMIT_MAX 63   /* what a 64-bit set can tell apart */
+#define FILE_MAX (64u << 20) /* bytes of any file that is read */
+#define ONE_TIME_LOW 5       /* one-time sequences left: say so */
 
 /* The sniffer. */
-#define SNIFFER_ID         65533  /* its uid and gid; nobody needs to own it */
-#define FRAME_BYTES        256    /* a ring slot; captures 176 of a packet */
-#define FRAMES             4096   /* ring: 1 MiB, 8 ms at 500,000 packets/s */
-#define FRAMES_AT_ONCE     32     /* parsed before they are matched */
-#define BLOCK_BYTES        65536
-#define RING_BYTES         (FRAMES * (size_t)FRAME_BYTES)
-#define FILTER_MAX         4096   /* the kernel's BPF_MAXINSNS */
-#define FILTER_EDGES_MAX   1535   /* ends of port ranges searched; is odd */
-#define FILTER_ADDRS_MAX   64     /* beyond, user space checks them alone */
-#define FILTER_SOURCES_MAX 8      /* sources whose every packet passes */
-#define ATTEMPTS_MAX       131072 /* and one a door; half may be past stage 1 */
-#define ATTEMPTS_PER_SOURCE 4     /* of one source at one door */
-#define RECENT_MAX         64     /* hits remembered to know twins by */
-#define EXPIRE_MS          200    /* between two looks for timed-out attempts */
-#define TWIN_MS            100    /* the same packet from another interface */
-#define REST_PACKETS       16     /* so many packets ... */
-#define REST_WITHIN_MS     2      /* ... so fast: read by the clock ... */
-#define REST_MS            3      /* ... at this interval ... */
-#define REST_EMPTY         5      /* ... until it found nothing so often */
-#define LINES_PER_SECOND   20     /* of each kind that a stranger can cause */
+#define SNIFFER_ID 65533  /* its uid and gid; nobody needs to own it */
+#define FRAME_BYTES 256   /* a ring slot; captures 176 of a packet */
+#define FRAMES 4096       /* ring: 1 MiB, 8 ms at 500,000 packets/s */
+#define FRAMES_AT_ONCE 32 /* parsed before they are matched */
+#define BLOCK_BYTES 65536
+#define RING_BYTES (FRAMES * (size_t)FRAME_BYTES)
+#define FILTER_MAX 4096       /* the kernel's BPF_MAXINSNS */
+#define FILTER_EDGES_MAX 1535 /* ends of port ranges searched; is odd */
+#define FILTER_ADDRS_MAX 64   /* beyond, user space checks them alone */
+#define FILTER_SOURCES_MAX 8  /* sources whose every packet passes */
+#define ATTEMPTS_MAX 131072   /* and one a door; half may be past stage 1 */
+#define ATTEMPTS_PER_SOURCE 4 /* of one source at one door */
+#define RECENT_MAX 64         /* hits remembered to know twins by */
+#define EXPIRE_MS 200         /* between two looks for timed-out attempts */
+#define TWIN_MS 100           /* the same packet from another interface */
+#define REST_PACKETS 16       /* so many packets ... */
+#define REST_WITHIN_MS 2      /* ... so fast: read by the clock ... */
+#define REST_MS 3             /* ... at this interval ... */
+#define REST_EMPTY 5          /* ... until it found nothing so often */
+#define LINES_PER_SECOND 20   /* of each kind that a stranger can cause */
 
 /* The monitor. */
-#define CHILDREN_MAX       640    /* commands at once ... */
-#define STARTS_MAX         576    /* ... of which so many are starts */
-#define STARTS_A_TURN      8      /* commands, so that nobody waits for long */
-#define RECORDS_A_TURN     16     /* from the sniffer, each full */
-#define QUEUE_MAX          4096   /* starts that wait; no stop is refused */
-#define QUEUE_OWN_MAX      1024   /* ... of one address */
-#define OPENINGS_MAX       16384  /* doors open and commands waiting */
-#define ALIKE_MAX          16     /* of one door for one address */
-#define EVENTS_MAX         64     /* in one record from the sniffer */
-#define OUTPUTS_MAX        512    /* commands whose output is read */
-#define OUTPUT_LINES_MAX   50     /* logged of one command */
-#define OUTPUT_LINE_MAX    240    /* bytes; a longer one is several */
-#define RETRY_MS           1000   /* no process to be had; sniffer died young */
-#define STALL_MS           10000  /* of its talk at once, if we stalled */
-#define RETRY_STOP_MS      60000  /* a stop command that can't be run */
-#define NAME_BYTES         256    /* of a host name */
+#define CHILDREN_MAX 640    /* commands at once ... */
+#define STARTS_MAX 576      /* ... of which so many are starts */
+#define STARTS_A_TURN 8     /* commands, so that nobody waits for long */
+#define RECORDS_A_TURN 16   /* from the sniffer, each full */
+#define QUEUE_MAX 4096      /* starts that wait; no stop is refused */
+#define QUEUE_OWN_MAX 1024  /* ... of one address */
+#define OPENINGS_MAX 16384  /* doors open and commands waiting */
+#define ALIKE_MAX 16        /* of one door for one address */
+#define EVENTS_MAX 64       /* in one record from the sniffer */
+#define OUTPUTS_MAX 512     /* commands whose output is read */
+#define OUTPUT_LINES_MAX 50 /* logged of one command */
+#define OUTPUT_LINE_MAX 240 /* bytes; a longer one is several */
+#define RETRY_MS 1000       /* no process to be had; sniffer died young */
+#define STALL_MS 10000      /* of its talk at once, if we stalled */
+#define RETRY_STOP_MS 60000 /* a stop command that can't be run */
+#define NAME_BYTES 256      /* of a host name */
 #define NAME_LETTERS \
-	"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
-#define NAMER_ID           65532  /* uid and gid of who looks them up, -l */
-#define LOOKUP_SECONDS     1      /* for a name to be found ... */
-#define LOOKUP_PAUSE_MS    10000  /* ... else none is looked for so long */
-#define ORPHAN_MS          10000  /* for a start command that we left alone */
-#define DRAIN_MS           1000   /* for a sniffer that is told to end */
-#define SHUTDOWN_MS        10000  /* for the stop commands at the end */
+    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
+#define NAMER_ID 65532        /* uid and gid of who looks them up, -l */
+#define LOOKUP_SECONDS 1      /* for a name to be found ... */
+#define LOOKUP_PAUSE_MS 10000 /* ... else none is looked for so long */
+#define ORPHAN_MS 10000       /* for a start command that we left alone */
+#define DRAIN_MS 1000         /* for a sniffer that is told to end */
+#define SHUTDOWN_MS 10000     /* for the stop commands at the end */
 
 /* knockd --help. */
-#define USAGE \
-	"usage: knockd [options]\n" \
-	"  -i, --interface LIST  listen on eth0, on eth0,wlan0 or on any" \
-	" (default)\n" \
-	"  -c, --config FILE     configuration (default " CONFIG_PATH ")\n" \
-	"  -t, --test            say what the configuration means, warn, end\n" \
-	"  -d, --daemon          go to the background once ready\n" \
-	"  -p, --pidfile FILE    pid of the daemon (default " PID_PATH ");\n" \
-	"                        the state file stands beside it\n" \
-	"  -g, --logfile FILE    log to this file\n" \
-	"  -l, --lookup          log the names of addresses, too\n" \
-	"  -4, --only-ip-v4      ignore IPv6\n" \
-	"  -v, --verbose         print log lines on stdout, too\n" \
-	"  -D, --debug           print packets that are looked at, 20 a second" \
-	"\n" \
-	"  -V, --version         print the version\n" \
-	"  -h, --help            print this\n" \
-	"Signals: HUP reads the configuration anew, USR1 logs counters, TERM\n" \
-	"closes all doors and ends.  See knockd(8) and knockd.conf(5).\n"
+#define USAGE                                                               \
+    "usage: knockd [options]\n"                                             \
+    "  -i, --interface LIST  listen on eth0, on eth0,wlan0 or on any"       \
+    " (default)\n"                                                          \
+    "  -c, --config FILE     configuration (default " CONFIG_PATH ")\n"     \
+    "  -t, --test            say what the configuration means, warn, end\n" \
+    "  -d, --daemon          go to the background once ready\n"             \
+    "  -p, --pidfile FILE    pid of the daemon (default " PID_PATH ");\n"   \
+    "                        the state file stands beside it\n"             \
+    "  -g, --logfile FILE    log to this file\n"                            \
+    "  -l, --lookup          log the names of addresses, too\n"             \
+    "  -4, --only-ip-v4      ignore IPv6\n"                                 \
+    "  -v, --verbose         print log lines on stdout, too\n"              \
+    "  -D, --debug           print packets that are looked at, 20 a second" \
+    "\n"                                                                    \
+    "  -V, --version         print the version\n"                           \
+    "  -h, --help            print this\n"                                  \
+    "Signals: HUP reads the configuration anew, USR1 logs counters, TERM\n" \
+    "closes all doors and ends.  See knockd(8) and knockd.conf(5).\n"
 
 /* linux/if_packet.h, if_ether.h, if_arp.h (packet(7)). */
-#define PACKET_RX_RING         5
-#define PACKET_STATISTICS      6
-#define PACKET_VERSION         10
+#define PACKET_RX_RING 5
+#define PACKET_STATISTICS 6
+#define PACKET_VERSION 10
 #define PACKET_IGNORE_OUTGOING 23
-#define TPACKET_V2_            1
-#define TP_USER                1u
-#define ETHERTYPE_ALL          3
-#define ETHERTYPE_V4           0x0800
-#define ETHERTYPE_V6           0x86dd
-#define HATYPE_LOOPBACK        772
-#define PKTTYPE_OTHERHOST      3
+#define TPACKET_V2_ 1
+#define TP_USER 1u
+#define ETHERTYPE_ALL 3
+#define ETHERTYPE_V4 0x0800
+#define ETHERTYPE_V6 0x86dd
+#define HATYPE_LOOPBACK 772
+#define PKTTYPE_OTHERHOST 3
 
 struct tpacket_req_ {
-	unsigned block_bytes, blocks, frame_bytes, frames;
+    unsigned block_bytes, blocks, frame_bytes, frames;
 };
 
 struct tpacket2_ { /* head of a ring slot; then struct sockaddr_ll */
-	uint32_t status, len, captured;
-	uint16_t mac, net;
-	uint32_t sec, nsec;
-	uint16_t vlan_tci, vlan_tpid;
-	uint8_t pad[4];
+    uint32_t status, len, captured;
+    uint16_t mac, net;
+    uint32_t sec, nsec;
+    uint16_t vlan_tci, vlan_tpid;
+    uint8_t pad[4];
 };
 
 /* linux/filter.h: classic BPF, as for bpf(4). */
 struct bpf_insn_ {
-	uint16_t code;
-	uint8_t jt, jf;
-	uint32_t k;
+    uint16_t code;
+    uint8_t jt, jf;
+    uint32_t k;
 };
 
 struct bpf_prog_ {
-	uint16_t len;
-	struct bpf_insn_ *code;
+    uint16_t len;
+    struct bpf_insn_ *code;
 };
 
 enum {
-	LD_W = 0x20, LD_H = 0x28, LD_B = 0x30,  /* A = word at k */
-	LD_HX = 0x48, LD_BX = 0x50,             /* A = word at X + k */
-	LDX_IMM = 0x01, LDX_IHL = 0xb1,         /* X = k; X = 4 * ([k] & 15) */
-	AND = 0x54, OR = 0x44, RET = 0x06,
-	JA = 0x05, JEQ = 0x15, JGE = 0x35, JSET = 0x45,
-	/* what a socket filter can ask of the kernel: negative offsets */
-	AD_PROTOCOL = -4096, AD_PKTTYPE = -4092, AD_IFINDEX = -4088,
-	AD_HATYPE = -4068, AD_VLAN_TAG = -4052, AD_VLAN_PRESENT = -4048
+    LD_W = 0x20,
+    LD_H = 0x28,
+    LD_B = 0x30, /* A = word at k */
+    LD_HX = 0x48,
+    LD_BX = 0x50, /* A = word at X + k */
+    LDX_IMM = 0x01,
+    LDX_IHL = 0xb1, /* X = k; X = 4 * ([k] & 15) */
+    AND = 0x54,
+    OR = 0x44,
+    RET = 0x06,
+    JA = 0x05,
+    JEQ = 0x15,
+    JGE = 0x35,
+    JSET = 0x45,
+    /* what a socket filter can ask of the kernel: negative offsets */
+    AD_PROTOCOL = -4096,
+    AD_PKTTYPE = -4092,
+    AD_IFINDEX = -4088,
+    AD_HATYPE = -4068,
+    AD_VLAN_TAG = -4052,
+    AD_VLAN_PRESENT = -4048
 };
 
 /* linux/seccomp.h, audit.h, prctl.h, capability.h (seccomp(2), capset(2)). */
-#define SECCOMP_KILL           0x80000000u
-#define SECCOMP_ALLOW          0x7fff0000u
-#define CAP_VERSION_3          0x20080522
-#define CAP_LAST_POSSIBLE      63
+#define SECCOMP_KILL 0x80000000u
+#define SECCOMP_ALLOW 0x7fff0000u
+#define CAP_VERSION_3 0x20080522
+#define CAP_LAST_POSSIBLE 63
 #if defined(NO_SECCOMP) /* a sanitizer needs more system calls */
-#define SECCOMP_ARCH           0u
+#define SECCOMP_ARCH 0u
 #elif defined(__x86_64__) && !defined(__ILP32__)
-#define SECCOMP_ARCH           0xc000003eu
+#define SECCOMP_ARCH 0xc000003eu
 #elif defined(__i386__)
-#define SECCOMP_ARCH           0x40000003u
+#define SECCOMP_ARCH 0x40000003u
 #elif defined(__aarch64__) && !defined(__AARCH64EB__)
-#define SECCOMP_ARCH           0xc00000b7u
+#define SECCOMP_ARCH 0xc00000b7u
 #elif defined(__arm__) && !defined(__ARMEB__)
-#define SECCOMP_ARCH           0x40000028u
+#define SECCOMP_ARCH 0x40000028u
 #elif defined(__riscv) && __riscv_xlen == 64
-#define SECCOMP_ARCH           0xc00000f3u
+#define SECCOMP_ARCH 0xc00000f3u
 #else
-#define SECCOMP_ARCH           0u /* no filter: a warning at start */
+#define SECCOMP_ARCH 0u /* no filter: a warning at start */
 #endif
 
 struct netlink_addr_ { /* struct sockaddr_nl, netlink(7) */
-	uint16_t family, pad;
-	uint32_t pid, groups;
+    uint16_t family, pad;
+    uint32_t pid, groups;
 };
 
 /* linux/rtnetlink.h: the groups that tell of links and addresses. */
-#define RTNL_GROUPS            (0x1 | 0x10 | 0x100)
+#define RTNL_GROUPS (0x1 | 0x10 | 0x100)
 
 /* The system calls of the sniffer's loop, besides setsockopt(). */
 #ifdef SYS_poll
-#define SECCOMP_POLL           SYS_poll,
+#define SECCOMP_POLL SYS_poll,
 #else
 #define SECCOMP_POLL
 #endif
 #ifdef SYS_ppoll_time64
-#define SECCOMP_TIME64         SYS_ppoll_time64, SYS_clock_gettime64,
+#define SECCOMP_TIME64 SYS_ppoll_time64, SYS_clock_gettime64,
 #else
 #define SECCOMP_TIME64
 #endif
 #ifndef SYS_clock_gettime /* musl, where time_t has outgrown it */
-#define SYS_clock_gettime      SYS_clock_gettime32
+#define SYS_clock_gettime SYS_clock_gettime32
 #endif
-#define SECCOMP_CALLS \
-	SYS_read, SYS_write, SYS_ppoll, SECCOMP_POLL SECCOMP_TIME64 \
-	SYS_clock_gettime, SYS_getsockopt, SYS_exit_group, SYS_restart_syscall
+#define SECCOMP_CALLS                                                  \
+    SYS_read, SYS_write, SYS_ppoll,                                    \
+        SECCOMP_POLL SECCOMP_TIME64 SYS_clock_gettime, SYS_getsockopt, \
+        SYS_exit_group, SYS_restart_syscall
 
 /* Where seccomp finds the low half of a system call's n-th argument. */
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-#define SECCOMP_ARG(n)         (16 + 8 * (n) + 4)
+#define SECCOMP_ARG(n) (16 + 8 * (n) + 4)
 #else
-#define SECCOMP_ARG(n)         (16 + 8 * (n))
+#define SECCOMP_ARG(n) (16 + 8 * (n))
 #endif
 #ifndef SYS_close_range
-#define SYS_close_range        436 /* the same on every architecture */
+#define SYS_close_range 436 /* the same on every architecture */
 #endif

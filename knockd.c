@@ -1,11 +1,11 @@
 /*
- * knockd - runs a command for an address that hits the right ports in the
- * right order: port knocking for Linux, in place of knockd 0.8.
+ * knockd - port knocking for Linux: runs a command for an address that hits
+ * the right ports in the right order.  A drop-in replacement for knockd 0.8.
  *
  * Two processes.  The sniffer, without any privilege, reads packets from a
  * mapped AF_PACKET ring, parses and matches them and writes what it found as
- * events of a fixed size.  The monitor, its parent, checks each and does what
- * needs privilege: log, commands, timers, reload, interfaces, state file.
+ * events of a fixed size.  The monitor, its parent, checks each event and does
+ * what needs privilege: log, commands, timers, reload, interfaces, state file.
  *
  * From top to bottom, the way of a packet: types, messages, helpers; then the
  * sniffer: socket and filter, parse, match, sandbox; the monitor: commands,
@@ -49,59 +49,80 @@
 
 #include "config.h"
 
-enum { TCP = 6, UDP = 17, ROUTING = 43, FRAGMENT = 44, AUTH = 51 };  /* IP's */
-enum { SYN = 2, ACK = 16 };         /* TCP's flags */
-enum { TO_UDP = 1 << 16, KNOCKS = 2 << 16 };    /* knock: port (+ TO_UDP) */
-struct addr { uint8_t b[16]; };     /* IPv4 as ::ffff:a.b.c.d (RFC 4291) */
-struct net { struct addr addr; unsigned bits; };        /* of all 128 */
-struct nets { struct net *net; unsigned n; };
-struct flags { unsigned want, forbid; };
-struct sequence { uint32_t knock[SEQUENCE_MAX]; unsigned n; };
+enum { TCP = 6, UDP = 17, ROUTING = 43, FRAGMENT = 44, AUTH = 51 }; /* IP's */
+enum { SYN = 2, ACK = 16 };                  /* TCP flags */
+enum { TO_UDP = 1 << 16, KNOCKS = 2 << 16 }; /* a knock: port, + TO_UDP */
+
+struct addr { /* IPv4 as ::ffff:a.b.c.d (RFC 4291) */
+    uint8_t b[16];
+};
+
+struct net {
+    struct addr addr;
+    unsigned bits; /* 0 to 128, of IPv4 96 to 128 */
+};
+
+struct nets {
+    struct net *net;
+    unsigned n;
+};
+
+struct flags {
+    unsigned want, forbid;
+};
+
+struct sequence {
+    uint32_t knock[SEQUENCE_MAX];
+    unsigned n;
+};
 
 struct door {
     const char *name, *start, *start6, *stop, *stop6, *message, *one_time;
-    struct sequence seq;            /* n = 0: no one-time sequence is left */
+    struct sequence seq; /* n = 0: no one-time sequence is left */
     struct flags tcp;
-    struct nets target, allow;      /* n = 0: local addresses, everyone */
-    unsigned seq_timeout, cmd_timeout, cooldown;        /* seconds */
-    unsigned stray_limit;           /* ports; 0 = any number */
-    int line, one_time_line;        /* of [name] and that, in the file */
-    /* What the sniffer keeps about it. */
-    bool wide;                      /* see index_doors() */
-    uint32_t next_first;            /* door + 1 that begins alike, or 0 */
-    int64_t quiet_until;            /* ms: cooldown */
+    struct nets target, allow; /* n = 0: our addresses; everyone */
+    unsigned seq_timeout, cmd_timeout, cooldown; /* seconds */
+    unsigned stray_limit;                        /* ports; 0 = any number */
+    int line, one_time_line; /* in the file: [name], One_Time_... */
+    /* Set by the sniffer: */
+    bool wide;           /* see index_doors() */
+    uint32_t next_first; /* next door with this first knock, + 1 */
+    int64_t quiet_until; /* ms: cooldown */
 };
 
-struct conf {                       /* strings point into text */
+struct conf { /* strings point into text */
     const char *path, *logfile, *pidfile, *interface, *listen;
     char *text;
     struct door *doors;
     unsigned ndoors, stray_limit, errors;
-    bool use_syslog, duplicates, test;            /* test: -t, warn */
-    int line, section;              /* being read; 0, OPTIONS or DOOR */
-    uint32_t seen;                  /* keywords in this section */
+    bool use_syslog, duplicates, test; /* -t: also warn */
+    int line, section;                 /* current; section: 0, OPTIONS, DOOR */
+    uint32_t seen;                     /* keywords in this section */
 };
 
-struct locals {                     /* where knocks come in */
+struct locals { /* our interfaces and addresses */
     uint32_t any, ninterfaces, naddrs, interface[INTERFACES_MAX];
-    struct addr addr[ADDRESSES_MAX];                    /* sorted */
+    struct addr addr[ADDRESSES_MAX]; /* sorted */
 };
 
-enum kind {                         /* of an event, sniffer to monitor */
-    READY,                          /* value: bits of skipped sandbox steps */
-    STAGE, OPEN, TIMEOUT,           /* src, door, stage */
-    PACKET,                         /* src, dst; value: see frame() (-D) */
-    SUPPRESSED,                     /* value: lines beyond the rate */
-    DROPS,                          /* value: packets lost in the kernel */
+/* Of an event, from the sniffer to the monitor. */
+enum kind {
+    READY,      /* value: bits of skipped sandbox steps */
+    STAGE,      /* src, door, stage */
+    OPEN,       /* the same */
+    TIMEOUT,    /* the same */
+    PACKET,     /* -D: src, dst; value: see frame() */
+    SUPPRESSED, /* value: lines beyond the rate */
+    DROPS,      /* value: packets lost in the kernel */
     KINDS
 };
 enum { PACKETS, LOST, HITS, ATTEMPTS, EVICTIONS, CANCELLED, OPENS, COUNTERS };
 struct event {
     uint64_t value;
-    struct addr src, dst;           /* dst: of PACKET alone */
-    uint32_t door, kind, stage, unused;     /* no byte is left to chance */
+    struct addr src, dst;               /* dst: PACKET only */
+    uint32_t door, kind, stage, unused; /* explicit padding */
 };
-struct order {                      /* monitor to sniffer */
+struct order { /* monitor to sniffer */
     enum { NEW_LOCALS, NEW_SEQUENCE } kind;
     uint32_t door;
     struct sequence seq;
@@ -110,42 +131,62 @@ struct order {                      /* monitor to sniffer */
 
 /* ---- Messages --------------------------------------------------------- */
 
-enum { LOG, OUT, QUIET };   /* the log, and stdout with -v; either alone */
-static const char *option[128];     /* by letter: its value, or not NULL */
+/* What a message is.  This decides its colour on a terminal and where it goes:
+ * QUIET not to the stdout of -v, OUT to that stdout alone. */
+enum severity { LOG, OPENED, TROUBLE, QUIET, OUT };
+
+/* What the command line says. */
+static struct settings {
+    const char *config, *pidfile, *interface, *logfile;
+    bool test, daemon, lookup, only_ipv4, verbose, debug;
+} settings = { .config = CONFIG_PATH, .pidfile = PID_PATH };
+
 static struct {
-    bool started;                   /* until then all goes to stderr */
+    bool started; /* false: messages go to stderr */
     bool detached, use_syslog;
-    bool terminal;                  /* stdout with -v, or else stderr */
-    int file, syslog, namer;        /* LogFile, /dev/log, -l; or -1 */
+    bool terminal;           /* stdout with -v, else stderr, is a terminal */
+    int file, syslog, namer; /* LogFile, /dev/log, process of -l; or -1 */
 } out = { .file = -1, .syslog = -1, .namer = -1 };
 
-/* One write for a line, so that processes don't mix theirs.  To syslogd (RFC
- * 3164) one datagram, by its path, for it may be restarted; it never blocks:
- * what does not fit is lost. */
+/* Writes a line in one call, so that the lines of several processes never mix.
+ * syslogd (RFC 3164) gets a datagram sent to its path, since syslogd may have
+ * been restarted.  The call never blocks: if the queue is full, the line is
+ * lost. */
 static ssize_t write_line(int fd, const char *head, const char *text) {
     static const struct sockaddr_un un = { AF_UNIX, SYSLOG_PATH };
     char line[TEXT_MAX + NAME_BYTES + 128];
     size_t n = (size_t)snprintf(line, sizeof line, "%s%s\n", head, text);
-    return fd != out.syslog ? write(fd, line, n) :
-           sendto(fd, line, n, MSG_DONTWAIT, (const void *)&un, sizeof un);
+    if (fd != out.syslog) return write(fd, line, n);
+    return sendto(fd, line, n, MSG_DONTWAIT, (const void *)&un, sizeof un);
 }
 
-/* To all places that are set; quiet: not to the stdout of -v.  On a terminal
- * with the time, green for an open door, yellow for trouble. */
-static void write_log(const char *text, bool quiet) {
+/* Writes a line to stdout with -v, else to stderr as long as that is where the
+ * log goes.  On a terminal the time stands before it: green for an opened door,
+ * yellow for trouble. */
+static void write_screen(const char *text, enum severity severity,
+                         const struct tm *now) {
+    static const char *const colours[] = { [LOG] = "\033[36m",
+                                           [OPENED] = "\033[32m",
+                                           [TROUBLE] = "\033[33m",
+                                           [QUIET] = "\033[36m" };
+    bool has_log = out.file >= 0 || out.use_syslog;
+    int fd = settings.verbose ? STDOUT_FILENO : STDERR_FILENO;
+    char head[64] = "", clock[16];
+    if (settings.verbose && severity == QUIET) return;
+    if (!settings.verbose && out.detached) return;
+    if (!settings.verbose && has_log && !out.terminal) return;
+    strftime(clock, sizeof clock, "%T", now);
+    if (out.terminal)
+        snprintf(head, sizeof head, "%s%s\033[0m  ", colours[severity], clock);
+    write_line(fd, head, text);
+}
+
+/* Sends a line to every place that is configured. */
+static void write_log(const char *text, enum severity severity) {
     char head[64];
     time_t now = time(NULL);
     const struct tm *tm = localtime(&now);
-    bool open = strstr(text, "OPEN SESAME"), bad = strstr(text, "warning: ") ||
-         strstr(text, "could not") || strstr(text, ": command r") ||
-         strstr(text, ": command k");
-    bool nowhere = out.file < 0 && !out.use_syslog;
-    if (option['v'] ? !quiet : !out.detached && (nowhere || out.terminal)) {
-        strftime(head, sizeof head, open ? "\033[32m%T\033[0m  " : bad ?
-                 "\033[33m%T\033[0m  " : "\033[36m%T\033[0m  ", tm);
-        write_line(option['v'] ? STDOUT_FILENO : STDERR_FILENO,
-                   out.terminal ? head : "", text);
-    }
+    write_screen(text, severity, tm);
     strftime(head, sizeof head, "[%Y-%m-%d %H:%M] ", tm);
     if (out.file >= 0) write_line(out.file, head, text);
     if (!out.use_syslog) return;
@@ -155,36 +196,48 @@ static void write_log(const char *text, bool quiet) {
     write_line(out.syslog, head, text);
 }
 
-/* Control characters, which a command or the DNS may send, could forge other
- * lines; behind a byte C2 hex those from 80 to 9f are some, too (RFC 3629).
- * Returns false, for those that have nothing else to return then. */
-__attribute__((format(printf, 2, 3)))
-static bool say(int where, const char *fmt, ...) {
-    char text[TEXT_MAX];
+/* Hands a line to the process that looks names up (-l): a byte with the
+ * severity, then the text.  False if there is none, or its queue is full. */
+static bool send_namer(const char *text, enum severity severity) {
+    char line[TEXT_MAX + 1];
+    int n = snprintf(line, sizeof line, "%c%s", 'A' + (int)severity, text);
+    return out.namer >= 0 && send(out.namer, line, (size_t)n, MSG_DONTWAIT) > 0;
+}
+
+/* Makes '?' of control characters, which a command's output or a DNS name may
+ * have to fake log lines: of C1's (C2 80 to C2 9F in UTF-8, RFC 3629), too. */
+static void make_printable(char *text) {
     uint8_t before = 0;
+    for (char *p = text; *p; before = (uint8_t)*p++) {
+        uint8_t c = (uint8_t)*p;
+        bool c0 = c < ' ' && c != '\t', c1 = before == 0xc2 && c < 0xa0;
+        if (c0 || c1 || c == 0x7f) *p = '?';
+    }
+}
+
+/* Formats a message and sends it where it belongs.  Always returns false, so
+ * that `return say(...)` reports an error and fails. */
+__attribute__((format(printf, 2, 3))) static bool say(enum severity severity,
+                                                      const char *fmt, ...) {
+    char text[TEXT_MAX];
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    for (char *p = text; *p; before = (uint8_t)*p++) {
-        uint8_t c = (uint8_t)*p;
-        if ((c < ' ' && c != '\t') || c == 0x7f ||
-            (before == 0xc2 && c < 0xa0)) *p = '?';
-    }
-    if (where == OUT) write_line(STDOUT_FILENO, "", text);
+    make_printable(text);
+    if (severity == OUT) write_line(STDOUT_FILENO, "", text);
     else if (!out.started) write_line(STDERR_FILENO, "knockd: ", text);
-    else if (where == QUIET || out.namer < 0 ||
-             send(out.namer, text, strlen(text), MSG_DONTWAIT) < 0)
-        write_log(text, where == QUIET);
+    else if (severity == QUIET || !send_namer(text, severity))
+        write_log(text, severity);
     return false;
 }
 
-#define die(...) (say(LOG, __VA_ARGS__), exit(1))
+#define die(...) (say(TROUBLE, __VA_ARGS__), exit(1))
 
 /* ---- Helpers ---------------------------------------------------------- */
 
-/* Milliseconds that no clock step changes and that go on through a suspend;
- * in the state file they hold until the next boot. */
+/* Milliseconds since boot, suspend included; setting the clock changes
+ * nothing. In the state file such a time is valid until the next boot. */
 static int64_t now_ms(void) {
     struct timespec t;
     clock_gettime(CLOCK_BOOTTIME, &t);
@@ -193,10 +246,11 @@ static int64_t now_ms(void) {
 
 static int64_t min_ms(int64_t a, int64_t b) { return a < b ? a : b; }
 
-/* How long poll() may sleep until then; INT64_MAX is for ever. */
+/* The timeout for a poll() that ends at `until`; INT64_MAX: never. */
 static int poll_ms(int64_t now, int64_t until) {
-    return until == INT64_MAX ? -1 : until <= now ? 0 :
-           (int)min_ms(until - now, INT_MAX);
+    if (until == INT64_MAX) return -1;
+    if (until <= now) return 0;
+    return (int)min_ms(until - now, INT_MAX);
 }
 
 static void *allocate(void *old, size_t bytes) {
@@ -216,39 +270,45 @@ static char *trim(char *s) {
     return s;
 }
 
-/* Is text a whole decimal number from min to max?  Then *n is it. */
+/* Parses a decimal number from min to max into *n; false if it is not one. */
 static bool number(const char *text, unsigned min, unsigned max, unsigned *n) {
     char *end;
-    unsigned long value = strtoul(text, &end, 10);  /* the greatest if larger */
+    unsigned long value = strtoul(text, &end, 10); /* ULONG_MAX on overflow */
     if (*text < '0' || *text > '9' || *end || value < min || value > max)
         return false;
     *n = (unsigned)value;
     return true;
 }
 
-/* The rest of fd as a string of *n bytes; NULL and errno on error. */
+/* Reads fd to its end.  Returns a string of *n bytes, to be freed, or NULL and
+ * errno; if fd is -1, NULL with the errno that open() has left. */
 static char *read_all(int fd, size_t *n) {
-    char *text = NULL;
-    ssize_t got = 1;
-    for (*n = 0; got > 0 && *n < FILE_MAX; *n += got > 0 ? (size_t)got : 0) {
-        text = allocate(text, *n + 4096 + *n / 2);
-        got = fd < 0 ? -1 : read(fd, text + *n, 4095 + *n / 2);
+    size_t room = 4096;
+    ssize_t got;
+    *n = 0;
+    if (fd < 0) return NULL;
+    char *text = allocate(NULL, room);
+    while ((got = read(fd, text + *n, room - 1 - *n)) > 0 && *n < FILE_MAX) {
+        *n += (size_t)got;
+        if (*n == room - 1) text = allocate(text, room += room / 2);
     }
     text[*n] = '\0';
     if (got == 0) return text;
+    int error = got < 0 ? errno : EFBIG;
     free(text);
-    if (got > 0) errno = EFBIG;
+    errno = error;
     return NULL;
 }
 
-/* Zeros, whose pages take room when they are used; fd: a ring, or -1. */
+/* mmap() or die.  fd: the ring's socket, or -1 for zeroed memory, whose pages
+ * take no room until they are touched. */
 static void *map(size_t bytes, int flags, int fd) {
     void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, flags, fd, 0);
     if (p == MAP_FAILED) die("mmap: %s", strerror(errno));
     return p;
 }
 
-/* Closes all descriptors from low on but a and b. */
+/* Closes every descriptor from low on except a and b. */
 static void close_others(int low, int a, int b) {
     for (; low < 1024 || low <= a || low <= b; low++)
         if (low != a && low != b) close(low);
@@ -285,8 +345,8 @@ static bool addr_loopback(const struct addr *a) {
     return is_v4(a) ? a->b[12] == 127 : !addr_cmp(a, &one);
 }
 
-/* Can a packet from a be answered?  Not "this network" (0.0.0.0 is everyone to
- * iptables), multicast or broadcast (RFC 1122, 3.2.1.3; RFC 4291, 2.7). */
+/* Can a be the address of a host?  Not 0.0.0.0/8 (to iptables 0.0.0.0 means
+ * everyone), multicast or broadcast (RFC 1122, 3.2.1.3; RFC 4291, 2.7). */
 static bool addr_usable(const struct addr *a) {
     static const struct addr none;
     return is_v4(a) ? a->b[12] && a->b[12] < 224
@@ -295,96 +355,557 @@ static bool addr_usable(const struct addr *a) {
 
 static bool in_nets(const struct nets *l, const struct addr *a) {
     for (const struct net *n = l->net; n < l->net + l->n; n++) {
-        if (n->bits < 96 && is_v4(a)) continue;         /* ::/0 is IPv6 only */
+        if (n->bits < 96 && is_v4(a)) continue; /* ::/0 is IPv6 only */
         unsigned whole = n->bits / 8, rest = n->bits % 8;
-        if (!memcmp(&n->addr, a, whole) && (!rest ||
-            !((n->addr.b[whole] ^ a->b[whole]) >> (8 - rest)))) return true;
+        if (!memcmp(&n->addr, a, whole) &&
+            (!rest || !((n->addr.b[whole] ^ a->b[whole]) >> (8 - rest))))
+            return true;
     }
     return false;
 }
 
-/* Does the door exist for this source? */
+/* Does the door's Allow list, if it has one, contain src? */
 static bool allowed(const struct door *d, const struct addr *src) {
     return !d->allow.n || in_nets(&d->allow, src);
 }
 
+/* ---- Configuration ---------------------------------------------------- */
+
+enum { OPTIONS = 1, DOOR = 2 };
+#define O(field) offsetof(struct conf, field)
+#define D(field) offsetof(struct door, field)
+static const struct keyword {
+    const char *name, *alias;
+    int section;
+    enum { FLAG, TEXT, NAMES, COMMAND, NUMBER, PORTS, FLAGS, NETS } kind;
+    size_t offset; /* in struct door or (OPTIONS) conf */
+    unsigned max;
+} keywords[] = {
+    { "UseSyslog", "", OPTIONS | DOOR, FLAG, O(use_syslog), 0 },
+    { "AllowDuplicates", "AllowDupes", OPTIONS | DOOR, FLAG, O(duplicates), 0 },
+    { "LogFile", "", OPTIONS, TEXT, O(logfile), 0 },
+    { "PidFile", "", OPTIONS, TEXT, O(pidfile), 0 },
+    { "Interface", "", OPTIONS, NAMES, O(interface), 0 },
+    { "Stray_Limit", "", OPTIONS, NUMBER, O(stray_limit), STRAY_LIMIT_MAX },
+    { "Sequence", "", DOOR, PORTS, D(seq), 0 },
+    { "One_Time_Sequences", "", DOOR, TEXT, D(one_time), 0 },
+    { "Seq_Timeout", "Timeout", DOOR, NUMBER, D(seq_timeout), SECONDS_MAX },
+    { "TCPFlags", "", DOOR, FLAGS, D(tcp), 0 },
+    { "Target", "", DOOR, NETS, D(target), 0 },
+    { "Allow", "", DOOR, NETS, D(allow), 0 },
+    { "Stray_Limit", "", DOOR, NUMBER, D(stray_limit), STRAY_LIMIT_MAX },
+    { "Seq_Cooldown", "Cooldown", DOOR, NUMBER, D(cooldown), SECONDS_MAX },
+    { "Message", "", DOOR, TEXT, D(message), 0 },
+    { "Start_Command", "Command", DOOR, COMMAND, D(start), 0 },
+    { "Start_Command_6", "Command_6", DOOR, COMMAND, D(start6), 0 },
+    { "Cmd_Timeout", "", DOOR, NUMBER, D(cmd_timeout), SECONDS_MAX },
+    { "Stop_Command", "", DOOR, COMMAND, D(stop), 0 },
+    { "Stop_Command_6", "", DOOR, COMMAND, D(stop6), 0 },
+};
+#define KEYWORDS (sizeof keywords / sizeof *keywords)
+static const char flags[][4] = { "fin", "syn", "rst", "psh", "ack", "urg" };
+
+#define complain(c, fmt, ...) \
+    say(TROUBLE, "%s:%d: " fmt, (c)->path, (c)->line, __VA_ARGS__)
+#define wrong(c, ...) ((c)->errors++, complain(c, __VA_ARGS__))
+#define warn(c, ...) \
+    ((c)->test ? (void)complain(c, "warning: " __VA_ARGS__) : (void)0)
+
+/* Reads "port[:protocol], ..."; what follows a second colon is ignored, as in
+ * 0.8.  False if something is wrong, which it says. */
+static bool sequence_parse(struct conf *c, struct sequence *seq, char *text) {
+    unsigned n = 0, port;
+    seq->n = 1; /* given, even if it is wrong */
+    for (char *item; (item = strsep(&text, ",")); n++) {
+        char *name = trim(strsep(&item, ":")), *proto = strsep(&item, ":");
+        bool udp = proto && !strcasecmp(proto = trim(proto), "udp");
+        if (!*name) return wrong(c, "item %u of the sequence is empty", n + 1);
+        if (n == SEQUENCE_MAX)
+            return wrong(c, "more than %u ports in a sequence", n);
+        if (!number(name, 1, 65535, &port))
+            return wrong(c, "port '%.40s' is not a number from 1 to 65535",
+                         name);
+        if (proto && !udp && strcasecmp(proto, "tcp"))
+            return wrong(c, "protocol '%.40s' is neither tcp nor udp", proto);
+        seq->knock[n] = port | (udp ? TO_UDP : 0);
+    }
+    seq->n = n;
+    return true;
+}
+
+static void flags_parse(struct conf *c, struct flags *f, char *text) {
+    for (char *item; (item = strsep(&text, ","));) {
+        unsigned bit = 0;
+        bool not = *(item = trim(item)) == '!';
+        item = trim(item + not );
+        while (bit < 6 && strcasecmp(item, flags[bit])) bit++;
+        if (bit == 6) wrong(c, "unknown TCP flag '%.40s'", item);
+        else *(not ? &f->forbid : &f->want) |= 1u << bit;
+    }
+}
+
+static void nets_parse(struct conf *c, struct nets *l, char *text) {
+    l->n = 0;
+    for (char *item; (item = strsep(&text, ","));) {
+        char *address = trim(strsep(&item, "/"));
+        struct net n;
+        if (!addr_parse(address, &n.addr))
+            wrong(c, "'%.40s' is not an IPv4 or IPv6 address", address);
+        unsigned most = n.bits = is_v4(&n.addr) ? 32 : 128;
+        if (item && !number(item = trim(item), 0, most, &n.bits))
+            wrong(c, "'%.40s' is no number of bits from 0 to %u", item, most);
+        n.bits += 128 - most;
+        l->net = allocate(l->net, (l->n + 1) * sizeof n);
+        l->net[l->n++] = n;
+    }
+}
+
+/* A path, a text, a list of names or a command; field is where it belongs. */
+static void text_parse(struct conf *c, const struct keyword *k, char **field,
+                       char *value) {
+    char first = value[strspn(value, LIST)];
+    bool empty = k->kind != COMMAND && (!first || first == '#');
+    if (empty && k->section == DOOR) wrong(c, "%s is empty", k->name);
+    else if (empty) warn(c, "%s is empty: as if not given", k->name);
+    *field = empty && k->section == OPTIONS ? NULL : value;
+    if (k->kind != NAMES) return;
+    while (*(value += strspn(value, LIST))) {
+        size_t n = strcspn(value, LIST);
+        if (n >= IFNAMSIZ)
+            wrong(c, "interface name '%.40s' is longer than %d characters",
+                  value, IFNAMSIZ - 1);
+        value += n;
+    }
+}
+
+/* One directive; value is NULL where its line has no '='. */
+static void directive(struct conf *c, const struct keyword *k, char *value) {
+    struct door *d = &c->doors[c->ndoors ? c->ndoors - 1 : 0];
+    void *field = (k->section == DOOR ? (char *)d : (char *)c) + k->offset;
+    if (k->kind == FLAG && value) {
+        wrong(c, "%s stands alone: it takes no value", k->name);
+        return;
+    }
+    if (k->kind != FLAG && !value) {
+        wrong(c, "%s needs a value, with '=' before it", k->name);
+        return;
+    }
+    switch (k->kind) {
+    case FLAG: *(bool *)field = true; break;
+    case PORTS: sequence_parse(c, field, value); break;
+    case FLAGS: flags_parse(c, field, value); break;
+    case NETS: nets_parse(c, field, value); break;
+    case NUMBER:
+        if (!number(value, 0, k->max, field))
+            wrong(c, "%s '%.40s' is not a number from 0 to %u", k->name, value,
+                  k->max);
+        break;
+    case TEXT:
+    case NAMES:
+    case COMMAND:
+        text_parse(c, k, field, value);
+        if (field == &d->one_time) d->one_time_line = c->line;
+        break;
+    }
+}
+
+/* Does somebody listen on that port?  Then a knock on it is answered. */
+static bool in_use(uint32_t knock) {
+    struct sockaddr_in6 any = { .sin6_family = AF_INET6,
+                                .sin6_port = htons((uint16_t)knock) };
+    int yes = 1, type = knock & TO_UDP ? SOCK_DGRAM : SOCK_STREAM;
+    int fd = socket(AF_INET6, type | SOCK_CLOEXEC, 0);
+    if (type == SOCK_STREAM) /* no connection in TIME_WAIT */
+        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+    bool used = bind(fd, (void *)&any, sizeof any) && errno == EADDRINUSE;
+    close(fd); /* -1 harms neither */
+    return used;
+}
+
+/* What is weak about a door's sequence; NULL if nothing is. */
+static const char *sequence_doubt(const struct sequence *seq) {
+    unsigned rises = 0;
+    for (unsigned i = 1; i < seq->n; i++)
+        rises += (seq->knock[i] & 0xffff) > (seq->knock[i - 1] & 0xffff);
+    if (seq->n > 1 && (rises == 0 || rises == seq->n - 1))
+        return "the ports stand in the order of a scan and of the manuals";
+    return seq->n == 1 || seq->n == 2 ? "fewer than 3 ports are easily guessed"
+                                      : NULL;
+}
+
+/* What is doubtful about a door's commands; NULL if nothing is. */
+static const char *commands_doubt(const struct door *d) {
+    const char *start = d->start;
+    if (!start || !*start)
+        return d->start6 ? NULL : "no command: it will only log";
+    if (!strstr(start, "%IP%"))
+        return "the command lacks %IP%: is it for everyone?";
+    if (strstr(start, "tables -A"))
+        return "-A puts the rule behind those that reject: -I is meant?";
+    if (d->stop && d->cmd_timeout == UINT_MAX)
+        return "a Stop_Command without a Cmd_Timeout: it is 10 s";
+    if (!d->stop && !strstr(start, "-D") && !strstr(start, "delete") &&
+        !strstr(start, "timeout"))
+        return "no Stop_Command: another door must close it";
+    return NULL;
+}
+
+/* -t: warns of what is legal, also in 0.8, but probably not meant. */
+static void door_review(struct conf *c, const struct door *d) {
+    const char *start = d->start ? d->start : "";
+    char path[PATH_MAX];
+    uint16_t r[4];
+    for (unsigned i = 0; i < d->seq.n; i++)
+        if (in_use(d->seq.knock[i]))
+            warn(c,
+                 "door '%s': port %u is in use: a knock on it is answered, "
+                 "and may be logged there",
+                 d->name, d->seq.knock[i] & 0xffff);
+    const char *weak = sequence_doubt(&d->seq);
+    if (weak && getrandom(r, sizeof r, 0) == sizeof r)
+        warn(c,
+             "door '%s': %s: take another; for example sequence = "
+             "%d,%d,%d,%d",
+             d->name, weak, r[0] >> 1 | 1024, r[1] | 32768, r[2] >> 1 | 1024,
+             r[3] | 32768);
+    const char *what = commands_doubt(d);
+    if (what) warn(c, "door '%s': %s", d->name, what);
+    snprintf(path, sizeof path, "%.*s", (int)strcspn(start, BLANKS), start);
+    if (*path == '/' && access(path, X_OK))
+        warn(c, "door '%s': %.200s: %s", d->name, path, strerror(errno));
+    for (const struct door *o = c->doors; o < d; o++)
+        if (!strcmp(o->name, d->name))
+            warn(c, "there is a door '%s' at line %d, too", d->name, o->line);
+}
+
+static void section(struct conf *c, char *line) {
+    char *end = strrchr(line, ']'), *name = line + 1;
+    if (!end || end[1]) wrong(c, "bad section line '%.40s'", line);
+    else *end = '\0';
+    if (!*(name = trim(name)) || strlen(name) > DOOR_NAME_MAX)
+        wrong(c, "a section name has 1 to %d characters", DOOR_NAME_MAX);
+    c->section = strcasecmp(name, "options") ? DOOR : OPTIONS;
+    c->seen = 0;
+    if (c->section == OPTIONS) return;
+    if (!(c->ndoors & (c->ndoors - 1))) /* room for the next power of 2 */
+        c->doors = allocate(c->doors, (c->ndoors * 2 + 1) * sizeof *c->doors);
+    c->doors[c->ndoors++] = (struct door){ .name = name,
+                                           .line = c->line,
+                                           .seq_timeout = SEQ_TIMEOUT,
+                                           .cmd_timeout = UINT_MAX,
+                                           .stray_limit = UINT_MAX };
+}
+
+/* Are the first n letters of text this word, in either case?  The first letter
+ * is compared first: that makes files of 10,000 doors fast. */
+static bool is_word(const char *text, size_t n, const char *word) {
+    return (*text | 32) == (*word | 32) && !strncasecmp(text, word, n) &&
+           !word[n];
+}
+
+/* Where a comment begins, a '#' after white space, not in [name]; or NULL. */
+static char *comment_in(char *line) {
+    char *p = line + (*line == '[' ? strcspn(line, "]") : 0);
+    for (; *p; p++)
+        if (*p == '#' && p > line && strchr(BLANKS, p[-1])) return p;
+    return NULL;
+}
+
+/* The keyword that the line's first n letters are; if two, the section's. */
+static const struct keyword *keyword_of(const char *line, size_t n, int where) {
+    const struct keyword *found = NULL;
+    for (const struct keyword *k = keywords; k < keywords + KEYWORDS; k++)
+        if ((is_word(line, n, k->name) || is_word(line, n, k->alias)) &&
+            (!found || k->section & where))
+            found = k;
+    return found;
+}
+
+/* Parses a line of the file.  '#' after white space begins a comment, but not
+ * in a command, where it may be part of it. */
+static void config_line(struct conf *c, char *line) {
+    c->line++;
+    line = trim(line);
+    if (!*line || *line == '#') return;
+    size_t n = strcspn(line, "=" BLANKS);
+    const struct keyword *k = keyword_of(line, n, c->section);
+    char *hash = k && k->kind == COMMAND ? NULL : comment_in(line);
+    if (hash) *hash = '\0';
+    char *rest = trim(line + n);
+    if (*line == '[') section(c, trim(line));
+    else if (!k || (*rest && *rest != '='))
+        wrong(c, "unknown directive '%.40s'", trim(line));
+    else if (!c->section)
+        wrong(c, "%s stands before the first [section]", k->name);
+    else if (!(k->section & c->section))
+        wrong(c, "%s belongs in %s", k->name,
+              k->section == DOOR ? "a door, not in [options]"
+                                 : "[options], not in a door");
+    else {
+        uint32_t bit = 1u << (k - keywords);
+        if (c->seen & bit && k->kind != FLAGS)
+            warn(c, "%s is given again: the last one counts", k->name);
+        c->seen |= bit;
+        directive(c, k, *rest ? trim(rest + 1) : NULL);
+    }
+}
+
+static void config_free(struct conf *c) {
+    for (struct door *d = c->doors; d < c->doors + c->ndoors; d++) {
+        free(d->target.net);
+        free(d->allow.net);
+    }
+    free(c->doors);
+    free(c->text);
+}
+
+static bool same_sequence(const struct sequence *a, const struct sequence *b) {
+    return a->n == b->n && !memcmp(a->knock, b->knock, a->n * sizeof *a->knock);
+}
+
+/* Gives a door the first unused sequence of its one-time file, a path seen
+ * from the directory dir.  With spend, its present one is first marked as
+ * used, on disk.  Returns how many are left.  0 leaves the door without one,
+ * disabled; so does -1, if the file can't be read or marked, which is
+ * logged. */
+static int one_time(struct conf *c, struct door *d, int dir, bool spend) {
+    struct conf file = { .path = d->one_time };
+    struct sequence old = d->seq, next = old;
+    int left = 0,
+        fd = openat(dir, file.path,
+                    O_NONBLOCK | O_CLOEXEC | (c->test ? O_RDONLY : O_RDWR));
+    size_t size;
+    char *text = read_all(fd, &size), *rest = text;
+    c->line = d->one_time_line;
+    d->seq.n = 0;
+    bool to_mark = spend; /* the one in use is not yet marked */
+    if (!text)
+        wrong(c, "door '%s': %s: %s", d->name, file.path, strerror(errno));
+    for (char *line; (line = strsep(&rest, "\n"));) {
+        off_t start = line - text;
+        file.line++;
+        line = trim(line);
+        if (!*line || *line == '#' || !sequence_parse(&file, &next, line))
+            continue;
+        if (to_mark && same_sequence(&next, &old))
+            to_mark = pwrite(fd, "#", 1, start) != 1 || fsync(fd);
+        else if (left++ == 0) d->seq = next;
+    }
+    if (to_mark) {
+        say(TROUBLE,
+            "door %s: can't mark its sequence as used in %s: disabling it",
+            d->name, file.path);
+        d->seq.n = 0;
+    } else if (text && !left)
+        say(TROUBLE,
+            "no more sequences left in the one time sequences file for "
+            "door %s --> disabling the door",
+            d->name);
+    free(text);
+    if (fd >= 0) close(fd);
+    return to_mark || !text ? -1 : left;
+}
+
+/* What to listen on: -i, or else Interface, or else any. */
+static const char *listen_on(const struct conf *c) {
+    const char *list = settings.interface;
+    if (list && list[strspn(list, LIST)]) return list;
+    return c->interface ? c->interface : "any";
+}
+
+/* Reads the file at path, seen from the directory dir, into c.  Logs
+ * everything that is wrong with it (false then) and, with test, what is
+ * doubtful. */
+static bool config_load(struct conf *c, int dir, const char *path, bool test) {
+    int fd =
+        openat(dir, path,
+               O_RDONLY | O_CLOEXEC |
+                   (out.started ? O_NONBLOCK : 0)); /* it could be a pipe */
+    struct stat st;
+    size_t n;
+    *c = (struct conf){ .path = path,
+                        .test = test,
+                        .stray_limit = STRAY_LIMIT,
+                        .line = 1,
+                        .doors = allocate(NULL, sizeof *c->doors) };
+    char *next = c->text = read_all(fd, &n);
+    if (!next) {
+        c->errors++;
+        say(TROUBLE, "could not open %s: %s", path, strerror(errno));
+    } else if (strlen(next) != n)
+        wrong(c, "byte %zu is zero: this is no text file", strlen(next));
+    else if (!fstat(fd, &st) && st.st_mode & S_IROTH)
+        warn(c, "everyone may read this file: chmod 600 %s", path);
+    close(fd);
+    if (next && !strncmp(next, "\xef\xbb\xbf", 3)) next += 3; /* RFC 3629 */
+    for (c->line = 0; next;) config_line(c, strsep(&next, "\n"));
+    c->listen = listen_on(c);
+    for (struct door *d = c->doors; d < c->doors + c->ndoors; d++) {
+        c->line = d->line;
+        if (!d->one_time && !d->seq.n)
+            wrong(c, "door '%s' has no sequence", d->name);
+        if (d->seq_timeout == 0 && d->seq.n > 1)
+            wrong(c, "Seq_Timeout 0 leaves door '%s' no time", d->name);
+        if (c->test) door_review(c, d);
+        if (d->cmd_timeout == UINT_MAX) d->cmd_timeout = CMD_TIMEOUT;
+        if (d->stray_limit == UINT_MAX) d->stray_limit = c->stray_limit;
+        if (d->one_time && *d->one_time) one_time(c, d, dir, false);
+    }
+    if (!c->ndoors && !c->errors) warn(c, "%s has no door", path);
+    return !c->errors;
+}
+
+static void sequence_print(const char *name, const struct sequence *seq) {
+    for (unsigned i = 0; i < seq->n; i++)
+        printf("%s%u%s", i ? "," : name, seq->knock[i] & 0xffff,
+               seq->knock[i] & TO_UDP ? ":udp" : "");
+    if (seq->n) printf("\n");
+}
+
+static void flags_print(const char *name, const struct flags *f) {
+    const char *before = name;
+    for (unsigned i = 0; i < 12; i++) { /* those wanted, then the others */
+        unsigned set = i < 6 ? f->want : f->forbid;
+        if (!(set >> i % 6 & 1)) continue;
+        printf("%s%s%s", before, i < 6 ? "" : "!", flags[i % 6]);
+        before = ",";
+    }
+    if (before != name) printf("\n");
+}
+
+static void nets_print(const char *name, const struct nets *l) {
+    char ip[ADDR_TEXT];
+    for (const struct net *n = l->net; n < l->net + l->n; n++)
+        printf("%s%s/%u", n == l->net ? name : ",", addr_text(&n->addr, ip),
+               n->bits - (is_v4(&n->addr) ? 96 : 0));
+    if (l->n) printf("\n");
+}
+
+/* -t: prints a directive as understood, in the file's own language. */
+static void directive_print(const struct keyword *k, const void *field) {
+    char name[32]; /* "Name = " */
+    const char *text;
+    snprintf(name, sizeof name, "%s = ", k->name);
+    switch (k->kind) {
+    case FLAG:
+        if (*(const bool *)field) printf("%s\n", k->name);
+        break;
+    case NUMBER: printf("%s%u\n", name, *(const unsigned *)field); break;
+    case TEXT:
+    case NAMES:
+    case COMMAND:
+        text = *(const char *const *)field;
+        if (text) printf("%s%s\n", name, text);
+        break;
+    case PORTS: sequence_print(name, field); break;
+    case FLAGS: flags_print(name, field); break;
+    case NETS: nets_print(name, field); break;
+    }
+}
+
+static void config_print(const struct conf *c) {
+    for (unsigned i = 0; i <= c->ndoors; i++) {
+        const struct door *d = &c->doors[i ? i - 1 : 0];
+        printf("%s[%s]\n", i ? "\n" : "", i ? d->name : "options");
+        for (const struct keyword *k = keywords; k < keywords + KEYWORDS; k++)
+            if (!i && k->section & OPTIONS)
+                directive_print(k, (const char *)c + k->offset);
+            else if (i && k->section == DOOR &&
+                     !(k->kind == PORTS && d->one_time))
+                directive_print(k, (const char *)d + k->offset);
+    }
+}
+
 /* ---- Socket and kernel filter ----------------------------------------- */
 
-struct attempt {                    /* one source's way to one door */
-    _Alignas(64) struct addr src;   /* all but marks: one cache line */
-    uint64_t strays;                /* set of ports, hashed to 64 */
-    int64_t deadline;               /* ms */
-    struct attempt *next;           /* in its bucket, by source and door */
-    struct attempt *older, *newer;  /* ring of a stage */
+struct attempt {                   /* a source's progress at a door */
+    _Alignas(64) struct addr src;  /* all but marks: one cache line */
+    uint64_t strays;               /* stray ports seen, each hashed to a bit */
+    int64_t deadline;              /* ms */
+    struct attempt *next;          /* in its bucket; sorted by source, door */
+    struct attempt *older, *newer; /* ring of all attempts at this stage */
     uint32_t door;
-    uint8_t stage;                  /* knocks accepted; 0 = unused */
-    uint16_t mark[SEQUENCE_MAX];    /* of the packets accepted, see packet */
+    uint8_t stage;               /* knocks accepted; 0 = unused */
+    uint16_t mark[SEQUENCE_MAX]; /* of each packet accepted (see packet) */
 };
 
-struct port {                       /* what the doors make of a knock */
-    uint32_t first;                 /* door + 1 that begins with it, or 0 */
-    bool known, bulk;               /* a door's; bulk packets knock near it */
+struct port {         /* what a knock means to the doors */
+    uint32_t first;   /* first door that begins with it, + 1 */
+    bool known, bulk; /* some door has it; filter passes bulk */
 };
 
-struct recent { struct addr src; int64_t time; uint64_t key; unsigned from; };
+struct recent {
+    struct addr src;
+    int64_t time;
+    uint64_t key;
+    unsigned from;
+};
 
-union slot {                        /* of the ring, see packet(7) */
-    struct { struct tpacket2_ head; struct sockaddr_ll from; };
+union slot { /* of the ring, see packet(7) */
+    struct {
+        struct tpacket2_ head;
+        struct sockaddr_ll from;
+    };
     uint8_t bytes[FRAME_BYTES];
 };
 
 struct sniffer {
     struct conf *conf;
     struct locals *locals;
-    int packets, channel;           /* descriptors */
+    int packets, channel; /* descriptors */
     bool resting;
     union slot *ring;
-    uint32_t burst, empty;          /* see rest() */
-    int64_t now, burst_start, second, look;     /* ms; look: for expire() */
+    uint32_t burst, empty;                  /* see rest() */
+    int64_t now, burst_start, second, look; /* ms; look: expire() is due */
 
-    struct port *ports;             /* by knock */
-    uint32_t edge[FILTER_EDGES_MAX], nedges;    /* see find_edges() */
-    bool indexed, targets;          /* has any door a Target? */
+    struct port *ports;                      /* by knock */
+    uint32_t edge[FILTER_EDGES_MAX], nedges; /* see find_edges() */
+    bool indexed, targets;                   /* has any door a Target? */
 
-    uint64_t key[5];                /* of bucket() */
-    struct attempt *attempts;       /* the first few are the heads of stages */
+    uint64_t key[5];          /* of bucket() */
+    struct attempt *attempts; /* 0 to SEQUENCE_MAX: heads of stages */
     struct attempt **buckets;
-    uint32_t used, active, advanced;    /* ever; of stage 1 up, of stage 2 up */
-    struct addr wide[FILTER_SOURCES_MAX + 1];   /* see wide_begins() */
+    uint32_t used, active, advanced;          /* ever; stage >= 1; stage >= 2 */
+    struct addr wide[FILTER_SOURCES_MAX + 1]; /* see wide_begins() */
     uint32_t nwide;
-    struct recent recent[RECENT_MAX];       /* see is_twin() */
+    struct recent recent[RECENT_MAX]; /* see is_twin() */
 
-    uint32_t lines[KINDS], suppressed;      /* in this second */
-    struct event events[EVENTS_MAX];        /* not yet sent */
+    uint32_t lines[KINDS], suppressed; /* in this second */
+    struct event events[EVENTS_MAX];   /* not yet sent */
     unsigned unsent;
-    unsigned long long *counters;   /* which the monitor reads */
+    unsigned long long *counters; /* which the monitor reads */
 };
 
-/* A program of classic BPF, made from its end to its start: what a jump leads
- * to stands already, so a label is simply an index. */
-static struct { struct bpf_insn_ code[FILTER_MAX]; unsigned at; } program;
+/* A classic BPF program, built backwards: what a jump leads to exists before
+ * the jump is written, so a label is simply an index into code. */
+static struct {
+    struct bpf_insn_ code[FILTER_MAX];
+    unsigned at;
+} program;
 
-/* Puts an instruction before the others and returns its label.  yes and no:
- * where a test leads, 255 instructions at most, or by way of a JA (to yes). */
+/* Prepends an instruction and returns its label.  A test goes on at yes or no,
+ * if that is further than BPF's 255 instructions through a JA; a JA goes to
+ * yes. */
 static unsigned put(unsigned code, uint32_t k, unsigned yes, unsigned no) {
     bool test = code == JEQ || code == JGE || code == JSET;
     if (test && yes - program.at > 250) yes = put(JA, 0, yes, 0);
     if (test && no - program.at > 250) no = put(JA, 0, no, 0);
     yes -= program.at;
     no -= program.at;
-    program.code[--program.at] = (struct bpf_insn_){ (uint16_t)code,
-        test ? (uint8_t)yes : 0, test ? (uint8_t)no : 0, code == JA ? yes : k };
+    program.code[--program.at] =
+        (struct bpf_insn_){ (uint16_t)code, test ? (uint8_t)yes : 0,
+                            test ? (uint8_t)no : 0, code == JA ? yes : k };
     return program.at;
 }
 
-/* An instruction that does not jump, and then on to next. */
+/* Prepends an instruction that does not jump and goes on at next. */
 static unsigned load(unsigned code, int k, unsigned next) {
     if (next != program.at) put(JA, 0, next, 0);
     return put(code, (uint32_t)k, 0, 0);
 }
 
-/* Binary search for A among edge[low..high-1]: an odd number of edges at or
- * below A says that it is in the set. */
+/* Searches edge[low..high-1], where ranges begin and end in turn, for A: it is
+ * in one of the ranges if the number of edges at or below it is odd. */
 static unsigned search(const uint32_t *edge, unsigned low, unsigned high,
                        unsigned yes, unsigned no) {
     unsigned middle = (low + high) / 2;
@@ -393,7 +914,7 @@ static unsigned search(const uint32_t *edge, unsigned low, unsigned high,
     return put(JGE, edge[middle], above, search(edge, low, middle, yes, no));
 }
 
-/* Is a the IP header's address?  It stands at v4 or v6. */
+/* Compares the address at offset v4 or v6 of the IP header with a. */
 static unsigned is_addr(const struct addr *a, int v4, int v6, unsigned yes,
                         unsigned no) {
     for (int i = 12; i >= (is_v4(a) ? 12 : 0); i -= 4) {
@@ -406,8 +927,8 @@ static unsigned is_addr(const struct addr *a, int v4, int v6, unsigned yes,
     return load(LD_W, AD_PROTOCOL, yes);
 }
 
-/* Attaches the program from a label on.  Not by the libc, which may have
- * another system call for it on i386. */
+/* Attaches the program that begins at a label.  Not through libc, which may
+ * use socketcall() on i386: seccomp() allows setsockopt() only. */
 static long attach(int fd, unsigned at) {
     struct bpf_prog_ prog = { (uint16_t)(FILTER_MAX - at), program.code + at };
     return syscall(SYS_setsockopt, fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog,
@@ -415,15 +936,16 @@ static long attach(int fd, unsigned at) {
 }
 
 /* IPv6's extension headers (RFC 8200 and 4302, and mobility, HIP, Shim6). */
-static const uint8_t headers6[] = { 0, ROUTING, FRAGMENT, AUTH, 60, 135, 139,
-                                    140 };
+static const uint8_t headers6[] = { 0,  ROUTING, FRAGMENT, AUTH,
+                                    60, 135,     139,      140 };
 
-/* Makes and attaches the filter: what can't matter is thrown away here, before
- * it costs a wake-up; a port costs one look-up in a search tree.  It may let
- * too much through, for the parser tests again, but never too little.
- * Bulk packets (UDP, and TCP with ACK and without SYN) pass on ports that they
- * can knock on, and from sources with an attempt at a wide door, whose strays
- * count; all other TCP passes: attempts to connect, and probes of a scan. */
+/* Builds and attaches the kernel's filter, which drops what can't matter
+ * before it wakes us up.  It may pass too much, since the parser tests again,
+ * but never too little.  Bulk packets are UDP, and TCP with ACK but without
+ * SYN.  They pass if their port is near one they can knock on, or if their
+ * source has an attempt at a wide door (index_doors()), because there its
+ * strays count.  All other TCP passes: it is an attempt to connect or a probe
+ * of a scan. */
 static void filter_attach(const struct sniffer *s) {
     const struct locals *l = s->locals;
     program.at = FILTER_MAX;
@@ -445,12 +967,12 @@ static void filter_attach(const struct sniffer *s) {
     v6 = put(JEQ, UDP, udp, put(JEQ, TCP, tcp, v6));
     v6 = load(LDX_IMM, 40, load(LD_B, 6, v6));
     unsigned v4 = put(JEQ, UDP, udp, put(JEQ, TCP, tcp, drop));
-    v4 = put(JSET, 0x1fff, drop, load(LD_B, 9, v4));    /* a fragment */
+    v4 = put(JSET, 0x1fff, drop, load(LD_B, 9, v4)); /* a fragment */
     v4 = load(LDX_IHL, 0, load(LD_H, 6, v4));
-    unsigned ip = put(JEQ, ETHERTYPE_V6, option['4'] ? drop : v6, drop);
+    unsigned ip = put(JEQ, ETHERTYPE_V6, settings.only_ipv4 ? drop : v6, drop);
     ip = load(LD_W, AD_PROTOCOL, put(JEQ, ETHERTYPE_V4, v4, ip));
     unsigned tag = load(AND, 0xfff, put(JEQ, 0, ip, drop));
-    tag = load(LD_W, AD_VLAN_TAG, tag);         /* VLAN 0 is only a priority */
+    tag = load(LD_W, AD_VLAN_TAG, tag); /* 0: only a priority */
     ip = load(LD_W, AD_VLAN_PRESENT, put(JEQ, 0, ip, tag));
     unsigned in = l->any ? put(JEQ, HATYPE_LOOPBACK, drop, ip) : drop;
     for (unsigned i = 0; i < l->ninterfaces; i++)
@@ -458,13 +980,14 @@ static void filter_attach(const struct sniffer *s) {
     in = load(LD_W, l->any ? AD_HATYPE : AD_IFINDEX, in);
     load(LD_W, AD_PKTTYPE, put(JGE, PKTTYPE_OTHERHOST, drop, in));
     if (!attach(s->packets, program.at)) return;
-    attach(s->packets, take);       /* old and new are too large together */
-    attach(s->packets, program.at); /* (net.core.optmem_max) */
+    attach(s->packets, take);       /* old and new together exceed */
+    attach(s->packets, program.at); /* net.core.optmem_max */
 }
 
-/* A packet socket with a ring, for every interface; bound, as its last step,
- * behind a filter that takes nothing until the sniffer sets another one.
- * SOCK_DGRAM: offset 0 is the IP header on every link type (packet(7)). */
+/* Opens a packet socket with a ring on all interfaces.  A filter that drops
+ * everything is attached before bind(): nothing is queued until the sniffer
+ * sets its own.  SOCK_DGRAM: offset 0 is the IP header on every link
+ * (packet(7)). */
 static int packet_socket(void) {
     int fd = socket(AF_PACKET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     int yes = 1, version = TPACKET_V2_;
@@ -473,10 +996,13 @@ static int packet_socket(void) {
     struct sockaddr_ll all = { .sll_family = AF_PACKET,
                                .sll_protocol = htons(ETHERTYPE_ALL) };
     if (fd < 0)
-        die("opening a packet socket%s: %s", errno == EPERM ? " needs "
-            "CAP_NET_RAW (start as root, or see capabilities(7))" : "",
+        die("opening a packet socket%s: %s",
+            errno == EPERM
+                ? " needs "
+                  "CAP_NET_RAW (start as root, or see capabilities(7))"
+                : "",
             strerror(errno));
-    /* Before Linux 4.20 the filter knows outgoing packets by their type. */
+    /* Fails before Linux 4.20; there the filter drops outgoing packets. */
     setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &yes, sizeof yes);
     program.at = FILTER_MAX;
     if (setsockopt(fd, SOL_PACKET, PACKET_VERSION, &version, sizeof version) ||
@@ -492,38 +1018,40 @@ struct packet {
     struct addr src, dst;
     uint32_t knock;
     uint16_t sport, proto;
-    uint16_t mark;                  /* a retransmission has the same one */
-    uint8_t flags;                  /* of TCP */
-    bool bulk, part;                /* see filter_attach(); first fragment */
-    bool known, local, again;       /* match(): a door's port; ours; twice */
+    uint16_t mark;            /* a retransmission has the same one */
+    uint8_t flags;            /* of TCP */
+    bool bulk, part;          /* see filter_attach(); first fragment */
+    bool known, local, again; /* by match(): door's port; to us; twice */
     uint32_t interface;
 };
 
 static unsigned get16(const uint8_t *b) { return (unsigned)b[0] << 8 | b[1]; }
 
-/* TCP (RFC 9293) or UDP (RFC 768) at b[at], of a packet that by its IP header
- * goes to end; UDP's own length may be more in a first fragment. */
+/* Parses the TCP (RFC 9293) or UDP (RFC 768) header at b[at].  n bytes are
+ * there; the packet goes to end, by its IP header.  Only in a first fragment
+ * may UDP's own length be more than that. */
 static bool parse_transport(const uint8_t *b, size_t at, size_t n, size_t end,
                             struct packet *p) {
     bool tcp = p->proto == TCP;
     size_t least = tcp ? 20 : 8;
     if ((!tcp && p->proto != UDP) || at + least > n) return false;
-    b += at;
-    size_t length = tcp ? (size_t)(b[12] >> 4) * 4 : get16(b + 4);
-    if (length < least || (at + length > end && (tcp || !p->part)))
-        return false;
-    p->sport = (uint16_t)get16(b);
-    p->knock = get16(b + 2) | (tcp ? 0 : TO_UDP);
-    p->flags = tcp ? b[13] : 0;
-    p->bulk = !tcp || (b[13] & (ACK | SYN)) == ACK;
-    /* TCP's sequence number, or UDP's length and checksum. */
-    uint32_t id = (get16(b + 4) * 0x9e37 ^ get16(b + 6)) + p->sport * 0x85ebu;
+    const uint8_t *h = b + at;
+    size_t length = tcp ? (size_t)(h[12] >> 4) * 4 : get16(h + 4);
+    bool may_be_longer = !tcp && p->part;
+    if (length < least || (at + length > end && !may_be_longer)) return false;
+    p->sport = (uint16_t)get16(h);
+    p->knock = get16(h + 2) | (tcp ? 0 : TO_UDP);
+    p->flags = tcp ? h[13] : 0;
+    p->bulk = !tcp || (p->flags & (ACK | SYN)) == ACK;
+    /* TCP's sequence number, or UDP's length and checksum; source port. */
+    uint32_t id = ((get16(h + 4) * 0x9e37) ^ get16(h + 6)) + p->sport * 0x85ebu;
     p->mark = (uint16_t)(id ^ id >> 16 ^ p->mark);
     return true;
 }
 
-/* Where the extension headers of an IPv6 packet (RFC 8200, at most 8) end; 0 if
- * it is a later fragment or goes on from here. */
+/* Skips the extension headers of an IPv6 packet (RFC 8200), at most 8.
+ * Returns where they end; 0 for a later fragment, or if it is routed on from
+ * here. */
 static size_t parse_headers(const uint8_t *b, size_t n, struct packet *p) {
     size_t at = 40;
     for (int i = 0; i < 8 && at + 8 <= n; i++) {
@@ -538,9 +1066,9 @@ static size_t parse_headers(const uint8_t *b, size_t n, struct packet *p) {
     return at;
 }
 
-/* Takes n captured bytes of a packet that was wire bytes long.  False if it is
- * not TCP or UDP, a later fragment, or cut short: every length is checked
- * against what is there and against what the other headers claim. */
+/* Parses the first n bytes of a packet that was wire bytes long.  False if it
+ * is not TCP or UDP, is a later fragment, or is cut short: every length is
+ * checked against what is there and against what the other headers claim. */
 static bool parse(const uint8_t *b, size_t n, size_t wire, struct packet *p) {
     bool v6 = n && b[0] >> 4 == 6;
     size_t least = v6 ? 40 : 20, at, end;
@@ -553,9 +1081,9 @@ static bool parse(const uint8_t *b, size_t n, size_t wire, struct packet *p) {
     if (v6) {
         memcpy(&p->src, b + 8, 16);
         memcpy(&p->dst, b + 24, 16);
-        if (is_v4(&p->src)) return false;       /* it would be forged */
+        if (is_v4(&p->src)) return false; /* forged */
         at = parse_headers(b, n, p);
-    } else {                                    /* RFC 791 */
+    } else { /* RFC 791 */
         p->src = addr_v4(b + 12);
         p->dst = addr_v4(b + 16);
         if (p->proto == UDP) p->mark = (uint16_t)get16(b + 4);
@@ -567,21 +1095,22 @@ static bool parse(const uint8_t *b, size_t n, size_t wire, struct packet *p) {
 
 /* ---- Match ------------------------------------------------------------ */
 
-/* Where the ranges of ports for bulk packets begin and end, in turn.  Of too
- * many the last, of an odd number, has no end: the parser tests again. */
+/* Lists where the ranges of bulk ports begin and end, in turn.  If there are
+ * too many, the last range has no end, as the limit is odd: too much passes
+ * then. */
 static void find_edges(struct sniffer *s) {
     s->nedges = 0;
     for (uint32_t i = 0; i < KNOCKS && s->nedges < FILTER_EDGES_MAX; i++)
         if (s->ports[i].bulk != (s->nedges & 1)) s->edge[s->nedges++] = i;
 }
 
-/* What is looked up for each packet, made from the doors.  A door is wide if
- * bulk packets can knock on it: with UDP, or with flags that an ACK fits.  The
- * filter takes bulk packets to the ports around such a knock, too: a scan that
- * comes along is seen at once, not only when the filter has been widened. */
+/* Makes the table of ports from the doors.  A door is wide if bulk packets can
+ * knock on it: it has a UDP port, or TCPFlags that a bare ACK satisfies.
+ * Ports near such a knock are bulk too: the filter then shows us a scan that
+ * passes by at once, not only after it has been widened. */
 static void index_doors(struct sniffer *s) {
     if (s->indexed) memset(s->ports, 0, KNOCKS * sizeof *s->ports);
-    s->indexed = true;              /* at first it's untouched memory */
+    s->indexed = true; /* new memory is zero already */
     for (uint32_t i = s->conf->ndoors; i--;) {
         struct door *d = &s->conf->doors[i];
         uint32_t around = d->stray_limit ? d->stray_limit + 1 : 0;
@@ -603,15 +1132,15 @@ static void index_doors(struct sniffer *s) {
     find_edges(s);
 }
 
-/* Sends the monitor what it has to know, as one record. */
+/* Sends the events collected so far to the monitor, as one record. */
 static void events_send(struct sniffer *s) {
     ssize_t n = (ssize_t)(s->unsent * sizeof *s->events);
     s->unsent = 0;
     if (n && write(s->channel, s->events, (size_t)n) != n)
-        _exit(1);                   /* the monitor is gone */
+        _exit(1); /* the monitor is gone */
 }
 
-/* Tells the monitor; so many lines a second that a stranger can cause. */
+/* Queues an event.  Kinds that a stranger can cause are limited per second. */
 static void tell(struct sniffer *s, struct event e) {
     bool limited = e.kind != READY && e.kind != OPEN && e.kind != SUPPRESSED;
     if (limited && s->lines[e.kind]++ >= LINES_PER_SECOND) s->suppressed++;
@@ -629,9 +1158,10 @@ static struct attempt **bucket(const struct sniffer *s, const struct addr *a) {
     return &s->buckets[(h >> 32) % ATTEMPTS_MAX];
 }
 
-/* An attempt at a wide door begins: the filter lets all pass that its source
- * sends, for strays count; past a handful of sources, all that anybody sends.
- * expire() makes it narrow again, so that nobody can have it changed often. */
+/* src has an attempt at a wide door: the filter must pass all that src sends,
+ * as its strays count, and with too many such sources all that anyone sends.
+ * True if it has to change.  Only expire() narrows it: strangers can't toggle
+ * it. */
 static bool wide_begins(struct sniffer *s, const struct addr *src) {
     for (uint32_t i = 0; i < s->nwide; i++)
         if (!addr_cmp(&s->wide[i], src)) return false;
@@ -640,8 +1170,8 @@ static bool wide_begins(struct sniffer *s, const struct addr *src) {
     return true;
 }
 
-/* Every change of an attempt's stage: from 0 it begins, to 0 it is over.  Each
- * stage is a ring, the oldest first; the attempt of that number is its head. */
+/* Changes an attempt's stage; nothing else does.  From 0 it begins, to 0 it is
+ * over.  Each stage is a ring, oldest first; its head is attempts[stage]. */
 static void attempt_move(struct sniffer *s, struct attempt *a, uint8_t stage) {
     struct attempt *head = &s->attempts[stage], **link;
     uint8_t was = a->stage;
@@ -651,7 +1181,7 @@ static void attempt_move(struct sniffer *s, struct attempt *a, uint8_t stage) {
     a->newer = head;
     a->older->newer = head->older = a;
     a->stage = stage;
-    s->active += (uint32_t)!!stage - !!was;
+    s->active += (uint32_t) !!stage - !!was;
     s->advanced += (uint32_t)(stage > 1) - (was > 1);
     if (!stage) {
         for (link = bucket(s, &a->src); *link != a;) link = &(*link)->next;
@@ -666,12 +1196,13 @@ static void attempt_move(struct sniffer *s, struct attempt *a, uint8_t stage) {
         s->look = min_ms(s->look, s->now + EXPIRE_MS);
 }
 
-/* Ends the oldest attempts of the lowest stages while there are too many,
- * before a packet's source is looked at, which may add one for each door.  Half
- * is left to stage 1, so whoever knows the first two knocks can't fill it. */
+/* Ends the oldest attempts of the lowest stage while there are too many.
+ * Called before a packet is matched, which may add one for each door.  Half
+ * the table is kept for stage 1: knowing two knocks is not enough to fill
+ * it. */
 static void make_room(struct sniffer *s) {
     while (s->active >= ATTEMPTS_MAX || s->advanced >= ATTEMPTS_MAX / 2) {
-        bool full = s->active >= ATTEMPTS_MAX;      /* or too many are far */
+        bool full = s->active >= ATTEMPTS_MAX; /* else too many past 1 */
         struct attempt *stage = &s->attempts[full ? 1 : 2];
         while (stage->newer == stage) stage++;
         attempt_move(s, stage->newer, 0);
@@ -685,11 +1216,13 @@ static bool is_of(const struct attempt *a, const struct addr *src,
     return a && a->door == door && !addr_cmp(&a->src, src);
 }
 
-/* The knock that an attempt waits for has come: the last opens the door. */
+/* The knock that an attempt waits for has come; the last one opens the
+ * door. */
 static void advance(struct sniffer *s, struct attempt *a, uint16_t mark) {
     struct door *d = &s->conf->doors[a->door];
-    struct event e = { .kind = STAGE, .door = a->door, .stage = a->stage + 1u,
-                       .src = a->src };
+    struct event e = {
+        .kind = STAGE, .door = a->door, .stage = a->stage + 1u, .src = a->src
+    };
     bool open = e.stage == d->seq.n;
     a->mark[a->stage] = mark;
     attempt_move(s, a, open ? 0 : (uint8_t)e.stage);
@@ -699,11 +1232,11 @@ static void advance(struct sniffer *s, struct attempt *a, uint16_t mark) {
     tell(s, e);
     s->counters[OPENS]++;
     d->quiet_until = s->now + (int64_t)d->cooldown * 1000;
-    if (d->one_time) d->seq.n = 0;  /* until the monitor sends the next one */
+    if (d->one_time) d->seq.n = 0; /* until the monitor sends the next one */
 }
 
-/* Has this very packet been here: shown by another interface (a bridge and its
- * port)?  Sent again by TCP makes it p->again, for doors of one port. */
+/* Did another interface show us this packet already, as a bridge and its port
+ * do?  Also sets p->again for a TCP retransmission, for doors of one port. */
 static bool is_twin(struct sniffer *s, struct packet *p) {
     uint64_t key = (uint64_t)p->mark << 32 | p->knock;
     struct recent *r = &s->recent[p->mark % RECENT_MAX];
@@ -715,12 +1248,12 @@ static bool is_twin(struct sniffer *s, struct packet *p) {
     return false;
 }
 
-/* A new attempt, put at *link into its bucket; waits for the first knock. */
+/* Makes an attempt, inserted at *link, that waits for the first knock. */
 static struct attempt *begin(struct sniffer *s, struct attempt **link,
                              uint32_t door, const struct addr *src) {
-    struct attempt *a = s->attempts->newer;     /* of those that are over, */
+    struct attempt *a = s->attempts->newer; /* one that is over, */
     if (a == s->attempts) {
-        a += ++s->used;                         /* or one never used */
+        a += ++s->used; /* or one that was never used */
         a->older = a->newer = a;
     }
     a->src = *src;
@@ -731,23 +1264,25 @@ static struct attempt *begin(struct sniffer *s, struct attempt **link,
     return *link = a;
 }
 
-/* Does the door see this packet?  If it is to a port of some door, its TCP
- * flags must fit. */
+/* Does this packet count at the door?  If its port is some door's, its TCP
+ * flags must fit too; as a stray it counts with any flags. */
 static bool sees(const struct sniffer *s, const struct door *d,
                  const struct packet *p) {
     return (d->target.n ? in_nets(&d->target, &p->dst) : p->local) &&
            d->seq.n && s->now >= d->quiet_until && allowed(d, &p->src) &&
-           (!p->known || p->proto != TCP || ((p->flags & d->tcp.want) ==
-            d->tcp.want && !(p->flags & d->tcp.forbid)));
+           (!p->known || p->proto != TCP ||
+            ((p->flags & d->tcp.want) == d->tcp.want &&
+             !(p->flags & d->tcp.forbid)));
 }
 
-/* p spoils the attempts of its source at a door, from *link on: at once if it
- * is to a port of a door, or when the stray ports become too many. */
+/* p is not what its source's attempts at this door (from *link on) wait for.
+ * If its port is some door's it ends them; otherwise it counts as a stray, and
+ * ends those that have seen too many. */
 static void spoil(struct sniffer *s, struct attempt **link, uint32_t door,
                   const struct packet *p) {
     const struct door *d = &s->conf->doors[door];
     uint64_t x = s->key[0] ^ p->knock;
-    x = (x ^ x >> 33) * 0xff51afd7ed558ccd;     /* MurmurHash3's finalizer */
+    x = (x ^ x >> 33) * 0xff51afd7ed558ccd; /* MurmurHash3's finalizer */
     x = (x ^ x >> 33) * 0xc4ceb9fe1a85ec53;
     if (!p->known && (!d->stray_limit || (p->bulk && !d->wide))) return;
     while (is_of(*link, &p->src, door)) {
@@ -761,10 +1296,15 @@ static void spoil(struct sniffer *s, struct attempt **link, uint32_t door,
     }
 }
 
-/* What p means to a door and to its source's attempts there, from *link on.  In
- * this order: a true retransmission; the knock that the one furthest along
- * waits for; the last knock repeated, of which the first counts anew (it may be
- * that of the next try, long after one given up); a first knock; all else. */
+/* Applies p to a door; its source's attempts there begin at *link.  The first
+ * rule that fits:
+ *   - retransmission of a packet accepted before: ignored;
+ *   - an attempt waits for this knock: the one furthest along advances;
+ *   - first knock, and an attempt has got no further: that one begins again (it
+ *     may have been given up long ago);
+ *   - the last accepted knock once more: ignored;
+ *   - first knock: a new attempt, in place of the weakest if there are many;
+ *   - anything else spoils the attempts. */
 static void door_hit(struct sniffer *s, struct attempt **link, uint32_t door,
                      const struct packet *p) {
     const struct door *d = &s->conf->doors[door];
@@ -775,33 +1315,39 @@ static void door_hit(struct sniffer *s, struct attempt **link, uint32_t door,
     for (struct attempt *a = *link; is_of(a, &p->src, door); a = a->next, n++) {
         for (unsigned k = 0; k < a->stage; k++)
             if (a->mark[k] == p->mark && p->proto == TCP &&
-                knock[k] == p->knock) return;
-        if (knock[a->stage] == p->knock &&
-            (!next || a->stage > next->stage)) next = a;
+                knock[k] == p->knock)
+                return;
+        if (knock[a->stage] == p->knock && (!next || a->stage > next->stage))
+            next = a;
         repeated |= knock[a->stage - 1] == p->knock;
-        if (a->stage <= weakest->stage) weakest = a;    /* the older one */
+        if (a->stage <= weakest->stage) weakest = a; /* the oldest */
     }
-    if (next) advance(s, next, p->mark);
-    else if (n && weakest->stage == 1 && *knock == p->knock) {
+    bool first = knock[0] == p->knock;
+    if (next) {
+        advance(s, next, p->mark);
+    } else if (first && n && weakest->stage == 1) {
         weakest->deadline = s->now + d->seq_timeout * INT64_C(1000);
-        weakest->strays = 0;        /* it begins anew */
+        weakest->strays = 0;
         weakest->mark[0] = p->mark;
         attempt_move(s, weakest, 1);
-    } else if (repeated) {}         /* ignored */
-    else if (*knock == p->knock) {
+    } else if (first && !repeated) {
         if (n >= ATTEMPTS_PER_SOURCE) attempt_move(s, weakest, 0);
         advance(s, begin(s, link, door, &p->src), p->mark);
-    } else spoil(s, link, door, p);
+    } else if (!repeated) {
+        spoil(s, link, door, p);
+    }
 }
 
 static void time_out(struct sniffer *s, struct attempt *a) {
-    tell(s, (struct event){ .kind = TIMEOUT, .door = a->door, .src = a->src,
+    tell(s, (struct event){ .kind = TIMEOUT,
+                            .door = a->door,
+                            .src = a->src,
                             .stage = a->stage });
     attempt_move(s, a, 0);
 }
 
-/* The link in its bucket where the attempts of src stand, or would stand; those
- * that have timed out are ended on the way. */
+/* Returns the link to the first attempt of src, or to where it would stand.
+ * Ends those of src that have timed out. */
 static struct attempt **attempts_of(struct sniffer *s, const struct addr *src) {
     struct attempt **link = bucket(s, src), **first;
     while (*link && addr_cmp(&(*link)->src, src)) link = &(*link)->next;
@@ -811,31 +1357,132 @@ static struct attempt **attempts_of(struct sniffer *s, const struct addr *src) {
     return first;
 }
 
-/* One packet, through all doors that it concerns, in their order. */
+/* Shows a packet to every door that it concerns, in the order of the file. */
 static void match(struct sniffer *s, struct packet *p) {
     const struct port *port = &s->ports[p->knock];
     p->known = port->known;
-    if (p->known ? is_twin(s, p) : !s->active) return;
-    if (p->known) s->counters[HITS]++, make_room(s);
+    if (p->known) {
+        if (is_twin(s, p)) return;
+        s->counters[HITS]++;
+        make_room(s);
+    } else if (!s->active) return; /* a stray, and nobody is knocking */
     struct attempt **link = attempts_of(s, &p->src);
     if (!p->known && !*link) return;
     p->local = bsearch(&p->dst, s->locals->addr, s->locals->naddrs,
                        sizeof p->dst, addr_cmp);
-    for (uint32_t first = port->first;;) {
-        uint32_t door = first - 1;  /* of two lists in order; or no number */
-        if (*link && !addr_cmp(&(*link)->src, &p->src) && (*link)->door < door)
-            door = (*link)->door;
-        else if (first) first = s->conf->doors[door].next_first;
-        else return;
+    /* Two lists, both in the order of the doors: doors that begin with this
+     * knock, and attempts of this source.  Each door gets the packet once. */
+    uint32_t begins = port->first - 1; /* UINT32_MAX: no more */
+    for (;;) {
+        bool waiting = *link && !addr_cmp(&(*link)->src, &p->src);
+        uint32_t waits = waiting ? (*link)->door : UINT32_MAX;
+        uint32_t door = waits < begins ? waits : begins;
+        if (door == UINT32_MAX) return;
+        if (door == begins) begins = s->conf->doors[door].next_first - 1;
         if (sees(s, &s->conf->doors[door], p)) door_hit(s, link, door, p);
         while (is_of(*link, &p->src, door)) link = &(*link)->next;
     }
 }
 
-/* ---- The sniffer ------------------------------------------------------ */
+/* ---- The sniffer: sandbox ----------------------------------------------- */
+
+/* Makes a directory, enters it, deletes it and makes it the root: nothing can
+ * ever be put there. */
+static bool empty_root(void) {
+    static const char *const bases[] = { EMPTY_ROOTS };
+    for (unsigned i = 0; i < sizeof bases / sizeof *bases; i++) {
+        char path[64];
+        snprintf(path, sizeof path, "%s/knockd.%d", bases[i], (int)getpid());
+        if (mkdir(path, 0700)) continue;
+        bool in = !chdir(path);
+        rmdir(path);
+        return in && !chroot(".") && !chdir("/");
+    }
+    return false;
+}
+
+static bool own_id(unsigned id) {
+    return !setgroups(0, NULL) && !setresgid(id, id, id) &&
+           !setresuid(id, id, id);
+}
+
+/* Empties all capability sets, and with them the ambient one (capset(2)).
+ * Then proves it: reads them back, and tries to become root unless we are. */
+static bool no_capabilities(void) {
+    static const uint32_t none[6];
+    uint32_t head[2] = { CAP_VERSION_3, 0 }, sets[6] = { 0 };
+    return !syscall(SYS_capset, head, none) &&
+           !syscall(SYS_capget, head, sets) &&
+           !memcmp(sets, none, sizeof none) && (!getuid() || setuid(0));
+}
+
+/* The few system calls of the loop below; any other kills the sniffer.  Of
+ * setsockopt() only the filter, which the kernel checks itself
+ * (seccomp(2)). */
+static bool seccomp(void) {
+    static const int calls[] = { SECCOMP_CALLS };
+    program.at = FILTER_MAX;
+    unsigned kill_ = put(RET, SECCOMP_KILL, 0, 0);
+    unsigned allow = put(RET, SECCOMP_ALLOW, 0, 0);
+    unsigned next = put(JEQ, SO_ATTACH_FILTER, allow, kill_);
+    next = put(JEQ, SYS_setsockopt, load(LD_W, SECCOMP_ARG(2), next), kill_);
+    for (unsigned i = 0; i < sizeof calls / sizeof *calls; i++)
+        next = put(JEQ, (uint32_t)calls[i], allow, next);
+    next = put(JEQ, SECCOMP_ARCH, load(LD_W, 0, next), kill_);
+    load(LD_W, 4, next);
+    struct bpf_prog_ prog = { (uint16_t)(FILTER_MAX - program.at),
+                              program.code + program.at };
+    return SECCOMP_ARCH && !prctl(PR_SET_SECCOMP, 2, &prog, 0, 0);
+}
+
+static bool no_bounding_set(void) {
+    unsigned cap = 0;
+    while (cap <= CAP_LAST_POSSIBLE && !prctl(PR_CAPBSET_DROP, cap, 0, 0, 0))
+        cap++;
+    return cap > 0;
+}
+
+static bool sniffer_id(void) { return own_id(SNIFFER_ID); }
+
+static bool no_new_privs(void) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* after own_id(), which clears it */
+    return !prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+}
+
+static bool limits(void) {
+    static const struct rlimit zero;
+    return !prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) &&
+           !setrlimit(RLIMIT_NPROC, &zero) && !setrlimit(RLIMIT_FSIZE, &zero) &&
+           !setrlimit(RLIMIT_CORE, &zero);
+}
+
+static const struct {
+    const char *name;
+    bool (*take)(void);
+} sandbox_steps[] = { { "bounding set", no_bounding_set },
+                      { "empty root directory", empty_root },
+                      { "user and group id of its own", sniffer_id },
+                      { "empty capability sets", no_capabilities },
+                      { "no_new_privs", no_new_privs },
+                      { "resource limits", limits },
+                      { "seccomp filter", seccomp } };
+enum { SANDBOX_STEPS = sizeof sandbox_steps / sizeof *sandbox_steps };
+
+/* Gives up every privilege.  A step that the environment forbids (a container,
+ * say) is skipped; returns a bit for each of these. */
+static unsigned sandbox(void) {
+    unsigned skipped = 0;
+    for (unsigned i = 0; i < SANDBOX_STEPS; i++)
+        if (!sandbox_steps[i].take()) skipped |= 1u << i;
+    return skipped;
+}
+
+/* ---- The sniffer: its loop ---------------------------------------------- */
 
 static void drops_tell(struct sniffer *s) {
-    struct { unsigned packets, drops; } stats = { 0, 0 };   /* since asked */
+    struct {
+        unsigned packets, drops;
+    } stats = { 0, 0 }; /* since asked */
     socklen_t size = sizeof stats;
     syscall(SYS_getsockopt, s->packets, SOL_PACKET, PACKET_STATISTICS, &stats,
             &size);
@@ -844,7 +1491,7 @@ static void drops_tell(struct sniffer *s) {
         tell(s, (struct event){ .kind = DROPS, .value = stats.drops });
 }
 
-/* Parses the packet in a slot of the ring; false if it is none for match(). */
+/* Parses the packet in a slot; false if match() has no use for it. */
 static bool frame(struct sniffer *s, const union slot *slot, struct packet *p) {
     const struct tpacket2_ *t = &slot->head;
     size_t n = FRAME_BYTES - (size_t)t->net;
@@ -853,10 +1500,14 @@ static bool frame(struct sniffer *s, const union slot *slot, struct packet *p) {
         (addr_loopback(&p->src) && slot->from.sll_hatype != HATYPE_LOOPBACK))
         return false;
     p->interface = (uint32_t)slot->from.sll_ifindex;
-    if (option['D'])
-        tell(s, (struct event){ .kind = PACKET, .src = p->src, .dst = p->dst,
-            .value = (uint64_t)p->proto << 48 | (uint64_t)p->sport << 32 |
-                     (p->knock & 0xffff) << 16 | (t->len & 0xffff) });
+    if (settings.debug)
+        tell(s, (struct event){ .kind = PACKET,
+                                .src = p->src,
+                                .dst = p->dst,
+                                .value = (uint64_t)p->proto << 48 |
+                                         (uint64_t)p->sport << 32 |
+                                         (p->knock & 0xffff) << 16 |
+                                         (t->len & 0xffff) });
     return true;
 }
 
@@ -864,20 +1515,22 @@ static bool is_full(const union slot *slot) {
     return __atomic_load_n(&slot->head.status, __ATOMIC_ACQUIRE) & TP_USER;
 }
 
-/* Packets have come, but not where the counter says, which a stranger who had
- * taken our predecessor over may have changed: goes to the oldest one. */
+/* poll() reports packets, but the slot where we expect one is empty: a
+ * hijacked predecessor may have changed the shared counter.  Goes to the
+ * oldest packet. */
 static void ring_find(struct sniffer *s) {
     uint32_t i = 0;
     while (i < FRAMES && (is_full(&s->ring[(i + FRAMES - 1) % FRAMES]) ||
-                          !is_full(&s->ring[i]))) i++;
-    if (i < FRAMES)
-        s->counters[PACKETS] += (i - s->counters[PACKETS]) % FRAMES;
+                          !is_full(&s->ring[i])))
+        i++;
+    if (i < FRAMES) s->counters[PACKETS] += (i - s->counters[PACKETS]) % FRAMES;
 }
 
-/* Takes a few packets from the ring; returns how many.  The shared counter says
- * which is next, to our successor as well.  A slot is counted, then given back
- * before it is looked at: should a packet kill us, no successor sees it.  What
- * match() will read is asked for early: a flood's table is in no cache. */
+/* Takes a few packets from the ring; returns how many.  The shared counter is
+ * our place in it, and tells a successor where to go on.  A slot is counted
+ * and given back before it is parsed: a packet that kills us can't kill the
+ * next sniffer. Table entries are prefetched: in a flood they are in no
+ * cache. */
 static uint32_t ring_read(struct sniffer *s) {
     union slot slot;
     struct packet p[FRAMES_AT_ONCE];
@@ -897,21 +1550,25 @@ static uint32_t ring_read(struct sniffer *s) {
     return n;
 }
 
-/* When packets come fast, waiting for each costs more than the packet: rest
- * and read by the clock, until little comes.  n: packets just read. */
+/* In a burst, waking up for each packet costs more than the packet.  Then we
+ * sleep for REST_MS at a time, until the ring stays empty.  n: packets just
+ * read. True while resting. */
 static bool rest(struct sniffer *s, uint32_t n) {
-    if (s->now - s->burst_start > REST_WITHIN_MS)
-        s->burst_start = s->now, s->burst = 0;
+    if (s->now - s->burst_start > REST_WITHIN_MS) {
+        s->burst_start = s->now;
+        s->burst = 0;
+    }
     s->burst += n;
     s->empty = n ? 0 : s->empty + 1;
     if (s->resting && s->empty == REST_EMPTY) drops_tell(s);
-    return s->resting = s->burst >= REST_PACKETS ||
-                        (s->resting && s->empty < REST_EMPTY);
+    bool quiet = s->empty >= REST_EMPTY;
+    s->resting = s->burst >= REST_PACKETS || (s->resting && !quiet);
+    return s->resting;
 }
 
-/* Ends what has timed out, and lists the sources at wide doors anew.  That goes
- * over the whole table: once in EXPIRE_MS at most, and only when it has to.
- * (Each packet looks at its own source's deadlines besides.) */
+/* Ends attempts that have timed out, and lists the sources at wide doors anew.
+ * It walks the whole table, so only when due, and once in EXPIRE_MS at most.
+ * (match() checks the deadlines of its packet's source itself.) */
 static void expire(struct sniffer *s) {
     struct attempt *a = s->attempts, *last = a + s->used;
     int64_t next = INT64_MAX;
@@ -928,7 +1585,7 @@ static void expire(struct sniffer *s) {
     if (wide) filter_attach(s);
 }
 
-/* Every second anew: so many lines, and how many more there were. */
+/* Once a second: tells how many lines were suppressed, and allows new ones. */
 static void limit(struct sniffer *s) {
     if (s->now < s->second + 1000) return;
     if (s->resting) drops_tell(s);
@@ -939,7 +1596,7 @@ static void limit(struct sniffer *s) {
     s->second = s->now;
 }
 
-/* An order of the monitor's; the end of the channel ends the sniffer. */
+/* Carries out an order of the monitor; if the channel has closed, exits. */
 static void obey(struct sniffer *s) {
     static struct order o;
     if (read(s->channel, &o, sizeof o) <= 0) _exit(0);
@@ -952,80 +1609,6 @@ static void obey(struct sniffer *s) {
         index_doors(s);
     }
     filter_attach(s);
-}
-
-static const char *const sandbox_steps[] = {
-    "bounding set", "empty root directory", "user and group id of its own",
-    "empty capability sets", "no_new_privs", "resource limits", "seccomp filter"
-};
-
-/* Makes an empty directory, deletes it and moves in: nothing can ever be put
- * there. */
-static bool empty_root(void) {
-    static const char *const bases[] = { EMPTY_ROOTS };
-    for (unsigned i = 0; i < sizeof bases / sizeof *bases; i++) {
-        char path[64];
-        snprintf(path, sizeof path, "%s/knockd.%d", bases[i], (int)getpid());
-        if (mkdir(path, 0700)) continue;
-        bool in = !chdir(path);
-        rmdir(path);
-        return in && !chroot(".") && !chdir("/");
-    }
-    return false;
-}
-
-static bool own_id(unsigned id) {
-    return !setgroups(0, NULL) && !setresgid(id, id, id) &&
-           !setresuid(id, id, id);
-}
-
-/* Empties all capability sets, by that the ambient one, too, and looks whether
- * they are (capset(2)), and, if we are not root, that we can't become it. */
-static bool no_capabilities(void) {
-    static const uint32_t none[6];
-    uint32_t head[2] = { CAP_VERSION_3, 0 }, sets[6] = { 0 };
-    return !syscall(SYS_capset, head, none) &&
-           !syscall(SYS_capget, head, sets) &&
-           !memcmp(sets, none, sizeof none) && (!getuid() || setuid(0));
-}
-
-/* The few system calls of the loop below; any other kills the sniffer.  Of
- * setsockopt() only the filter, which the kernel checks itself (seccomp(2)). */
-static bool seccomp(void) {
-    static const int calls[] = { SECCOMP_CALLS };
-    program.at = FILTER_MAX;
-    unsigned kill_ = put(RET, SECCOMP_KILL, 0, 0);
-    unsigned allow = put(RET, SECCOMP_ALLOW, 0, 0);
-    unsigned next = put(JEQ, SO_ATTACH_FILTER, allow, kill_);
-    next = put(JEQ, SYS_setsockopt, load(LD_W, SECCOMP_ARG(2), next), kill_);
-    for (unsigned i = 0; i < sizeof calls / sizeof *calls; i++)
-        next = put(JEQ, (uint32_t)calls[i], allow, next);
-    next = put(JEQ, SECCOMP_ARCH, load(LD_W, 0, next), kill_);
-    load(LD_W, 4, next);
-    struct bpf_prog_ prog = { (uint16_t)(FILTER_MAX - program.at),
-                              program.code + program.at };
-    return SECCOMP_ARCH && !prctl(PR_SET_SECCOMP, 2, &prog, 0, 0);
-}
-
-/* Gives up all that can be given up.  Returns a bit for every step that the
- * surroundings forbid; the others are still done. */
-static unsigned sandbox(void) {
-    static const struct rlimit zero;
-    unsigned skipped = 0, cap = 0;
-#define STEP(bit, done) (skipped |= (done) ? 0 : 1u << (bit))
-    while (cap <= CAP_LAST_POSSIBLE && !prctl(PR_CAPBSET_DROP, cap, 0, 0, 0))
-        cap++;
-    STEP(0, cap > 0);
-    STEP(1, empty_root());
-    STEP(2, own_id(SNIFFER_ID));
-    STEP(3, no_capabilities());
-    prctl(PR_SET_PDEATHSIG, SIGKILL);   /* after the ids: they clear it */
-    STEP(4, !prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
-    STEP(5, !prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) &&
-            !setrlimit(RLIMIT_NPROC, &zero) &&
-            !setrlimit(RLIMIT_FSIZE, &zero) && !setrlimit(RLIMIT_CORE, &zero));
-    STEP(6, seccomp());
-    return skipped;
 }
 
 /* Makes the tables, closes all but the two descriptors, locks itself in. */
@@ -1055,8 +1638,9 @@ static void sniff(struct sniffer *s) {
                             { s->packets, POLLIN, 0 } };
     for (;;) {
         s->now = now_ms();
-        uint32_t n = 0, more = 1;
-        while (more && n < FRAMES) n += more = ring_read(s);
+        uint32_t n = 0, more;
+        do n += (more = ring_read(s));
+        while (more && n < FRAMES);
         if (!n && fds[1].revents & POLLIN) ring_find(s);
         limit(s);
         expire(s);
@@ -1071,19 +1655,19 @@ static void sniff(struct sniffer *s) {
 
 /* ---- The monitor: commands -------------------------------------------- */
 
-struct opening {                    /* of a door for an address */
-    struct opening *next;           /* in the order in which they are due */
+struct opening {          /* of a door, for one address */
+    struct opening *next; /* in the order in which they are due */
     enum { START, STANDING, STOP, GONE } state; /* the command to run */
-    bool on_record;                 /* the start may run; or it has */
-    bool blocked;                   /* by one before it of this address */
-    unsigned timeout;               /* s, from the start's end to the stop */
-    int64_t when;                   /* ms: not before */
-    pid_t pid;                      /* of the command that runs, or 0 */
-    char *door, *start, *stop;      /* stop: NULL if there is none */
+    bool on_record;            /* in the state file: may run, or has */
+    bool blocked;              /* by an earlier one of its address */
+    unsigned timeout;          /* s, from the start's end to the stop */
+    int64_t when;              /* ms: not before */
+    pid_t pid;                 /* of the command that runs, or 0 */
+    char *door, *start, *stop; /* stop: NULL if there is none */
     char ip[ADDR_TEXT];
 };
 
-struct output {                     /* of a command and of what it left */
+struct output { /* of a command and of what it left */
     int fd;
     unsigned lines, length;
     char door[DOOR_NAME_MAX + 1], line[OUTPUT_LINE_MAX + 1];
@@ -1092,26 +1676,26 @@ struct output {                     /* of a command and of what it left */
 struct monitor {
     struct conf conf;
     bool ready, bad_record, ending;
-    bool locals_old, state_bad;     /* could not be read, written */
-    int cwd;                        /* where relative paths begin */
-    posix_spawnattr_t attr;         /* of all commands */
+    bool locals_old, state_bad; /* to be read, written again */
+    int cwd;                    /* where relative paths begin */
+    posix_spawnattr_t attr;     /* of all commands */
     int packets, channel, netlink, signals, null, state_fd, ready_fd;
     pid_t sniffer, namer;
-    int64_t sniffer_again;          /* ms: not before */
+    int64_t sniffer_again; /* ms: not before */
     struct locals locals;
-    char waiting_for[TEXT_MAX];     /* interfaces, as last said */
+    char waiting_for[TEXT_MAX]; /* interfaces, as last said */
     char *state, *pid_path, log_path[PATH_MAX];
-    int64_t said;                   /* ms: what the sniffer may say, used up */
+    int64_t said; /* ms: sniffer's budget is spent up to */
     struct opening *openings;
-    unsigned running;               /* commands */
-    bool dirty;                     /* the state file is to be written */
+    unsigned running; /* commands */
+    bool dirty;       /* the state file is to be written */
     struct output outputs[OUTPUTS_MAX];
     unsigned noutputs, most_outputs;
     unsigned long long commands, *counters; /* shared with the sniffer */
 };
 
-/* A command with the address for each %IP%; only digits, hex, dots and colons
- * can get in. */
+/* Returns the command with each %IP% replaced.  What is put in can only be hex
+ * digits, dots and colons. */
 static char *expand(const char *command, const char *ip) {
     size_t most = strlen(command) * (ADDR_TEXT / strlen("%IP%") + 1) + 1;
     char *text = allocate(NULL, most), *end = text;
@@ -1121,10 +1705,11 @@ static char *expand(const char *command, const char *ip) {
     return allocate(text, strlen(text) + 1);
 }
 
-/* Is there anything in it that a shell would not take as just words? */
+/* Is there anything in it that means more to a shell than plain words? */
 static bool needs_shell(const char *command) {
     if (strpbrk(command, "|&;<>()$`\\\"'*?[]#~\n") ||
-        memchr(command, '=', strcspn(command, BLANKS))) return true;
+        memchr(command, '=', strcspn(command, BLANKS)))
+        return true;
     for (const char *p = command; (p = strpbrk(p, "!{}")); p++)
         if (p == command || !strchr(BLANKS, p[-1]) || !strchr(BLANKS, p[1]))
             return true;
@@ -1158,7 +1743,7 @@ static int spawn(char *command, const posix_spawn_file_actions_t *act,
  * signals, descriptors 0-2 alone, a pipe for what it prints.  Returns 0 or an
  * error number. */
 static int command_run(struct monitor *m, struct opening *o, char *command) {
-    int pipes[2] = { -1, m->null }; /* a pipe that can't be had leaves these */
+    int pipes[2] = { -1, m->null }; /* if there is no pipe: /dev/null */
     posix_spawn_file_actions_t act;
     setenv("KNOCKD_IP", o->ip, 1);
     setenv("KNOCKD_DOOR", o->door, 1);
@@ -1171,7 +1756,7 @@ static int command_run(struct monitor *m, struct opening *o, char *command) {
     posix_spawn_file_actions_adddup2(&act, pipes[1], 2);
     int error = spawn(command, &act, &m->attr, &o->pid);
     posix_spawn_file_actions_destroy(&act);
-    if (piped) {                    /* if it does not run: at its end already */
+    if (piped) { /* not started: it is at its end at once */
         close(pipes[1]);
         m->outputs[m->noutputs] = (struct output){ .fd = pipes[0] };
         strcpy(m->outputs[m->noutputs++].door, o->door);
@@ -1187,9 +1772,9 @@ static void output_line(struct output *o) {
         say(LOG, "%s: (the rest of its output is not logged)", o->door);
 }
 
-/* Reads some of a command's output, if that is what poll() saw; false at its
- * end.  While anything that the command left behind can write, the pipe stays,
- * or SIGPIPE would kill it. */
+/* Reads some of a command's output, if poll() saw any; false at its end.  The
+ * pipe stays open as long as anything that the command has left running holds
+ * it, which SIGPIPE would kill otherwise. */
 static bool output_read(struct output *o, int seen) {
     char buf[4096];
     ssize_t n = seen & POLLIN ? read(o->fd, buf, sizeof buf) : 0;
@@ -1197,21 +1782,23 @@ static bool output_read(struct output *o, int seen) {
         if (buf[i] == '\n' || o->length == OUTPUT_LINE_MAX) output_line(o);
         if (buf[i] != '\n') o->line[o->length++] = buf[i];
     }
-    if (n) return true;             /* an error passes */
+    if (n) return true; /* or a passing error */
     if (o->length) output_line(o);
     close(o->fd);
     return false;
 }
 
-/* Puts an opening behind all others in a new state, or takes it away (GONE).
- * Commands of one address run one after another in this order; nobody else
- * waits for them. */
+/* Moves an opening to the end of the list, in a new state; GONE frees it.  The
+ * commands of one address run one after another, in the list's order; those of
+ * other addresses don't wait for them. */
 static void opening_move(struct monitor *m, struct opening *o, unsigned state) {
     struct opening **link = &m->openings, *i;
-    bool busy = false;              /* has a command of the address to come? */
+    bool busy = false; /* is one of this address before it? */
     while ((i = *link)) {
-        if (i != o && i->state != STANDING && !strcmp(i->ip, o->ip))
-            i->blocked = busy, busy = true;
+        if (i != o && i->state != STANDING && !strcmp(i->ip, o->ip)) {
+            i->blocked = busy;
+            busy = true;
+        }
         if (i != o) link = &i->next;
         else *link = o->next;
     }
@@ -1228,18 +1815,20 @@ static void opening_move(struct monitor *m, struct opening *o, unsigned state) {
     free(o);
 }
 
-/* An opening of the same door (of that name, there may be another one) for the
- * same address in that state, from i on. */
+/* Finds, from i on, an opening in this state of o's door for o's address.
+ * (With the same stop command: two doors may have one name.) */
 static struct opening *find(struct opening *i, unsigned state,
                             const struct opening *o) {
-    while (i && (i->state != state || strcmp(i->ip, o->ip) ||
-                 strcmp(i->door, o->door) || !i->stop ||
-                 strcmp(i->stop, o->stop))) i = i->next;
+    while (i &&
+           (i->state != state || strcmp(i->ip, o->ip) ||
+            strcmp(i->door, o->door) || !i->stop || strcmp(i->stop, o->stop)))
+        i = i->next;
     return i;
 }
 
-/* Its command is over, or can't be run at all.  After the start all that stands
- * open of this door for this address does so for its time, from now on. */
+/* An opening's command has ended, or can't be run at all.  After a start
+ * command all openings of this door for this address last for the full time
+ * from now. */
 static void command_end(struct monitor *m, struct opening *o) {
     m->dirty |= o->stop != NULL;
     if (o->state == STOP || !o->stop) {
@@ -1252,26 +1841,27 @@ static void command_end(struct monitor *m, struct opening *o) {
         i->when = now_ms() + o->timeout * INT64_C(1000);
 }
 
-/* A child has ended: finds its opening and logs what came of it. */
+/* A child has ended: finds its opening and logs the result. */
 static void command_reap(struct monitor *m, pid_t pid, int status) {
     struct opening *o = m->openings;
     while (o && o->pid != pid) o = o->next;
     if (!o) return;
     if (WIFSIGNALED(status))
-        say(LOG, "%s: command killed by signal %d", o->door, WTERMSIG(status));
+        say(TROUBLE, "%s: command killed by signal %d", o->door,
+            WTERMSIG(status));
     else if (WEXITSTATUS(status))
-        say(LOG, "%s: command returned non-zero status code (%d)", o->door,
+        say(TROUBLE, "%s: command returned non-zero status code (%d)", o->door,
             WEXITSTATUS(status));
-    else if (o->state == STOP)
-        say(LOG, "%s: %s: CLOSE SESAME", o->ip, o->door);
+    else if (o->state == STOP) say(LOG, "%s: %s: CLOSE SESAME", o->ip, o->door);
     m->running--;
     o->pid = 0;
     command_end(m, o);
 }
 
-/* Starts an opening's command; false if that can't be.  What is only short of
- * something is tried again soon, a start in its place, a stop, which is never
- * given up, in nobody's way. */
+/* Starts an opening's command; false if that fails.  For lack of memory or the
+ * like it is tried again soon.  A start keeps its place meanwhile, and is
+ * given up on any other error; a stop never is, but goes where nobody waits
+ * for it. */
 static bool command_start(struct monitor *m, struct opening *o, int64_t now) {
     char *command = o->state == START ? o->start : o->stop;
     m->commands++;
@@ -1279,7 +1869,7 @@ static bool command_start(struct monitor *m, struct opening *o, int64_t now) {
     int error = command_run(m, o, command);
     m->running += !error;
     if (!error) return true;
-    say(LOG, "%s: could not run it: %s", o->door, strerror(error));
+    say(TROUBLE, "%s: could not run it: %s", o->door, strerror(error));
     bool soon = m->ending || error == EAGAIN || error == ENOMEM ||
                 error == EMFILE || error == ENFILE;
     o->when = now + (soon ? RETRY_MS : RETRY_STOP_MS);
@@ -1290,25 +1880,29 @@ static bool command_start(struct monitor *m, struct opening *o, int64_t now) {
     return false;
 }
 
-/* Makes due what has stood for its time and is not being opened once more, all
- * of it at the daemon's end, and chooses the starts to put on record and run:
- * some places are for stops alone, and only a few begin in a turn, or a flood
- * at one door would keep us from hearing of others. */
+/* Decides what to run.  An opening whose time is up gets its stop, unless its
+ * door is about to be opened again; at the daemon's end all do.  Then starts
+ * are chosen and put on record: some places are kept for stops, and only a few
+ * starts begin in a turn, or a flood at one door would keep us from serving
+ * the others. */
 static void commands_choose(struct monitor *m, int64_t now) {
     unsigned starts = 0;
     for (struct opening *o = m->openings, *next; o; o = next) {
         next = o->next;
-        if (o->state == STANDING && (m->ending || (o->when <= now &&
-                                     !find(m->openings, START, o)))) {
-            if (!m->ending)
-                say(LOG, "%s: %s: command timeout", o->ip, o->door);
+        bool may_start = !o->on_record && !o->blocked && o->when <= now &&
+                         starts < STARTS_A_TURN &&
+                         m->running + starts < STARTS_MAX;
+        bool over =
+            o->state == STANDING &&
+            (m->ending || (o->when <= now && !find(m->openings, START, o)));
+        if (over) {
+            if (!m->ending) say(LOG, "%s: %s: command timeout", o->ip, o->door);
             o->when = now;
             opening_move(m, o, STOP);
         } else if (m->ending && !o->on_record) {
-            say(LOG, "%s: not run, knockd ends: %s", o->door, o->start);
+            say(TROUBLE, "%s: not run, knockd ends: %s", o->door, o->start);
             opening_move(m, o, GONE);
-        } else if (!o->on_record && !o->blocked && o->when <= now &&
-                   starts < STARTS_A_TURN && m->running + starts < STARTS_MAX) {
+        } else if (may_start) {
             starts++;
             o->on_record = true;
             m->dirty |= o->stop != NULL;
@@ -1323,7 +1917,8 @@ static int64_t commands_run(struct monitor *m, int64_t now) {
         next = o->next;
         if (o->pid || o->blocked) continue;
         if (o->when > now) wake = min_ms(wake, o->when);
-        else if (!o->on_record) wake = m->running < STARTS_MAX ? now : wake;
+        else if (!o->on_record && m->running < STARTS_MAX) wake = now;
+        else if (!o->on_record) continue;
         else if (o->state == STANDING || m->running == CHILDREN_MAX) continue;
         else if (!command_start(m, o, now)) wake = now;
     }
@@ -1335,7 +1930,8 @@ static struct opening *opening_new(struct monitor *m, const char *door,
                                    const char *stop, unsigned timeout,
                                    unsigned state) {
     struct opening *o = allocate(NULL, sizeof *o);
-    *o = (struct opening){ .timeout = timeout, .on_record = state != START,
+    *o = (struct opening){ .timeout = timeout,
+                           .on_record = state != START,
                            .door = copy(door) };
     addr_text(src, o->ip);
     o->start = expand(start, o->ip);
@@ -1346,11 +1942,12 @@ static struct opening *opening_new(struct monitor *m, const char *door,
 
 /* ---- The state file --------------------------------------------------- */
 
-/* Openings outlive the daemon here; locked while in use, replaced at once:
+/* Keeps the openings when the daemon ends or crashes.  Locked while in use, and
+ * replaced as a whole:
  *     knockd-state 2
  *     open TIMEOUT-S DEADLINE-MS ADDRESS DOOR
  *     stop COMMAND
- *     sum FNV-1A-64 OF ALL BEFORE IT (RFC 9923) */
+ *     sum FNV-1A-64 OF ALL THE ABOVE (RFC 9923) */
 #define STATE_HEAD "knockd-state 2\n"
 static uint64_t checksum(const void *data, size_t n) {
     uint64_t h = 0xcbf29ce484222325;
@@ -1358,8 +1955,8 @@ static uint64_t checksum(const void *data, size_t n) {
     return h;
 }
 
-/* When a stop is due if nobody sees its start's end; no later after a reboot,
- * which takes the clock back. */
+/* When a stop is due at the latest if nobody sees its start command end.  Also
+ * the limit after a reboot, which sets our clock back. */
 static int64_t orphaned(const struct opening *o) {
     return now_ms() + o->timeout * INT64_C(1000) + ORPHAN_MS;
 }
@@ -1380,27 +1977,34 @@ static void state_save(struct monitor *m) {
     fprintf(f, "sum %016llx\n", (unsigned long long)checksum(text, n));
     bool good = !fclose(f);
     snprintf(new, sizeof new, "%s.new", m->state);
-    unlinkat(m->cwd, new, 0);       /* of a run that was killed */
+    unlinkat(m->cwd, new, 0); /* left by one that was killed */
     int fd = openat(m->cwd, new, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    if (fd >= 0) errno = ENOSPC;    /* write() may just write less */
+    if (fd >= 0) errno = ENOSPC; /* a short write() sets none */
     good = good && fd >= 0 && !flock(fd, LOCK_EX | LOCK_NB) &&
            write(fd, text, n) == (ssize_t)n &&
            !renameat(m->cwd, new, m->cwd, m->state);
     if (!good && !m->state_bad)
-        say(LOG, "could not write %s: %s: doors that are open then stay open "
-            "if knockd is killed", m->state, strerror(errno));
-    m->dirty = m->state_bad = !good;    /* turn() tries again */
-    close(good ? m->state_fd : fd); /* -1 does no harm */
-    if (good) m->state_fd = fd;
-    else unlinkat(m->cwd, new, 0);
+        say(TROUBLE,
+            "could not write %s: %s: doors that are open then stay open "
+            "if knockd is killed",
+            m->state, strerror(errno));
+    m->dirty = m->state_bad = !good; /* turn() tries again */
+    if (good) {
+        if (m->state_fd >= 0) close(m->state_fd);
+        m->state_fd = fd;
+    } else {
+        if (fd >= 0) close(fd);
+        unlinkat(m->cwd, new, 0);
+    }
     free(text);
 }
 
-/* Takes the openings out of a state file's text; false if it is damaged. */
+/* Reads the openings from a state file's text; false if it is damaged. */
 static bool state_parse(struct monitor *m, char *text, size_t n) {
     if (n < 21 || strlen(text) != n || strncmp(text + n - 21, "sum ", 4) ||
         checksum(text, n - 21) != strtoull(text + n - 17, NULL, 16) ||
-        strncmp(text, STATE_HEAD, strlen(STATE_HEAD))) return false;
+        strncmp(text, STATE_HEAD, strlen(STATE_HEAD)))
+        return false;
     text[n - 21] = '\0';
     text += strlen(STATE_HEAD);
     for (char *line; (line = strsep(&text, "\n")) && *line;) {
@@ -1411,506 +2015,128 @@ static bool state_parse(struct monitor *m, char *text, size_t n) {
         struct addr src;
         if (strcmp(word, "open") || !line || strlen(line) > DOOR_NAME_MAX ||
             !number(time, 0, SECONDS_MAX, &timeout) || !addr_parse(ip, &src) ||
-            !stop || strncmp(stop, "stop ", 5) || !stop[5]) return false;
-        struct opening *o = opening_new(m, line, &src, "", stop + 5, timeout,
-                                        STANDING);
+            !stop || strncmp(stop, "stop ", 5) || !stop[5])
+            return false;
+        struct opening *o =
+            opening_new(m, line, &src, "", stop + 5, timeout, STANDING);
         o->when = min_ms(strtoll(deadline, NULL, 10), orphaned(o));
         say(LOG, "%s: %s: left open by an earlier run", ip, o->door);
     }
     return true;
 }
 
-/* Opens and locks the state file and takes over what it holds.  One that is
- * damaged, or not ours alone, is put aside, and nothing in it is run. */
-static void state_load(struct monitor *m) {
+/* Puts the state file aside; nothing in it is run. */
+static void state_refuse(struct monitor *m, const char *why) {
     char aside[PATH_MAX];
+    while (m->openings) opening_move(m, m->openings, GONE);
+    snprintf(aside, sizeof aside, "%s.refused", m->state);
+    renameat(m->cwd, m->state, m->cwd, aside);
+    say(TROUBLE,
+        "state file refused: %s: %s; a door in it may stand open still: "
+        "see %s",
+        m->state, why, aside);
+}
+
+/* Opens and locks the state file and takes over its openings.  A file that is
+ * damaged, or that others may write, is renamed, and nothing in it is run. */
+static void state_load(struct monitor *m) {
     struct stat st, now;
     size_t n;
     int how = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
     int fd = openat(m->cwd, m->state, how | O_CREAT | O_EXCL, 0600);
-    bool made = fd >= 0;            /* so two that start at once share none */
+    bool made = fd >= 0; /* two daemons can't both make it */
     if (!made) fd = openat(m->cwd, m->state, how);
     bool used = fd >= 0 && flock(fd, LOCK_EX | LOCK_NB);
     char *text = read_all(fd, &n);
-    const char *why = text || errno == ENOENT ? NULL : strerror(errno);
-    if (why && (errno == EMFILE || errno == ENFILE || errno == ENOMEM ||
-                errno == EINTR || errno == EIO))    /* it may be good */
-        die("could not read %s: %s", m->state, why);
-    if (text && (fstat(fd, &st) || !S_ISREG(st.st_mode) ||
-                 st.st_uid != geteuid() || st.st_mode & 077))
-        why = "not a file of this user's alone";
-    else if (text && (used || fstatat(m->cwd, m->state, &now, 0) ||
-                      now.st_ino != st.st_ino)) {
-        say(LOG, "%s is used by another knockd: give this one a pidfile of its "
-            "own (-p), or its doors stay open if it is killed", m->state);
+    int error = text ? 0 : errno;
+    if (error == EMFILE || error == ENFILE || error == ENOMEM ||
+        error == EINTR || error == EIO) /* it may be a good one */
+        die("could not read %s: %s", m->state, strerror(error));
+    if (error) {
+        if (error != ENOENT) state_refuse(m, strerror(error));
+    } else if (fstat(fd, &st) || !S_ISREG(st.st_mode) ||
+               st.st_uid != geteuid() || st.st_mode & 077) {
+        state_refuse(m, "not a file of this user's alone");
+    } else if (used || fstatat(m->cwd, m->state, &now, 0) ||
+               now.st_ino != st.st_ino) {
+        say(TROUBLE,
+            "%s is used by another knockd: give this one a pidfile of its "
+            "own (-p), or its doors stay open if it is killed",
+            m->state);
         free(m->state);
         m->state = NULL;
-    } else if (text && !made && !state_parse(m, text, n)) why = "damaged";
-    if (why) {
-        while (m->openings) opening_move(m, m->openings, GONE);
-        snprintf(aside, sizeof aside, "%s.refused", m->state);
-        renameat(m->cwd, m->state, m->cwd, aside);
-        say(LOG, "state file refused: %s: %s; a door in it may stand open "
-            "still: see %s", m->state, why, aside);
+    } else if (!made && !state_parse(m, text, n)) {
+        state_refuse(m, "damaged");
     }
     free(text);
     state_save(m);
-    close(fd);                      /* -1 does no harm */
+    if (fd >= 0) close(fd);
 }
 
-/* ---- Configuration ---------------------------------------------------- */
+/* ---- The monitor: interfaces -------------------------------------------- */
 
-enum { OPTIONS = 1, DOOR = 2 };
-#define O(field) offsetof(struct conf, field)
-#define D(field) offsetof(struct door, field)
-static const struct keyword {
-    const char *name, *alias;
-    int section;
-    enum { FLAG, TEXT, NAMES, COMMAND, NUMBER, PORTS, FLAGS, NETS } kind;
-    size_t offset;                  /* in struct door, or else struct conf */
-    unsigned max;
-} keywords[] = {
-    { "UseSyslog", "", OPTIONS | DOOR, FLAG, O(use_syslog), 0 },
-    { "AllowDuplicates", "AllowDupes", OPTIONS | DOOR, FLAG, O(duplicates), 0 },
-    { "LogFile", "", OPTIONS, TEXT, O(logfile), 0 },
-    { "PidFile", "", OPTIONS, TEXT, O(pidfile), 0 },
-    { "Interface", "", OPTIONS, NAMES, O(interface), 0 },
-    { "Stray_Limit", "", OPTIONS, NUMBER, O(stray_limit), STRAY_LIMIT_MAX },
-    { "Sequence", "", DOOR, PORTS, D(seq), 0 },
-    { "One_Time_Sequences", "", DOOR, TEXT, D(one_time), 0 },
-    { "Seq_Timeout", "Timeout", DOOR, NUMBER, D(seq_timeout), SECONDS_MAX },
-    { "TCPFlags", "", DOOR, FLAGS, D(tcp), 0 },
-    { "Target", "", DOOR, NETS, D(target), 0 },
-    { "Allow", "", DOOR, NETS, D(allow), 0 },
-    { "Stray_Limit", "", DOOR, NUMBER, D(stray_limit), STRAY_LIMIT_MAX },
-    { "Seq_Cooldown", "Cooldown", DOOR, NUMBER, D(cooldown), SECONDS_MAX },
-    { "Message", "", DOOR, TEXT, D(message), 0 },
-    { "Start_Command", "Command", DOOR, COMMAND, D(start), 0 },
-    { "Start_Command_6", "Command_6", DOOR, COMMAND, D(start6), 0 },
-    { "Cmd_Timeout", "", DOOR, NUMBER, D(cmd_timeout), SECONDS_MAX },
-    { "Stop_Command", "", DOOR, COMMAND, D(stop), 0 },
-    { "Stop_Command_6", "", DOOR, COMMAND, D(stop6), 0 },
-};
-#define KEYWORDS (sizeof keywords / sizeof *keywords)
-static const char flags[][4] = { "fin", "syn", "rst", "psh", "ack", "urg" };
-
-#define complain(c, fmt, ...) \
-    say(LOG, "%s:%d: " fmt, (c)->path, (c)->line, __VA_ARGS__)
-#define wrong(c, ...) ((c)->errors++, complain(c, __VA_ARGS__))
-#define warn(c, ...) \
-    ((c)->test ? (void)complain(c, "warning: " __VA_ARGS__) : (void)0)
-
-/* Reads "port[:protocol], ..."; what follows a second colon is ignored, as in
- * 0.8.  False if something is wrong, which it says. */
-static bool sequence_parse(struct conf *c, struct sequence *seq, char *text) {
-    unsigned n = 0, port;
-    seq->n = 1;                     /* it may be wrong, but is not missing */
-    for (char *item; (item = strsep(&text, ",")); n++) {
-        char *name = trim(strsep(&item, ":")), *proto = strsep(&item, ":");
-        bool udp = proto && !strcasecmp(proto = trim(proto), "udp");
-        if (!*name)
-            return wrong(c, "item %u of the sequence is empty", n + 1);
-        if (n == SEQUENCE_MAX)
-            return wrong(c, "more than %u ports in a sequence", n);
-        if (!number(name, 1, 65535, &port))
-            return wrong(c, "port '%.40s' is not a number from 1 to 65535",
-                         name);
-        if (proto && !udp && strcasecmp(proto, "tcp"))
-            return wrong(c, "protocol '%.40s' is neither tcp nor udp", proto);
-        seq->knock[n] = port | (udp ? TO_UDP : 0);
-    }
-    seq->n = n;
-    return true;
+/* Is an entry of getifaddrs() that of an interface, or of a label (eth0:1)? */
+static bool is_named(const char *entry, const char *name) {
+    size_t length = strcspn(entry, ":");
+    return !strcmp(entry, name) ||
+           (!strncmp(entry, name, length) && !name[length]);
 }
 
-static void flags_parse(struct conf *c, struct flags *f, char *text) {
-    for (char *item; (item = strsep(&text, ","));) {
-        unsigned bit = 0;
-        bool not = *(item = trim(item)) == '!';
-        item = trim(item + not);
-        while (bit < 6 && strcasecmp(item, flags[bit])) bit++;
-        if (bit == 6) wrong(c, "unknown TCP flag '%.40s'", item);
-        else *(not ? &f->forbid : &f->want) |= 1u << bit;
-    }
-}
-
-static void nets_parse(struct conf *c, struct nets *l, char *text) {
-    l->n = 0;
-    for (char *item; (item = strsep(&text, ","));) {
-        char *address = trim(strsep(&item, "/"));
-        struct net n;
-        if (!addr_parse(address, &n.addr))
-            wrong(c, "'%.40s' is not an IPv4 or IPv6 address", address);
-        unsigned most = n.bits = is_v4(&n.addr) ? 32 : 128;
-        if (item && !number(item = trim(item), 0, most, &n.bits))
-            wrong(c, "'%.40s' is no number of bits from 0 to %u", item, most);
-        n.bits += 128 - most;
-        l->net = allocate(l->net, (l->n + 1) * sizeof n);
-        l->net[l->n++] = n;
-    }
-}
-
-/* One directive; value is NULL where its line has no '='. */
-static void directive(struct conf *c, const struct keyword *k, char *value) {
-    struct door *d = &c->doors[c->ndoors ? c->ndoors - 1 : 0];
-    void *field = (k->section == DOOR ? (char *)d : (char *)c) + k->offset;
-    if (!value != (k->kind == FLAG))
-        wrong(c, "%s %s", k->name, value ? "stands alone: it takes no value" :
-              "needs a value, with '=' before it");
-    else if (k->kind == FLAG) *(bool *)field = true;
-    else if (k->kind == PORTS) sequence_parse(c, field, value);
-    else if (k->kind == FLAGS) flags_parse(c, field, value);
-    else if (k->kind == NETS) nets_parse(c, field, value);
-    else if (k->kind == NUMBER) {
-        if (!number(value, 0, k->max, field))
-            wrong(c, "%s '%.40s' is not a number from 0 to %u", k->name, value,
-                  k->max);
-    } else {
-        char first = value[strspn(value, LIST)];
-        bool empty = k->kind != COMMAND && (!first || first == '#');
-        if (empty && k->section == DOOR) wrong(c, "%s is empty", k->name);
-        else if (empty) warn(c, "%s is empty: as if not given", k->name);
-        *(char **)field = empty && k->section == OPTIONS ? NULL : value;
-        if (field == &d->one_time) d->one_time_line = c->line;
-        for (size_t n; k->kind == NAMES && *value; value += n + !!value[n])
-            if ((n = strcspn(value, LIST)) >= IFNAMSIZ)
-                wrong(c, "interface name '%.40s' is longer than %d characters",
-                      value, IFNAMSIZ - 1);
-    }
-}
-
-/* Does somebody listen on that port?  Then a knock on it is answered. */
-static bool in_use(uint32_t knock) {
-    struct sockaddr_in6 any = { .sin6_family = AF_INET6,
-                                .sin6_port = htons((uint16_t)knock) };
-    int yes = 1, type = knock & TO_UDP ? SOCK_DGRAM : SOCK_STREAM;
-    int fd = socket(AF_INET6, type | SOCK_CLOEXEC, 0);
-    if (type == SOCK_STREAM)        /* past connections are nobody */
-        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
-    bool used = bind(fd, (void *)&any, sizeof any) && errno == EADDRINUSE;
-    close(fd);                      /* -1 harms neither */
-    return used;
-}
-
-/* -t: what 0.8 accepts as well and its owner may not have meant. */
-static void door_review(struct conf *c, const struct door *d) {
-    const char *start = d->start ? d->start : "";
-    char path[PATH_MAX];
-    uint16_t r[4], port[SEQUENCE_MAX];
-    unsigned up = 0, n = d->seq.n;
-    for (unsigned i = 0; i < n; i++) {
-        port[i] = (uint16_t)d->seq.knock[i];
-        up += i && port[i] > port[i - 1];
-        if (in_use(d->seq.knock[i]))
-            warn(c, "door '%s': port %u is in use: a knock on it is answered, "
-                 "and may be logged there", d->name, port[i]);
-    }
-    const char *weak = n > 1 && (up == 0 || up == n - 1) ?
-        "the ports stand in the order of a scan and of the manuals" :
-        n && n < 3 ? "fewer than 3 ports are easily guessed" : NULL;
-    if (weak && getrandom(r, sizeof r, 0) == sizeof r)
-        warn(c, "door '%s': %s: take another; for example sequence = "
-             "%d,%d,%d,%d", d->name, weak, r[0] >> 1 | 1024, r[1] | 32768,
-             r[2] >> 1 | 1024, r[3] | 32768);
-    const char *what = !*start ?
-        (d->start6 ? NULL : "no command: it will only log") :
-        !strstr(start, "%IP%") ? "the command lacks %IP%: is it for everyone?" :
-        strstr(start, "tables -A") ?
-        "-A puts the rule behind those that reject: -I is meant?" :
-        d->stop && d->cmd_timeout == UINT_MAX ?
-        "a Stop_Command without a Cmd_Timeout: it is 10 s" :
-        !d->stop && !strstr(start, "-D") && !strstr(start, "delete") &&
-        !strstr(start, "timeout") ?
-        "no Stop_Command: another door must close it" : NULL;
-    if (what) warn(c, "door '%s': %s", d->name, what);
-    snprintf(path, sizeof path, "%.*s", (int)strcspn(start, BLANKS), start);
-    if (*path == '/' && access(path, X_OK))
-        warn(c, "door '%s': %.200s: %s", d->name, path, strerror(errno));
-    for (const struct door *o = c->doors; o < d; o++)
-        if (!strcmp(o->name, d->name))
-            warn(c, "there is a door '%s' at line %d, too", d->name, o->line);
-}
-
-static void section(struct conf *c, char *line) {
-    char *end = strrchr(line, ']'), *name = line + 1;
-    if (!end || end[1]) wrong(c, "bad section line '%.40s'", line);
-    else *end = '\0';
-    if (!*(name = trim(name)) || strlen(name) > DOOR_NAME_MAX)
-        wrong(c, "a section name has 1 to %d characters", DOOR_NAME_MAX);
-    c->section = strcasecmp(name, "options") ? DOOR : OPTIONS;
-    c->seen = 0;
-    if (c->section == OPTIONS) return;
-    if (!(c->ndoors & (c->ndoors - 1)))     /* room for the next power of 2 */
-        c->doors = allocate(c->doors, (c->ndoors * 2 + 1) * sizeof *c->doors);
-    c->doors[c->ndoors++] = (struct door){ .name = name, .line = c->line,
-        .seq_timeout = SEQ_TIMEOUT, .cmd_timeout = UINT_MAX,
-        .stray_limit = UINT_MAX };
-}
-
-/* Is text's first word of n letters this one, in any case?  The first letter
- * decides mostly: 10,000 doors are long. */
-static bool is_word(const char *text, size_t n, const char *word) {
-    return (*text | 32) == (*word | 32) && !strncasecmp(text, word, n) &&
-           !word[n];
-}
-
-/* One line of the file.  A comment after white space ends every line but a
- * command's, which may well need its '#'. */
-static void config_line(struct conf *c, char *line) {
-    const struct keyword *k = NULL;
-    size_t n = strcspn(line = trim(line), "=" BLANKS);
-    char *hash = line, *rest;
-    c->line++;
-    if (!*line || *line == '#') return;
-    for (const struct keyword *i = keywords; i < keywords + KEYWORDS; i++)
-        if ((is_word(line, n, i->name) || is_word(line, n, i->alias)) &&
-            (!k || i->section & c->section)) k = i;
-    if (*line == '[') hash += strcspn(line, "]");   /* a name may have one */
-    while (*hash && (hash = strchr(hash + 1, '#')) &&
-           !strchr(BLANKS, hash[-1])) {}
-    if (hash && (!k || k->kind != COMMAND)) *hash = '\0';  /* a comment */
-    rest = trim(line + n);
-    if (*line == '[') section(c, trim(line));
-    else if (!k || (*rest && *rest != '='))
-        wrong(c, "unknown directive '%.40s'", trim(line));
-    else if (!c->section)
-        wrong(c, "%s stands before the first [section]", k->name);
-    else if (!(k->section & c->section))
-        wrong(c, "%s belongs in %s", k->name, k->section == DOOR ?
-              "a door, not in [options]" : "[options], not in a door");
-    else {
-        if (c->seen >> (k - keywords) & 1 && k->kind != FLAGS)
-            warn(c, "%s is given again: the last one counts", k->name);
-        c->seen |= 1u << (k - keywords);
-        directive(c, k, *rest ? trim(rest + 1) : NULL);
-    }
-}
-
-static void config_free(struct conf *c) {
-    for (struct door *d = c->doors; d < c->doors + c->ndoors; d++) {
-        free(d->target.net);
-        free(d->allow.net);
-    }
-    free(c->doors);
-    free(c->text);
-}
-
-/* Takes the first sequence in a door's one-time file, seen from the directory
- * dir, as the door's own; with spend, the one it has is marked as used before,
- * durably.  Returns how many are left; 0 disables the door, as does -1, when
- * the file can't be used or marked (why is said). */
-static int one_time(struct conf *c, struct door *d, int dir, bool spend) {
-    struct conf file = { .path = d->one_time };
-    struct sequence old = d->seq, next = old;
-    int left = 0, fd = openat(dir, file.path, O_NONBLOCK | O_CLOEXEC |
-                              (c->test ? O_RDONLY : O_RDWR));
-    size_t size;
-    char *text = read_all(fd, &size), *rest = text;
-    c->line = d->one_time_line;
-    d->seq.n = 0;
-    if (!text)
-        wrong(c, "door '%s': %s: %s", d->name, file.path, strerror(errno));
-    for (char *line; (line = strsep(&rest, "\n"));) {
-        off_t start = line - text;
-        file.line++;
-        if (!*(line = trim(line)) || *line == '#' ||
-            !sequence_parse(&file, &next, line)) continue;
-        if (spend && next.n == old.n && !memcmp(next.knock, old.knock, next.n *
-                                                sizeof *old.knock))
-            spend = pwrite(fd, "#", 1, start) != 1 || fsync(fd);
-        else if (left++ == 0) d->seq = next;
-    }
-    if (spend) {
-        say(LOG, "door %s: can't mark its sequence as used in %s: disabling it",
-            d->name, file.path);
-        d->seq.n = 0;
-    } else if (text && !left)
-        say(LOG, "no more sequences left in the one time sequences file for "
-            "door %s --> disabling the door", d->name);
-    free(text);
-    close(fd);                      /* -1 does no harm */
-    return spend || !text ? -1 : left;
-}
-
-/* Reads the file at path, seen from the directory dir, into c.  Says all that
- * is wrong with it, and with test what is doubtful; false if anything is. */
-static bool config_load(struct conf *c, int dir, const char *path, bool test) {
-    int fd = openat(dir, path, O_RDONLY | O_CLOEXEC |
-                    (out.started ? O_NONBLOCK : 0));    /* a pipe, by mistake */
-    struct stat st;
-    size_t n;
-    *c = (struct conf){ .path = path, .test = test, .stray_limit = STRAY_LIMIT,
-        .line = 1, .doors = allocate(NULL, sizeof *c->doors) };
-    char *next = c->text = read_all(fd, &n);
-    if (!next)
-        c->errors++, say(LOG, "could not open %s: %s", path, strerror(errno));
-    else if (strlen(next) != n)
-        wrong(c, "byte %zu is zero: this is no text file", strlen(next));
-    else if (!fstat(fd, &st) && st.st_mode & S_IROTH)
-        warn(c, "everyone may read this file: chmod 600 %s", path);
-    close(fd);
-    if (next && !strncmp(next, "\xef\xbb\xbf", 3)) next += 3; /* RFC 3629 */
-    for (c->line = 0; next;) config_line(c, strsep(&next, "\n"));
-    c->listen = option['i'] && option['i'][strspn(option['i'], LIST)] ?
-                option['i'] : c->interface ? c->interface : "any";
-    for (struct door *d = c->doors; d < c->doors + c->ndoors; d++) {
-        c->line = d->line;
-        if (!d->one_time && !d->seq.n)
-            wrong(c, "door '%s' has no sequence", d->name);
-        if (d->seq_timeout == 0 && d->seq.n > 1)
-            wrong(c, "Seq_Timeout 0 leaves door '%s' no time", d->name);
-        if (c->test) door_review(c, d);
-        if (d->cmd_timeout == UINT_MAX) d->cmd_timeout = CMD_TIMEOUT;
-        if (d->stray_limit == UINT_MAX) d->stray_limit = c->stray_limit;
-        if (d->one_time && *d->one_time) one_time(c, d, dir, false);
-    }
-    if (!c->ndoors && !c->errors) warn(c, "%s has no door", path);
-    return !c->errors;
-}
-
-/* -t: prints a directive as understood, in the file's own language. */
-static void directive_print(const struct keyword *k, const void *field) {
-    const struct sequence *seq = field;
-    const struct flags *f = field;
-    const struct nets *l = field;
-    bool word = k->kind > FLAG && k->kind <= COMMAND;
-    const char *text = word ? *(const char *const *)field : NULL;
-    unsigned bits = k->kind == FLAGS ? f->want | f->forbid << 6 : 0;
-    unsigned n = k->kind == PORTS ? seq->n : k->kind == NETS ? l->n :
-                 (unsigned)__builtin_popcount(bits);
+/* Adds an address, if it is one that we look at; -t prints it. */
+static void locals_add(const struct monitor *m, struct locals *l,
+                       const struct ifaddrs *a) {
+    struct addr *addr = &l->addr[l->naddrs];
+    int family = a->ifa_addr ? a->ifa_addr->sa_family : AF_UNSPEC;
     char ip[ADDR_TEXT];
-    if (k->kind == FLAG && *(const bool *)field) printf("%s\n", k->name);
-    if (k->kind == NUMBER)
-        printf("%s = %u\n", k->name, *(const unsigned *)field);
-    if (text) printf("%s = %s\n", k->name, text);
-    for (unsigned i = 0; i < n; i++, bits &= bits - 1) {
-        printf("%s%s", i ? "," : k->name, i ? "" : " = ");
-        if (k->kind == PORTS)
-            printf("%u%s", seq->knock[i] & 0xffff,
-                   seq->knock[i] & TO_UDP ? ":udp" : "");
-        else if (k->kind == NETS)
-            printf("%s/%u", addr_text(&l->net[i].addr, ip), l->net[i].bits -
-                   (is_v4(&l->net[i].addr) ? 96 : 0));
-        else
-            printf("%s%s", bits & 63 ? "" : "!",
-                   flags[__builtin_ctz(bits) % 6]);
-        if (i == n - 1) printf("\n");
-    }
+    if (l->naddrs == ADDRESSES_MAX) return;
+    if (family == AF_INET)
+        *addr = addr_v4(&((struct sockaddr_in *)a->ifa_addr)->sin_addr);
+    else if (family == AF_INET6 && !settings.only_ipv4)
+        memcpy(addr, &((struct sockaddr_in6 *)a->ifa_addr)->sin6_addr,
+               sizeof *addr);
+    else return;
+    l->naddrs++;
+    if (m->conf.test) printf("# %s %s\n", a->ifa_name, addr_text(addr, ip));
 }
 
-static void config_print(const struct conf *c) {
-    for (unsigned i = 0; i <= c->ndoors; i++) {
-        const struct door *d = &c->doors[i ? i - 1 : 0];
-        printf("%s[%s]\n", i ? "\n" : "", i ? d->name : "options");
-        for (const struct keyword *k = keywords; k < keywords + KEYWORDS; k++)
-            if (!i && k->section & OPTIONS)
-                directive_print(k, (const char *)c + k->offset);
-            else if (i && k->section == DOOR &&
-                     !(k->kind == PORTS && d->one_time))
-                directive_print(k, (const char *)d + k->offset);
-    }
-}
-
-/* ---- The monitor: interfaces, events, reload -------------------------- */
-
-/* Logs a line with the name of the address that it begins with; false if it
- * has none.  The alarm ends a process that waits for it too long. */
-static bool log_named(char *text) {
-    static struct addrinfo numeric = { .ai_flags = AI_NUMERICHOST }, *a;
-    char line[TEXT_MAX + NAME_BYTES + 8], name[NAME_BYTES];
-    char *rest = strstr(text, ": ");
-    struct addr addr;
-    alarm(LOOKUP_SECONDS);
-    if (rest) *rest = '\0';
-    if (!rest || !addr_parse(text, &addr) ||
-        getaddrinfo(text, NULL, &numeric, &a) ||
-        getnameinfo(a->ai_addr, a->ai_addrlen, name, sizeof name, NULL, 0,
-                    NI_NAMEREQD)) return false;
-    alarm(0);
-    name[strspn(name, NAME_LETTERS)] = '\0';    /* it could look like a line */
-    snprintf(line, sizeof line, "%s (%s): %s", text, name, rest + 2);
-    write_log(line, false);
-    return true;
-}
-
-/* -l: a process of its own has names looked up, so that no slow DNS delays a
- * knock.  All lines but the daemon's first and last go through it, to stay in
- * order; each gets so much time, and is logged without a name if that is not
- * enough, as are those that follow for a while. */
-static void namer(int from) {
-    char text[TEXT_MAX];
-    int64_t again = 0;
-    close_others(3, from, out.file);
-    out.syslog = out.namer = -1;
-    own_id(NAMER_ID);
-    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-    for (ssize_t n; (n = recv(from, text, sizeof text - 1, 0)) > 0;) {
-        text[n] = '\0';
-        int status = -1;            /* neither an exit's nor a signal's */
-        pid_t pid = now_ms() < again ? -1 : fork();
-        if (!pid) _exit(!log_named(text));
-        if (pid > 0) waitpid(pid, &status, 0);
-        if (status) write_log(text, false);
-        if (WIFSIGNALED(status)) again = now_ms() + LOOKUP_PAUSE_MS;
-    }
-    _exit(0);
-}
-
-static void namer_start(struct monitor *m) {
-    int ends[2];
-    if (out.namer >= 0) close(out.namer);   /* it writes all it has, and ends */
-    out.namer = -1;
-    if (!option['l'] ||
-        socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends)) return;
-    m->namer = fork();
-    if (!m->namer) namer(ends[1]);
-    close(ends[1]);
-    out.namer = ends[0];
+/* Why a listed interface can't be used yet; NULL if it can. */
+static const char *why_waiting(const struct locals *l, unsigned index, bool up,
+                               unsigned naddrs_before) {
+    if (!index && !l->any) return "does not exist";
+    if (l->ninterfaces == INTERFACES_MAX) return "is one too many";
+    if (l->naddrs == ADDRESSES_MAX) return "has more addresses than fit";
+    if (l->any) return NULL;
+    if (!up) return "is down";
+    return l->naddrs == naddrs_before ? "has no address" : NULL;
 }
 
 /* Reads where knocks may come in: the interfaces of the list (or any but
- * loopback) and their addresses, which -t prints.  waiting: what can't be
- * knocked on yet, and why.  False if the kernel can't be asked. */
+ * loopback) and their addresses.  waiting: the interfaces that can't be used
+ * yet, and why.  False if the kernel gives no answer. */
 static bool locals_read(struct monitor *m, struct locals *l,
                         char waiting[TEXT_MAX]) {
     const char *list = m->conf.listen;
-    char name[IFNAMSIZ + 1], ip[ADDR_TEXT];     /* room for one too long */
+    char name[IFNAMSIZ + 1]; /* room for one too long */
     struct ifaddrs *all = NULL;
     bool good = !getifaddrs(&all);
     size_t n = 0;
     *waiting = '\0';
-    l->any = !strcasecmp(list, "any");     /* the rest takes no room yet */
+    l->any = !strcasecmp(list, "any"); /* don't touch the arrays' pages */
     l->ninterfaces = l->naddrs = 0;
     for (; good && *(list += strspn(list, LIST)); list += strcspn(list, LIST)) {
         snprintf(name, sizeof name, "%.*s", (int)strcspn(list, LIST), list);
-        unsigned index = l->any ? 0 : if_nametoindex(name), up = 0;
-        unsigned first = l->naddrs;
+        unsigned index = l->any ? 0 : if_nametoindex(name);
+        unsigned before = l->naddrs;
+        bool up = false;
         good = index || errno == ENODEV || l->any;
         if (index && !strchr(name, ':'))
-            if_indextoname(index, name);        /* it may have others */
+            if_indextoname(index, name); /* its first name */
         for (struct ifaddrs *a = all; a; a = a->ifa_next) {
-            size_t length = strcspn(a->ifa_name, ":");  /* eth0:1 is eth0's */
-            struct addr *addr = &l->addr[l->naddrs];
-            int family = a->ifa_addr ? a->ifa_addr->sa_family : AF_UNSPEC;
-            if (!l->any && strcmp(a->ifa_name, name) &&
-                (strncmp(a->ifa_name, name, length) || name[length])) continue;
-            up |= a->ifa_flags & IFF_UP;
-            if (l->naddrs == ADDRESSES_MAX || (family != AF_INET &&
-                (family != AF_INET6 || option['4']))) continue;
-            if (family == AF_INET)
-                *addr = addr_v4(&((struct sockaddr_in *)a->ifa_addr)->sin_addr);
-            else
-                memcpy(addr, &((struct sockaddr_in6 *)a->ifa_addr)->sin6_addr,
-                       sizeof *addr);
-            l->naddrs++;
-            if (m->conf.test)
-                printf("# %s %s\n", a->ifa_name, addr_text(addr, ip));
+            if (!l->any && !is_named(a->ifa_name, name)) continue;
+            if (a->ifa_flags & IFF_UP) up = true;
+            locals_add(m, l, a);
         }
-        const char *why = !index && !l->any ? "does not exist" :
-            l->ninterfaces == INTERFACES_MAX ? "is one too many" :
-            l->naddrs == ADDRESSES_MAX ? "has more addresses than fit" :
-            l->any ? NULL : !up ? "is down" :
-            first == l->naddrs ? "has no address" : NULL;
+        const char *why = why_waiting(l, index, up, before);
         if (index && l->ninterfaces < INTERFACES_MAX)
             l->interface[l->ninterfaces++] = index;
         if (why && n < TEXT_MAX)
@@ -1922,7 +2148,8 @@ static bool locals_read(struct monitor *m, struct locals *l,
     return good;
 }
 
-/* -t: what the doors will find on this machine, as comments. */
+/* -t: prints the interfaces and firewall tools of this machine, as
+ * comments. */
 static void surroundings_print(struct monitor *m) {
     static const char *const dirs[] = { TOOL_DIRS }, *const tools[] = { TOOLS };
     char path[64];
@@ -1941,16 +2168,36 @@ static void surroundings_print(struct monitor *m) {
 }
 
 static void order_send(struct monitor *m, struct order *o) {
-    size_t n = o->kind == NEW_LOCALS ? sizeof *o :
-               offsetof(struct order, locals);
+    size_t n =
+        o->kind == NEW_LOCALS ? sizeof *o : offsetof(struct order, locals);
     if (m->sniffer > 0 && send(m->channel, o, n, MSG_DONTWAIT) < 0 &&
-        errno != EPIPE)             /* sniffer_stop() lets it end already */
-        kill(m->sniffer, SIGKILL);  /* it hangs; the next one is up to date */
+        errno != EPIPE)            /* it is ending already */
+        kill(m->sniffer, SIGKILL); /* it hangs; its successor knows */
 }
 
-/* The door has opened for src: logs it, takes the next one-time sequence and
- * queues the start command.  Who knocks each minute shall not pile up openings:
- * beyond a few, the oldest one ends for each that begins. */
+/* An interface or an address has changed (rtnetlink(7)): reads all anew. */
+static void locals_changed(struct monitor *m) {
+    static struct order o;
+    char buf[8192], waiting[TEXT_MAX];
+    while (recv(m->netlink, buf, sizeof buf, MSG_DONTWAIT) > 0) {}
+    o.kind = NEW_LOCALS;
+    m->locals_old = !locals_read(m, &o.locals, waiting);
+    if (m->locals_old) return; /* turn() tries again */
+    if (strcmp(waiting, m->waiting_for)) {
+        if (*waiting) say(LOG, "waiting: %s", waiting);
+        else say(LOG, "listening on %s again", m->conf.listen);
+        strcpy(m->waiting_for, waiting);
+    }
+    if (!memcmp(&o.locals, &m->locals, sizeof m->locals)) return;
+    m->locals = o.locals;
+    order_send(m, &o);
+}
+
+/* ---- The monitor: doors and events -------------------------------------- */
+
+/* A door opens for src: logs it, takes the next one-time sequence and queues
+ * the start command.  At most ALIKE_MAX openings of a door for one address may
+ * stand; beyond that the oldest one is closed. */
 static void door_open(struct monitor *m, struct door *d,
                       const struct addr *src) {
     const char *start = d->start6 && !is_v4(src) ? d->start6 : d->start;
@@ -1958,15 +2205,16 @@ static void door_open(struct monitor *m, struct door *d,
     struct opening *oldest = NULL;
     unsigned waiting = 0, others = 0, queued = 0, alike = 0;
     char ip[ADDR_TEXT];
-    say(LOG, "%s: %s: %s", addr_text(src, ip), d->name,
+    say(OPENED, "%s: %s: %s", addr_text(src, ip), d->name,
         d->message ? d->message : "OPEN SESAME");
     if (d->one_time) {
         int left = one_time(&m->conf, d, m->cwd, true);
         if (left > 0 && left <= ONE_TIME_LOW)
             say(LOG, "%s: %d one-time sequences left", d->name, left);
-        order_send(m, &(struct order){ .kind = NEW_SEQUENCE, .seq = d->seq,
+        order_send(m, &(struct order){ .kind = NEW_SEQUENCE,
+                                       .seq = d->seq,
                                        .door = (uint32_t)(d - m->conf.doors) });
-        if (left < 0) return;       /* else it could be used once more */
+        if (left < 0) return; /* it could be used again */
     }
     if (!start || !*start) return;
     for (struct opening *o = m->openings; o; o = o->next) {
@@ -1979,8 +2227,10 @@ static void door_open(struct monitor *m, struct door *d,
     }
     if (waiting >= QUEUE_MAX || waiting + others >= OPENINGS_MAX ||
         queued >= QUEUE_OWN_MAX) {
-        say(LOG, "%s: %s: refused: %u commands wait, %u of them its own; %u "
-            "doors are open", ip, d->name, waiting, queued, others);
+        say(TROUBLE,
+            "%s: %s: refused: %u commands wait, %u of them its own; %u "
+            "doors are open",
+            ip, d->name, waiting, queued, others);
         return;
     }
     if (alike >= ALIKE_MAX) {
@@ -1990,44 +2240,63 @@ static void door_open(struct monitor *m, struct door *d,
     opening_new(m, d->name, src, start, stop, d->cmd_timeout, START);
 }
 
-/* An interface or an address has changed (rtnetlink(7)): reads all anew. */
-static void locals_changed(struct monitor *m) {
-    static struct order o;
-    char buf[8192], waiting[TEXT_MAX];
-    while (recv(m->netlink, buf, sizeof buf, MSG_DONTWAIT) > 0) {}
-    o.kind = NEW_LOCALS;
-    m->locals_old = !locals_read(m, &o.locals, waiting);
-    if (m->locals_old) return;      /* turn() tries again */
-    if (strcmp(waiting, m->waiting_for)) {
-        if (*waiting) say(LOG, "waiting: %s", waiting);
-        else say(LOG, "listening on %s again", m->conf.listen);
-        strcpy(m->waiting_for, waiting);
-    }
-    if (!memcmp(&o.locals, &m->locals, sizeof m->locals)) return;
-    m->locals = o.locals;
-    order_send(m, &o);
+/* Logs a line that begins with an address with its host name added; false if
+ * it has none.  Called in a child, which the alarm kills if the look-up
+ * hangs. */
+static bool log_named(char *text, enum severity severity) {
+    static struct addrinfo numeric = { .ai_flags = AI_NUMERICHOST }, *a;
+    char line[TEXT_MAX + NAME_BYTES + 8], name[NAME_BYTES];
+    char *rest = strstr(text, ": ");
+    struct addr addr;
+    alarm(LOOKUP_SECONDS);
+    if (rest) *rest = '\0';
+    if (!rest || !addr_parse(text, &addr) ||
+        getaddrinfo(text, NULL, &numeric, &a) ||
+        getnameinfo(a->ai_addr, a->ai_addrlen, name, sizeof name, NULL, 0,
+                    NI_NAMEREQD))
+        return false;
+    alarm(0);
+    name[strspn(name, NAME_LETTERS)] = '\0'; /* it could imitate our text */
+    snprintf(line, sizeof line, "%s (%s): %s", text, name, rest + 2);
+    write_log(line, severity);
+    return true;
 }
 
-static void sniffer_start(struct monitor *m) {
-    int ends[2] = { -1, -1 };
-    m->sniffer = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) ?
-                 -1 : fork();
-    if (m->sniffer == 0) {
-        struct sniffer *s = allocate(NULL, sizeof *s);
-        *s = (struct sniffer){ .conf = &m->conf, .locals = &m->locals,
-            .packets = m->packets, .channel = ends[1],
-            .counters = m->counters };
-        sniff(s);
+/* -l: looks names up in a process of its own, so that slow DNS delays no
+ * knock. All lines but the daemon's first and last go through it, so they stay
+ * in order. A look-up that takes too long is given up; that line, and those
+ * that follow for a while, are logged without a name. */
+static void namer(int from) {
+    char line[TEXT_MAX + 1], *text = line + 1; /* see send_namer() */
+    int64_t again = 0;
+    close_others(3, from, out.file);
+    out.syslog = out.namer = -1;
+    own_id(NAMER_ID);
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    for (ssize_t n; (n = recv(from, line, sizeof line - 1, 0)) > 0;) {
+        line[n] = '\0';
+        enum severity severity = (enum severity)(*line - 'A');
+        int status = -1; /* not looked up */
+        pid_t pid = now_ms() < again ? -1 : fork();
+        if (!pid) _exit(!log_named(text, severity));
+        if (pid > 0) waitpid(pid, &status, 0);
+        if (status) write_log(text, severity);
+        if (WIFSIGNALED(status)) again = now_ms() + LOOKUP_PAUSE_MS;
     }
-    if (m->sniffer < 0) {
-        say(LOG, "could not start the sniffer: %s", strerror(errno));
-        if (option['d'] && !m->ready) exit(1);
-    }
+    _exit(0);
+}
+
+static void namer_start(struct monitor *m) {
+    int ends[2];
+    if (out.namer >= 0) close(out.namer); /* it writes all it has, and ends */
+    out.namer = -1;
+    if (!settings.lookup ||
+        socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends))
+        return;
+    m->namer = fork();
+    if (!m->namer) namer(ends[1]);
     close(ends[1]);
-    m->channel = ends[0];
-    m->sniffer_again = now_ms() + RETRY_MS;
-    m->bad_record = false;
-    m->said = 0;
+    out.namer = ends[0];
 }
 
 /* sd_notify(3). */
@@ -2037,27 +2306,27 @@ static void notify_ready(void) {
     if (!path || strlen(path) >= sizeof un.sun_path) return;
     int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     strcpy(un.sun_path, path);
-    if (*path == '@') *un.sun_path = '\0';         /* abstract, see unix(7) */
-    sendto(fd, "READY=1", 7, 0, (struct sockaddr *)&un, (socklen_t)
-           (offsetof(struct sockaddr_un, sun_path) + strlen(path)));
+    if (*path == '@') *un.sun_path = '\0'; /* abstract, see unix(7) */
+    sendto(fd, "READY=1", 7, 0, (struct sockaddr *)&un,
+           (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path)));
     close(fd);
 }
 
-/* The first sniffer listens: tells whoever waits for that, once. */
+/* The first sniffer is ready: tells whoever waits for it, once. */
 static void started(struct monitor *m, uint64_t skipped) {
     char list[512] = "";
     if (m->ready) return;
     m->ready = true;
-    for (unsigned i = 0; i < sizeof sandbox_steps / sizeof *sandbox_steps; i++)
+    for (unsigned i = 0; i < SANDBOX_STEPS; i++)
         if (skipped >> i & 1)
-            strcat(strcat(list, *list ? ", " : ""), sandbox_steps[i]);
+            strcat(strcat(list, *list ? ", " : ""), sandbox_steps[i].name);
     say(QUIET, "starting up, listening on %s", m->conf.listen);
-    if (option['v']) say(OUT, "listening on %s...", m->conf.listen);
-    if (*list) say(LOG, "warning: the sniffer has to do without: %s", list);
+    if (settings.verbose) say(OUT, "listening on %s...", m->conf.listen);
+    if (*list) say(TROUBLE, "warning: the sniffer has to do without: %s", list);
     if (*m->waiting_for) say(LOG, "waiting: %s", m->waiting_for);
     notify_ready();
     if (m->ready_fd >= 0) {
-        if (chdir("/")) say(LOG, "chdir: %s", strerror(errno));
+        if (chdir("/")) say(TROUBLE, "chdir: %s", strerror(errno));
         for (int fd = 0; fd < 3; fd++) dup2(m->null, fd);
         out.detached = true;
         if (write(m->ready_fd, "", 1) == 1) close(m->ready_fd);
@@ -2066,13 +2335,13 @@ static void started(struct monitor *m, uint64_t skipped) {
 }
 
 static bool refuse(struct monitor *m, const char *why) {
-    if (!m->bad_record) say(LOG, "bad record from the sniffer: %s", why);
+    if (!m->bad_record) say(TROUBLE, "bad record from the sniffer: %s", why);
     m->bad_record = true;
     return false;
 }
 
-/* Can this come from the sniffer, or has a stranger taken it over?  Of all but
- * openings there may be only so many a second. */
+/* Could an honest sniffer send this?  One that was hijacked may send anything.
+ * Events other than openings are limited per second. */
 static bool is_true(struct monitor *m, const struct event *e) {
     int64_t now = now_ms(), said = m->said;
     if (e->kind >= KINDS) return refuse(m, "kind");
@@ -2084,12 +2353,15 @@ static bool is_true(struct monitor *m, const struct event *e) {
     if (e->door >= m->conf.ndoors) return refuse(m, "door");
     const struct door *d = &m->conf.doors[e->door];
     if (e->stage < 1 || e->stage > SEQUENCE_MAX ||
-        (e->kind == OPEN && e->stage != d->seq.n)) return refuse(m, "stage");
-    return (addr_usable(&e->src) && !(option['4'] && !is_v4(&e->src)) &&
-            allowed(d, &e->src)) || refuse(m, "address");
+        (e->kind == OPEN && e->stage != d->seq.n))
+        return refuse(m, "stage");
+    bool ignored = settings.only_ipv4 && !is_v4(&e->src);
+    if (ignored || !addr_usable(&e->src) || !allowed(d, &e->src))
+        return refuse(m, "address");
+    return true;
 }
 
-/* -D: a packet, as 0.8 prints it (which is a month behind). */
+/* -D: prints a packet in the format of 0.8 (which is a month behind). */
 static void packet_say(const struct event *e) {
     char date[64], src[ADDR_TEXT], dst[ADDR_TEXT];
     time_t now = time(NULL);
@@ -2110,43 +2382,72 @@ static void event_take(struct monitor *m, const struct event *e) {
     case READY: started(m, value); break;
     case STAGE: say(LOG, "%s: %s: Stage %u", ip, d->name, e->stage); break;
     case OPEN: door_open(m, d, &e->src); break;
-    case TIMEOUT: say(LOG, "%s: %s: sequence timeout (stage %u)", ip, d->name,
-                      e->stage); break;
+    case TIMEOUT:
+        say(LOG, "%s: %s: sequence timeout (stage %u)", ip, d->name, e->stage);
+        break;
     case PACKET: packet_say(e); break;
     case SUPPRESSED: say(LOG, "%llu messages suppressed", value); break;
-    case DROPS: say(LOG, "%llu packets came too fast: lost", value); break;
+    case DROPS: say(TROUBLE, "%llu packets came too fast: lost", value); break;
     case KINDS: break;
     }
 }
 
-/* One record from the sniffer; returns of how many events, or -1 if there is
- * none, or no more ever. */
+/* Takes a record from the sniffer; returns how many events it had, or -1 if
+ * there is none, or if the channel has closed. */
 static int record_take(struct monitor *m) {
     static struct event events[EVENTS_MAX];
-    ssize_t size = recv(m->channel, events, sizeof events, MSG_TRUNC |
-                        MSG_DONTWAIT);
+    ssize_t size =
+        recv(m->channel, events, sizeof events, MSG_TRUNC | MSG_DONTWAIT);
     int n = (int)(size / (ssize_t)sizeof *events);
     if (size < 0) return errno == ECONNRESET ? 0 : -1;
-    if (!size) {                    /* SIGCHLD says the rest */
+    if (!size) { /* SIGCHLD will follow */
         close(m->channel);
         m->channel = -1;
         return -1;
     }
     if (size % (ssize_t)sizeof *events || n > EVENTS_MAX) refuse(m, "size");
-    else for (const struct event *e = events; e < events + n; e++)
-        if (is_true(m, e)) event_take(m, e);
+    else
+        for (const struct event *e = events; e < events + n; e++)
+            if (is_true(m, e)) event_take(m, e);
     return n;
 }
 
-/* Lets the sniffer end, and takes what it has still to say; not for long. */
+/* ---- The monitor: the sniffer's start and end, reload ------------------- */
+
+static void sniffer_start(struct monitor *m) {
+    int ends[2] = { -1, -1 };
+    m->sniffer = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends)
+                     ? -1
+                     : fork();
+    if (m->sniffer == 0) {
+        struct sniffer *s = allocate(NULL, sizeof *s);
+        *s = (struct sniffer){ .conf = &m->conf,
+                               .locals = &m->locals,
+                               .packets = m->packets,
+                               .channel = ends[1],
+                               .counters = m->counters };
+        sniff(s);
+    }
+    if (m->sniffer < 0) {
+        say(TROUBLE, "could not start the sniffer: %s", strerror(errno));
+        if (settings.daemon && !m->ready) exit(1);
+    }
+    close(ends[1]);
+    m->channel = ends[0];
+    m->sniffer_again = now_ms() + RETRY_MS;
+    m->bad_record = false;
+    m->said = 0;
+}
+
+/* Ends the sniffer; reads its last events, for DRAIN_MS at most. */
 static void sniffer_stop(struct monitor *m) {
     int64_t until = now_ms() + DRAIN_MS;
     struct pollfd fd = { m->channel, POLLIN, 0 };
-    shutdown(m->channel, SHUT_WR);  /* -1 does no harm */
+    shutdown(m->channel, SHUT_WR); /* -1 does no harm */
     while (m->channel >= 0 && now_ms() < until && poll(&fd, 1, DRAIN_MS) > 0 &&
            record_take(m) >= 0) {}
     close(m->channel);
-    if (m->sniffer > 0 && !kill(m->sniffer, SIGKILL))   /* if it did not */
+    if (m->sniffer > 0 && !kill(m->sniffer, SIGKILL)) /* if it still runs */
         waitpid(m->sniffer, NULL, 0);
     m->channel = m->sniffer = -1;
 }
@@ -2157,29 +2458,33 @@ static void sniffer_died(struct monitor *m, int status) {
     bool killed = WIFSIGNALED(status);
     m->sniffer = -1;
     sniffer_stop(m);
-    say(LOG, "the sniffer died (%s %d)%s", killed ? "signal" : "status",
+    say(TROUBLE, "the sniffer died (%s %d)%s", killed ? "signal" : "status",
         killed ? WTERMSIG(status) : WEXITSTATUS(status),
         m->ready ? ": starting another" : "");
     if (!m->ready) exit(1);
 }
 
-/* Opens the log anew; the configuration's before the option's, as in 0.8.
- * /dev/stdout and /dev/stderr stay what they were: -d closes them. */
+/* Opens the log file, again after SIGHUP.  The configuration's beats -g's, as
+ * in 0.8.  /dev/stdout and /dev/stderr are opened once, since -d closes
+ * them. */
 static void log_open(struct monitor *m) {
-    const char *path = m->conf.logfile ? m->conf.logfile :
-                       option['g'] ? option['g'] : "";
+    const char *path = m->conf.logfile    ? m->conf.logfile
+                       : settings.logfile ? settings.logfile
+                                          : "";
     bool standard = !strncmp(path, "/dev/std", 8);
     out.use_syslog = m->conf.use_syslog;
     if (standard && !strcmp(path, m->log_path)) return;
-    if (*m->log_path && option['v'])
+    if (*m->log_path && settings.verbose)
         say(OUT, "closing log file: %s", m->log_path);
     int fd = standard ? fcntl(path[8] == 'e' ? STDERR_FILENO : STDOUT_FILENO,
-                              F_DUPFD_CLOEXEC, 3) :
-             openat(m->cwd, path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC |
-                    O_NOCTTY | O_NONBLOCK, 0640);   /* it may be a pipe */
+                              F_DUPFD_CLOEXEC, 3)
+                      : openat(m->cwd, path,
+                               O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC |
+                                   O_NOCTTY | O_NONBLOCK,
+                               0640); /* it may be a pipe */
     if (*path && fd < 0) {
-        say(LOG, "could not open log file %s: %s", path, strerror(errno));
-        if (out.file >= 0) return;  /* better than none */
+        say(TROUBLE, "could not open log file %s: %s", path, strerror(errno));
+        if (out.file >= 0) return; /* keep the old one */
     } else if (*path && out.started) say(LOG, "re-opening log file: %s", path);
     if (out.file >= 0) close(out.file);
     out.file = fd;
@@ -2190,10 +2495,10 @@ static void log_open(struct monitor *m) {
  * one sniffer follows the other, so that no knock is lost. */
 static void reload(struct monitor *m) {
     struct conf new;
-    say(LOG, "re-reading config file: %s", option['c']);
-    bool good = config_load(&new, m->cwd, option['c'], false);
+    say(LOG, "re-reading config file: %s", settings.config);
+    bool good = config_load(&new, m->cwd, settings.config, false);
     if (!good || (!new.ndoors && m->conf.ndoors)) {
-        say(LOG, "%s has %s: all stays as it was", option['c'],
+        say(TROUBLE, "%s has %s: all stays as it was", settings.config,
             good ? "no door any more" : "errors");
         config_free(&new);
         return;
@@ -2202,7 +2507,7 @@ static void reload(struct monitor *m) {
     config_free(&m->conf);
     m->conf = new;
     for (struct door *d = new.doors; d < new.doors + new.ndoors; d++)
-        if (d->one_time) one_time(&new, d, m->cwd, false);  /* used since? */
+        if (d->one_time) one_time(&new, d, m->cwd, false); /* used since? */
     log_open(m);
     namer_start(m);
     locals_changed(m);
@@ -2216,7 +2521,8 @@ static void counters_say(const struct monitor *m) {
     unsigned grants = 0;
     for (const struct opening *o = m->openings; o; o = o->next)
         grants += !!o->stop;
-    say(LOG, "counters: packets %llu, drops %llu, hits %llu, attempts %llu, "
+    say(LOG,
+        "counters: packets %llu, drops %llu, hits %llu, attempts %llu, "
         "evictions %llu, cancelled %llu, opens %llu, grants %u, commands %llu",
         c[PACKETS], c[LOST], c[HITS], c[ATTEMPTS], c[EVICTIONS], c[CANCELLED],
         c[OPENS], grants, m->commands);
@@ -2242,7 +2548,7 @@ static void turn(struct monitor *m) {
     static struct pollfd fds[SLOTS + OUTPUTS_MAX];
     int64_t now = now_ms(), wake;
     commands_choose(m, now);
-    if (m->dirty) state_save(m);    /* before: no rule is left for ever */
+    if (m->dirty) state_save(m); /* first, or a rule could stay for ever */
     wake = commands_run(m, now);
     if (m->locals_old) locals_changed(m);
     if (m->locals_old || (m->dirty && m->openings) || m->ending)
@@ -2268,7 +2574,7 @@ static void turn(struct monitor *m) {
 /* Works until told to end; then runs every stop command, for a while. */
 static void run(struct monitor *m) {
     while (!m->ending) turn(m);
-    if (option['v']) say(OUT, "waiting for child processes...");
+    if (settings.verbose) say(OUT, "waiting for child processes...");
     sniffer_stop(m);
     m->sniffer_again = INT64_MAX;
     int64_t until = now_ms() + SHUTDOWN_MS;
@@ -2277,35 +2583,53 @@ static void run(struct monitor *m) {
     say(QUIET, "shutting down");
     if (m->state && !m->openings) unlinkat(m->cwd, m->state, 0);
     if (m->pid_path) unlinkat(m->cwd, m->pid_path, 0);
-    if (option['v']) say(OUT, "closing...");
+    if (settings.verbose) say(OUT, "closing...");
 }
 
 /* ---- Start ------------------------------------------------------------ */
 
+static void usage(void) {
+    fputs(USAGE, stderr);
+    exit(1);
+}
+
+/* Reads the command line into settings.  The first of -V, -h and a wrong option
+ * decides. */
 static void options(int argc, char **argv) {
     static const struct option names[] = {
         { "interface", 1, NULL, 'i' }, { "config", 1, NULL, 'c' },
-        { "test", 0, NULL, 't' }, { "daemon", 0, NULL, 'd' },
-        { "pidfile", 1, NULL, 'p' }, { "logfile", 1, NULL, 'g' },
-        { "lookup", 0, NULL, 'l' }, { "only-ip-v4", 0, NULL, '4' },
-        { "verbose", 0, NULL, 'v' }, { "debug", 0, NULL, 'D' },
-        { "version", 0, NULL, 'V' }, { "help", 0, NULL, 'h' }, { 0, 0, NULL, 0 }
+        { "test", 0, NULL, 't' },      { "daemon", 0, NULL, 'd' },
+        { "pidfile", 1, NULL, 'p' },   { "logfile", 1, NULL, 'g' },
+        { "lookup", 0, NULL, 'l' },    { "only-ip-v4", 0, NULL, '4' },
+        { "verbose", 0, NULL, 'v' },   { "debug", 0, NULL, 'D' },
+        { "version", 0, NULL, 'V' },   { "help", 0, NULL, 'h' },
+        { NULL, 0, NULL, 0 },
     };
-    static const char letters[] = "i:c:tdp:g:l4vDVh";
-    option['c'] = CONFIG_PATH;
-    option['p'] = PID_PATH;
-    for (int c = 'c'; !strchr("?Vh", c) &&
-         (c = getopt_long(argc, argv, letters, names, NULL)) != -1;)
-        option[c] = optarg ? optarg : "";
-    if (option['V']) exit(puts("knockd " VERSION) < 0);
-    if (option['h']) exit(fputs(USAGE, stdout) < 0);
-    if (!option['?'] && optind < argc)
-        say(LOG, "unexpected operand '%s'", argv[optind]);
-    if (optind < argc || option['?']) fputs(USAGE, stderr), exit(1);
+    int c;
+    while ((c = getopt_long(argc, argv, "i:c:tdp:g:l4vDVh", names, NULL)) != -1)
+        switch (c) {
+        case 'i': settings.interface = optarg; break;
+        case 'c': settings.config = optarg; break;
+        case 't': settings.test = true; break;
+        case 'd': settings.daemon = true; break;
+        case 'p': settings.pidfile = optarg; break;
+        case 'g': settings.logfile = optarg; break;
+        case 'l': settings.lookup = true; break;
+        case '4': settings.only_ipv4 = true; break;
+        case 'v': settings.verbose = true; break;
+        case 'D': settings.debug = true; break;
+        case 'V': exit(puts("knockd " VERSION) < 0);
+        case 'h': exit(fputs(USAGE, stdout) < 0);
+        default: usage();
+        }
+    if (optind < argc) {
+        say(TROUBLE, "unexpected operand '%s'", argv[optind]);
+        usage();
+    }
 }
 
-/* -d: forks; the first process waits until the daemon is ready and succeeds,
- * or fails when it has ended before that. */
+/* -d: forks.  The parent waits for the daemon, and exits with 0 when that is
+ * ready or with 1 if it has ended before. */
 static void detach(struct monitor *m) {
     int ends[2];
     char byte;
@@ -2317,22 +2641,22 @@ static void detach(struct monitor *m) {
     setsid();
 }
 
-/* Writes the pidfile, locked while we run; another daemon's is left alone.  The
- * state file stands beside it, for each of several daemons. */
+/* Writes the pidfile, locked while we run; another daemon's is left alone.
+ * The state file stands beside it, for each of several daemons. */
 static void files_open(struct monitor *m) {
-    const char *path = m->conf.pidfile ? m->conf.pidfile : option['p'];
+    const char *path = m->conf.pidfile ? m->conf.pidfile : settings.pidfile;
     int n = (int)strlen(path);
     m->state = allocate(NULL, (size_t)n + sizeof STATE_PATH);
     if (n > 4 && !strcmp(path + n - 4, ".pid")) n -= 4;
     sprintf(m->state, "%.*s.state", n, path);
     if (!strcmp(path, PID_PATH)) strcpy(m->state, STATE_PATH);
-    if (!option['d']) return;
-    int fd = openat(m->cwd, path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW,
-                    0644);
+    if (!settings.daemon) return;
+    int fd =
+        openat(m->cwd, path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
     if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB))
         die("another knockd runs with pid file %s", path);
     if (fd < 0 || ftruncate(fd, 0) || dprintf(fd, "%d\n", (int)getpid()) < 0)
-        say(LOG, "could not create pid file %s: %s", path, strerror(errno));
+        say(TROUBLE, "could not create pid file %s: %s", path, strerror(errno));
     else m->pid_path = copy(path);
 }
 
@@ -2343,7 +2667,7 @@ static void interfaces_open(struct monitor *m) {
     struct netlink_addr_ group = { AF_NETLINK, 0, 0, RTNL_GROUPS };
     m->netlink = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, 0);
     if (bind(m->netlink, (void *)&group, sizeof group))
-        say(LOG, "warning: changes of interfaces will go unnoticed: %s",
+        say(TROUBLE, "warning: changes of interfaces will go unnoticed: %s",
             strerror(errno));
     if (!locals_read(m, &m->locals, m->waiting_for))
         die("could not read the interfaces: %s", strerror(errno));
@@ -2356,60 +2680,75 @@ static void interfaces_open(struct monitor *m) {
     die("no such interface: %s; there are:%s", m->waiting_for, there);
 }
 
-/* Signals come by a descriptor (SIGPIPE and SIGXFSZ as well, and mean nothing
- * there); commands get none of this. */
+/* Signals are read from a descriptor; SIGPIPE and SIGXFSZ only to be ignored.
+ * Commands start with the default signals. */
 static void signals_open(struct monitor *m) {
-    static const int numbers[] = { SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGCHLD,
-                                   SIGPIPE, SIGXFSZ };
+    static const int numbers[] = { SIGTERM, SIGINT,  SIGHUP, SIGUSR1,
+                                   SIGCHLD, SIGPIPE, SIGXFSZ };
     sigset_t set;
     sigemptyset(&set);
     posix_spawnattr_init(&m->attr);
-    posix_spawnattr_setflags(&m->attr, POSIX_SPAWN_SETSID |
-                             POSIX_SPAWN_SETSIGMASK);
+    posix_spawnattr_setflags(&m->attr,
+                             POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK);
     posix_spawnattr_setsigmask(&m->attr, &set);
-    for (int i = 1; i < NSIG; i++) signal(i, SIG_DFL);  /* some caller's */
+    for (int i = 1; i < NSIG; i++) signal(i, SIG_DFL); /* undo our caller's */
     for (int i = 0; i < 7; i++) sigaddset(&set, numbers[i]);
     sigprocmask(SIG_SETMASK, &set, NULL);
     m->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     if (m->signals < 0) die("signalfd: %s", strerror(errno));
 }
 
+/* /dev/null, or, without a /dev, the dead end of a pipe.  0 to 2 are open then,
+ * to that or to whatever they were. */
+static int null_open(void) {
+    int ends[2], fd = open("/dev/null", O_RDWR);
+    if (fd < 0 && !pipe(ends)) {
+        fd = ends[0];
+        close(ends[1]);
+    }
+    while (fd >= 0 && fd < 3) fd = dup(fd);
+    fcntl(fd, F_SETFD, FD_CLOEXEC);
+    return fd;
+}
+
+/* How many commands' outputs may be read: they get half of the descriptors. */
+static unsigned outputs_limit(void) {
+    struct rlimit files;
+    getrlimit(RLIMIT_NOFILE, &files);
+    if (files.rlim_cur <= 64) return 0;
+    if (files.rlim_cur / 2 >= OUTPUTS_MAX) return OUTPUTS_MAX;
+    return (unsigned)files.rlim_cur / 2;
+}
+
 int main(int argc, char **argv) {
-    static struct monitor m;        /* all zero: takes no room in the file */
-    int ends[2];                    /* without a /dev: a pipe's dead end */
+    static struct monitor m; /* all zero: takes no room in the file */
     m.channel = m.state_fd = m.ready_fd = m.sniffer = -1;
-    if ((m.null = open("/dev/null", O_RDWR)) < 0 && !pipe(ends))
-        m.null = ends[0], close(ends[1]);
-    while (m.null >= 0 && m.null < 3) m.null = dup(m.null);
-    fcntl(m.null, F_SETFD, FD_CLOEXEC); /* and 0-2 are open, to whatever */
+    m.null = null_open();
     if (!strcmp(program_invocation_short_name, "knock"))
         return knock_main(argc, argv);
     options(argc, argv);
     m.cwd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
-    bool good = config_load(&m.conf, m.cwd, option['c'], option['t']);
-    close_others(3, m.null, m.cwd); /* no command shall inherit any */
-    if (option['t'] && good) {
+    bool good = config_load(&m.conf, m.cwd, settings.config, settings.test);
+    close_others(3, m.null, m.cwd); /* commands must not inherit them */
+    if (settings.test && good) {
         surroundings_print(&m);
         config_print(&m.conf);
     }
-    if (option['t'] || !good) return !good;
-    struct rlimit files;            /* some are for other things */
-    getrlimit(RLIMIT_NOFILE, &files);
-    m.most_outputs = files.rlim_cur <= 64 ? 0 : files.rlim_cur / 2 < OUTPUTS_MAX
-                     ? (unsigned)files.rlim_cur / 2 : OUTPUTS_MAX;
+    if (settings.test || !good) return !good;
+    m.most_outputs = outputs_limit();
     setenv("PATH", DEFAULT_PATH, 0);
-    mode_t mask = umask(022);       /* what commands write is not everyone's */
+    mode_t mask = umask(022); /* others can't write commands' files */
     if (mask) umask(mask);
-    if (option['d']) detach(&m);
+    if (settings.daemon) detach(&m);
     signals_open(&m);
     m.packets = packet_socket();
-    m.counters = map(COUNTERS * sizeof *m.counters, MAP_SHARED | MAP_ANONYMOUS,
-                     -1);
+    m.counters =
+        map(COUNTERS * sizeof *m.counters, MAP_SHARED | MAP_ANONYMOUS, -1);
     interfaces_open(&m);
     log_open(&m);
     files_open(&m);
     out.started = true;
-    out.terminal = isatty(option['v'] ? STDOUT_FILENO : STDERR_FILENO);
+    out.terminal = isatty(settings.verbose ? STDOUT_FILENO : STDERR_FILENO);
     state_load(&m);
     sniffer_start(&m);
     run(&m);

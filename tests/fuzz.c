@@ -575,7 +575,7 @@ static void one_input(const uint8_t *data, size_t n)
 	m.signals = m.netlink = m.state_fd = m.ready_fd = -1;
 	m.sniffer = 99;
 	m.null = 1;
-	option['4'] = *data & 1 ? "" : NULL;
+	settings.only_ipv4 = *data & 1;
 	m.ready = true;
 	t_only_path = "-";
 	out.started = true;

@@ -1149,13 +1149,13 @@ static void test_filter_rejects(void)
 		for (size_t cut = 0; cut < 20; cut++) /* no bytes, no crash */
 			CHECK(!bpf_run(b, cut, &m, &steps));
 	}
-	option['4'] = "";
+	settings.only_ipv4 = true;
 	filter_attach(s);
 	for (unsigned i = 0; i < 200; i++) {
 		n = random_packet(s, b, &spec, &m);
 		CHECK(!spec.v6 || !bpf_run(b, n, &m, &steps));
 	}
-	option['4'] = NULL;
+	settings.only_ipv4 = false;
 	random_locals(s, 2, 0);
 	filter_attach(s);
 	n = random_packet(s, b, &spec, &m);
@@ -2123,8 +2123,8 @@ static struct monitor *monitor_new(struct conf *c)
 	m->state_fd = m->channel = m->ready_fd = m->netlink = m->signals = -1;
 	m->sniffer = 99;
 	m->null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	memset(option, 0, sizeof(option));
-	option['c'] = "conf";
+	settings = (struct settings){ .config = CONFIG_PATH, .pidfile = PID_PATH };
+	settings.config = "conf";
 	posix_spawnattr_init(&m->attr);
 	m->counters = monitor_counters;
 	out.started = true;
@@ -3534,7 +3534,7 @@ static void test_forged_records(void)
 			bool good;
 
 			memset(&e, 0, sizeof(e));
-			option['4'] = only ? "" : NULL;
+			settings.only_ipv4 = only;
 			e.kind = numbers[i % 18];
 			e.door = numbers[i / 18 % 18];
 			e.stage = numbers[i / 18 / 18 % 18];
@@ -3679,7 +3679,7 @@ static void test_sniffer_of_monitor(void)
 	/* -d: the other process learns that all is well */
 	m->ready = false;
 	m->ready_fd = ready[1];
-	option['v'] = "";
+	settings.verbose = true;
 	poll_result = 0;
 	*m->waiting_for = '\0';
 	int in = dup(0), o = dup(1), err = dup(2);
@@ -3691,7 +3691,7 @@ static void test_sniffer_of_monitor(void)
 	close(in);
 	close(o);
 	close(err);
-	option['v'] = NULL;
+	settings.verbose = false;
 	CHECK(read(reader, &byte, 1) == 1 && out.detached);
 	CHECK(has_text("listening on any...\n"), "%s", kept);
 	out.detached = false;
@@ -3739,10 +3739,10 @@ static void test_lines(void)
 	CHECK(!*kept && got[0] == '[' && strlen(got) == 25 &&
 		!strcmp(got + 17, "] hello\n"), "%s", got);
 	unlinkat(directory_fd, "log", 0);
-	option['v'] = "";
+	settings.verbose = true;
 	log_open(m);
 	say(LOG, "two");
-	option['v'] = NULL;
+	settings.verbose = false;
 	CHECK(strstr(get_file("log", NULL), "] two\n"));
 	CHECK(has_text("closing log file: log\n") && has_text("two\n") &&
 		has_text("re-opening log file: log\n"), "%s", kept);
@@ -3753,11 +3753,11 @@ static void test_lines(void)
 	CHECK(!*kept && strstr(get_file("log", NULL),
 		"could not open log file no/such/log: No such file"), "%s", kept);
 	m->conf.logfile = NULL;
-	option['g'] = "/dev/stderr";
+	settings.logfile = "/dev/stderr";
 	log_open(m);
 	CHECK(out.file >= 3);
 	log_open(m);
-	option['g'] = NULL;
+	settings.logfile = NULL;
 	log_open(m);
 	CHECK(out.file == -1);
 	/* stderr, unless there is another place */
@@ -3867,7 +3867,7 @@ static void test_interfaces(void)
 		CHECK(local_bits(&l) == cases[i].bits, "%s: %u", cases[i].list,
 			local_bits(&l));
 	}
-	option['4'] = "";
+	settings.only_ipv4 = true;
 	m->conf.listen = "eth0";
 	CHECK(locals_read(m, &l, waiting) && local_bits(&l) == 6);
 	/* more names, and longer ones, than anybody has */
@@ -4050,9 +4050,9 @@ static void test_end(void)
 	CHECK(ncommands == 4 && !strcmp(command_text(0), "stop b 192.0.2.2"));
 	reap(m, 0, 0);
 	CHECK(!m->openings);
-	option['v'] = "";
+	settings.verbose = true;
 	run(m);
-	option['v'] = NULL;
+	settings.verbose = false;
 	CHECK(has_text("waiting for child processes...\n") &&
 		!has_text("shutting down\n") && has_text("closing...\n"));
 	run(m);
@@ -4161,13 +4161,13 @@ static void test_ring(void)
 	ring_find(s);
 	CHECK(ring_at(s) == 100 && ring_read(s) == 1);
 	/* -D tells of each */
-	option['D'] = "";
+	settings.debug = true;
 	ring_put(ring_at(s), 4321, 1, "192.0.2.1");
 	CHECK(ring_read(s) == 1 && heard == 1 && events->kind == PACKET);
 	CHECK(!addr_cmp(&events->src, &a) && events->value >> 48 == 6 &&
 		(events->value >> 16 & 0xffff) == 4321 &&
 		(events->value >> 32 & 0xffff) == 4000);
-	option['D'] = NULL;
+	settings.debug = false;
 	/* what claims to be longer than its slot is cut */
 	struct tpacket2_ t = {.status = 1, .net = 250, .len = 60000,
 		.captured = 60000};
@@ -4444,11 +4444,11 @@ static void test_names(void)
 	out.file = -1;
 	unlinkat(directory_fd, "names.log", 0);
 	/* nobody looks them up any more: lines come all the same */
-	option['l'] = "";
+	settings.lookup = true;
 	namer_start(m);
 	CHECK(out.namer >= 0);
 	m->namer = 77;
-	option['l'] = NULL;
+	settings.lookup = false;
 	t_ended[0].pid = 77;
 	t_nended = 1;
 	if (pipe(signal_ends))
@@ -4475,13 +4475,13 @@ static int run_main(const char *words)
 	optind = 0; /* from the start */
 	forget();
 	out.started = out.detached = false;
-	memset(option, 0, sizeof(option));
+	settings = (struct settings){ .config = CONFIG_PATH, .pidfile = PID_PATH };
 	t_closes = false;
 	if (!ENDS(end_status = knockd_main(argc, argv)))
 		end_caught = false;
 	t_closes = true;
 	out.started = out.detached = false;
-	memset(option, 0, sizeof(option));
+	settings = (struct settings){ .config = CONFIG_PATH, .pidfile = PID_PATH };
 	out.file = -1;
 	return end_status;
 }

@@ -509,7 +509,7 @@ static bool right_record(const struct monitor *m, const struct event *e,
 	d = &m->conf.doors[e->door];
 	if (e->kind == 2 && e->stage != d->seq.n)
 		return false;
-	if (option['4'] && memcmp(e->src.b, mapped.b, 12) != 0)
+	if (settings.only_ipv4 && memcmp(e->src.b, mapped.b, 12) != 0)
 		return false;
 	return good_source(e->src.b, memcmp(e->src.b, mapped.b, 12) != 0) &&
 		allowed(d, &e->src);
