@@ -76,6 +76,7 @@ TIDY = bugprone-*,clang-analyzer-*,-bugprone-easily-swappable-parameters,$(\
 	)-bugprone-suspicious-string-compare
 LINT = -std=c11 -D_GNU_SOURCE $(WARN) -Werror -O2 -fsyntax-only
 lint:
+	clang-format --dry-run -Werror knockd.c knock.c config.h tests/*.[ch]
 	gcc $(LINT) knockd.c knock.c
 	clang $(LINT) knockd.c knock.c
 	clang-tidy --quiet --warnings-as-errors='*' --checks='$(TIDY)' \

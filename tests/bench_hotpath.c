@@ -12,120 +12,94 @@
 #include "harness.h"
 
 /* The monitor's side is not run here. */
-static pid_t spawn_note(const char *path, char *const *argv, char *const *env)
-{
-	(void)path, (void)argv, (void)env;
-	return -1;
+static pid_t spawn_note(const char *path, char *const *argv, char *const *env) {
+    (void)path, (void)argv, (void)env;
+    return -1;
 }
 
-static void kill_note(pid_t pid, int number)
-{
-	(void)pid, (void)number;
-}
+static void kill_note(pid_t pid, int number) { (void)pid, (void)number; }
 
 static struct sniffer *sniffer;
 static uint32_t next_source = 1;
 
 /* A SYN from a source, 0 is 10.0.0.0, to a port of this host. */
-static void syn(uint32_t source, unsigned port)
-{
-	static uint8_t b[40] = {
-		0x45, 0, 0, 40, [8] = 64, [9] = 6, [16] = 10, 77, 0, 1,
-		[20] = 0x80, [32] = 0x50, [33] = 2,
-	};
-	static uint32_t seq;
-	struct packet p = {0};
+static void syn(uint32_t source, unsigned port) {
+    static uint8_t b[40] = {
+        0x45, 0, 0, 40,          [8] = 64,    [9] = 6,  [16] = 10,
+        77,   0, 1, [20] = 0x80, [32] = 0x50, [33] = 2,
+    };
+    static uint32_t seq;
+    struct packet p = { 0 };
 
-	source += 10u << 24;
-	put16(b + 12, source >> 16);
-	put16(b + 14, source & 0xffff);
-	put16(b + 22, port);
-	put16(b + 24, seq++ & 0xffff);
-	if (parse(b, sizeof(b), sizeof(b), &p))
-		match(sniffer, &p);
+    source += 10u << 24;
+    put16(b + 12, source >> 16);
+    put16(b + 14, source & 0xffff);
+    put16(b + 22, port);
+    put16(b + 24, seq++ & 0xffff);
+    if (parse(b, sizeof(b), sizeof(b), &p)) match(sniffer, &p);
 }
 
-static void nothing(void)
-{
+static void nothing(void) {}
+
+static void one_attempt(void) { syn(0, 7000); }
+
+static void many_attempts(void) {
+    while (next_source < 3 * ATTEMPTS_MAX) syn(next_source++, 7000);
 }
 
-static void one_attempt(void)
-{
-	syn(0, 7000);
-}
+static void noise(void) { syn(next_source++, 30000); }
 
-static void many_attempts(void)
-{
-	while (next_source < 3 * ATTEMPTS_MAX)
-		syn(next_source++, 7000);
-}
+static void stray(void) { syn(0, 30000); }
 
-static void noise(void)
-{
-	syn(next_source++, 30000);
-}
+static void first_knock(void) { syn(next_source++, 7000); }
 
-static void stray(void)
-{
-	syn(0, 30000);
-}
-
-static void first_knock(void)
-{
-	syn(next_source++, 7000);
-}
-
-static void whole_knock(void)
-{
-	syn(next_source, 7000);
-	syn(next_source, 8000);
-	syn(next_source++, 9000);
+static void whole_knock(void) {
+    syn(next_source, 7000);
+    syn(next_source, 8000);
+    syn(next_source++, 9000);
 }
 
 static const struct {
-	const char *name;
-	void (*before)(void), (*once)(void);
+    const char *name;
+    void (*before)(void), (*once)(void);
 } cases[] = {
-	{ "noise", nothing, noise },
-	{ "noise-with-an-attempt-elsewhere", one_attempt, noise },
-	{ "stray-port-of-an-attempt", one_attempt, stray },
-	{ "first-knock", nothing, first_knock },
-	{ "first-knock-into-a-full-table", many_attempts, first_knock },
-	{ "three-knocks-that-open", nothing, whole_knock },
+    { "noise", nothing, noise },
+    { "noise-with-an-attempt-elsewhere", one_attempt, noise },
+    { "stray-port-of-an-attempt", one_attempt, stray },
+    { "first-knock", nothing, first_knock },
+    { "first-knock-into-a-full-table", many_attempts, first_knock },
+    { "three-knocks-that-open", nothing, whole_knock },
 };
 
 /* One door, as in the example. */
-static void load_doors(void)
-{
-	static const char text[] = "[openSSH]\nsequence = 7000,8000,9000\n"
-		"seq_timeout = 300\ntcpflags = syn\n";
-	static struct conf conf;
-	char path[] = "/tmp/hotpath.XXXXXX";
-	int fd = mkstemp(path);
+static void load_doors(void) {
+    static const char text[] = "[openSSH]\nsequence = 7000,8000,9000\n"
+                               "seq_timeout = 300\ntcpflags = syn\n";
+    static struct conf conf;
+    char path[] = "/tmp/hotpath.XXXXXX";
+    int fd = mkstemp(path);
 
-	if (fd < 0 || write(fd, text, sizeof(text) - 1) < 0 ||
-	    !config_load(&conf, AT_FDCWD, path, false))
-		abort();
-	close(fd);
-	unlink(path);
-	sniffer = sniffer_new(&conf);
-	sniffer->locals->naddrs = 1;
-	sniffer->locals->addr[0] = addr_of("10.77.0.1");
+    if (fd < 0 || write(fd, text, sizeof(text) - 1) < 0 ||
+        !config_load(&conf, AT_FDCWD, path, false))
+        abort();
+    close(fd);
+    unlink(path);
+    sniffer = sniffer_new(&conf);
+    sniffer->locals->naddrs = 1;
+    sniffer->locals->addr[0] = addr_of("10.77.0.1");
 }
 
-int main(int argc, char **argv)
-{
-	size_t n = sizeof(cases) / sizeof(*cases);
+int main(int argc, char **argv) {
+    size_t n = sizeof(cases) / sizeof(*cases);
 
-	for (size_t i = 0; i < n; i++) {
-		if (argc != 3) {
-			puts(cases[i].name);
-		} else if (!strcmp(argv[1], cases[i].name)) {
-			load_doors();
-			cases[i].before();
-			for (int count = atoi(argv[2]); count > 0; count--)
-				cases[i].once();
-		}
-	}
-	return 0;
+    for (size_t i = 0; i < n; i++) {
+        if (argc != 3) {
+            puts(cases[i].name);
+        } else if (!strcmp(argv[1], cases[i].name)) {
+            load_doors();
+            cases[i].before();
+            for (int count = atoi(argv[2]); count > 0; count--) cases[i].once();
+        }
+    }
+    return 0;
 }

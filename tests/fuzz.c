@@ -42,134 +42,113 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define REQUIRE(good) \
-	do { \
-		if (!(good)) { \
-			fprintf(stderr, "%s:%d: not %s\n", __FILE__, __LINE__, \
-				#good); \
-			abort(); \
-		} \
-	} while (0)
+#define REQUIRE(good)                                                      \
+    do {                                                                   \
+        if (!(good)) {                                                     \
+            fprintf(stderr, "%s:%d: not %s\n", __FILE__, __LINE__, #good); \
+            abort();                                                       \
+        }                                                                  \
+    } while (0)
 
 static jmp_buf end;
 static int status;
 static const char *profile; /* the file's text, or NULL */
 static size_t profile_size, profile_read;
-static uint64_t luck;	/* what the network does, bit by bit */
+static uint64_t luck; /* what the network does, bit by bit */
 static unsigned sockets, messages, open_now;
 static bool resolved;
-static struct sockaddr_in answer = {.sin_family = AF_INET};
-static struct addrinfo result = {.ai_family = AF_INET,
-	.ai_addr = (struct sockaddr *)&answer, .ai_addrlen = sizeof(answer)};
+static struct sockaddr_in answer = { .sin_family = AF_INET };
+static struct addrinfo result = { .ai_family = AF_INET,
+                                  .ai_addr = (struct sockaddr *)&answer,
+                                  .ai_addrlen = sizeof(answer) };
 
-static bool lucky(void)
-{
-	luck = luck * 6364136223846793005u + 1442695040888963407u;
-	return luck >> 60 < 12;
+static bool lucky(void) {
+    luck = luck * 6364136223846793005u + 1442695040888963407u;
+    return luck >> 60 < 12;
 }
 
-__attribute__((noreturn)) static void t_end(int value)
-{
-	status = value;
-	longjmp(end, 1);
+__attribute__((noreturn)) static void t_end(int value) {
+    status = value;
+    longjmp(end, 1);
 }
 
-__attribute__((format(printf, 1, 2))) static void t_message(const char *fmt, ...)
-{
-	static char text[1 << 16];
-	va_list ap;
+__attribute__((format(printf, 1, 2))) static void t_message(const char *fmt,
+                                                            ...) {
+    static char text[1 << 16];
+    va_list ap;
 
-	if (!fmt)
-		return;
-	va_start(ap, fmt);
-	REQUIRE(vsnprintf(text, sizeof(text), fmt, ap) >= 0);
-	va_end(ap);
-	messages++;
+    if (!fmt) return;
+    va_start(ap, fmt);
+    REQUIRE(vsnprintf(text, sizeof(text), fmt, ap) >= 0);
+    va_end(ap);
+    messages++;
 }
 
-static int t_socket(void)
-{
-	if (!lucky())
-		return errno = EMFILE, -1;
-	sockets++;
-	open_now++;
-	return 1000;
+static int t_socket(void) {
+    if (!lucky()) return errno = EMFILE, -1;
+    sockets++;
+    open_now++;
+    return 1000;
 }
 
-static int t_connect(const struct sockaddr *address)
-{
-	const struct sockaddr_in *in = (const struct sockaddr_in *)
-		(const void *)address;
+static int t_connect(const struct sockaddr *address) {
+    const struct sockaddr_in *in =
+        (const struct sockaddr_in *)(const void *)address;
 
-	REQUIRE(in->sin_port);
-	return lucky() ? 0 : (errno = lucky() ? EINPROGRESS : ECONNREFUSED, -1);
+    REQUIRE(in->sin_port);
+    return lucky() ? 0 : (errno = lucky() ? EINPROGRESS : ECONNREFUSED, -1);
 }
 
 static int t_getaddrinfo(const char *name, const struct addrinfo *hints,
-	struct addrinfo **to)
-{
-	REQUIRE(name);
-	if (hints->ai_flags & AI_NUMERICHOST && *name > '9')
-		return EAI_NONAME;
-	if (!lucky())
-		return EAI_AGAIN;
-	resolved = true;
-	*to = &result;
-	return 0;
+                         struct addrinfo **to) {
+    REQUIRE(name);
+    if (hints->ai_flags & AI_NUMERICHOST && *name > '9') return EAI_NONAME;
+    if (!lucky()) return EAI_AGAIN;
+    resolved = true;
+    *to = &result;
+    return 0;
 }
 
-static int t_open(void)
-{
-	profile_read = 0;
-	return profile ? 2000 : (errno = ENOENT, -1);
+static int t_open(void) {
+    profile_read = 0;
+    return profile ? 2000 : (errno = ENOENT, -1);
 }
 
-static int t_close(int fd)
-{
-	open_now -= fd == 1000;
-	return 0;
+static int t_close(int fd) {
+    open_now -= fd == 1000;
+    return 0;
 }
 
-static ssize_t t_read(int fd, void *to, size_t n)
-{
-	if (fd != 2000)
-		return lucky() ? (ssize_t)(n < 10 ? n : 10) : 0;
-	if (n > profile_size - profile_read)
-		n = profile_size - profile_read;
-	memcpy(to, profile + profile_read, n);
-	profile_read += n;
-	return (ssize_t)n;
+static ssize_t t_read(int fd, void *to, size_t n) {
+    if (fd != 2000) return lucky() ? (ssize_t)(n < 10 ? n : 10) : 0;
+    if (n > profile_size - profile_read) n = profile_size - profile_read;
+    memcpy(to, profile + profile_read, n);
+    profile_read += n;
+    return (ssize_t)n;
 }
 
-static int t_poll(struct pollfd *fds, nfds_t n)
-{
-	for (nfds_t i = 0; i < n; i++)
-		fds[i].revents = lucky() ? fds[i].events : 0;
-	return lucky();
+static int t_poll(struct pollfd *fds, nfds_t n) {
+    for (nfds_t i = 0; i < n; i++) fds[i].revents = lucky() ? fds[i].events : 0;
+    return lucky();
 }
 
-static struct servent *t_service(const char *name)
-{
-	static struct servent ssh;
+static struct servent *t_service(const char *name) {
+    static struct servent ssh;
 
-	ssh.s_port = htons(22);
-	return strcmp(name, "ssh") ? NULL : &ssh;
+    ssh.s_port = htons(22);
+    return strcmp(name, "ssh") ? NULL : &ssh;
 }
 
-static int t_nothing(int value)
-{
-	return value;
-}
+static int t_nothing(int value) { return value; }
 
 /* knock frees nothing; all of a run is freed before the next. */
 static void *pieces[4096];
 static size_t npieces;
 
-static void *t_calloc(size_t size)
-{
-	if (npieces == sizeof(pieces) / sizeof(*pieces) || !lucky())
-		return errno = ENOMEM, NULL;
-	return pieces[npieces++] = calloc(1, size);
+static void *t_calloc(size_t size) {
+    if (npieces == sizeof(pieces) / sizeof(*pieces) || !lucky())
+        return errno = ENOMEM, NULL;
+    return pieces[npieces++] = calloc(1, size);
 }
 
 #define dprintf(fd, ...) ((void)(fd), t_message(__VA_ARGS__), 0)
@@ -180,7 +159,7 @@ static void *t_calloc(size_t size)
 #define bind(fd, a, n) t_nothing(((void)(fd), (void)(a), lucky() - 1))
 #define setsockopt(fd, l, o, v, n) t_nothing(((void)(v), lucky() - 1))
 #define getsockopt(fd, l, o, v, n) \
-	((void)(n), *(v) = lucky() ? 0 : ECONNREFUSED)
+    ((void)(n), *(v) = lucky() ? 0 : ECONNREFUSED)
 #define send(fd, p, n, f) (lucky() ? (ssize_t)(n) : (errno = EPERM, -1))
 #define getaddrinfo(h, s, i, to) ((void)(s), t_getaddrinfo(h, i, to))
 #define getservbyname(name, proto) t_service(name)
@@ -188,9 +167,9 @@ static void *t_calloc(size_t size)
 #define fstat(fd, st) (memset(st, 0, sizeof(*(st))), t_nothing(fd) * 0)
 #define read(fd, to, n) t_read(fd, to, n)
 #define write(fd, from, n) (lucky() ? (ssize_t)(n) : (errno = EPIPE, -1))
-#define shutdown(fd, how) t_nothing((fd) * 0)
+#define shutdown(fd, how) t_nothing((fd)*0)
 #define close(fd) t_close(fd)
-#define poll(fds, n, ms) ((fds) ? t_poll(fds, n) : t_nothing((int)(ms) * 0))
+#define poll(fds, n, ms) ((fds) ? t_poll(fds, n) : t_nothing((int)(ms)*0))
 #define getenv(name) "/home"
 #define signal(number, action) t_nothing(number)
 #include "../knock.c"
@@ -202,47 +181,42 @@ static void *t_calloc(size_t size)
 #undef close
 
 /* As it is before main(). */
-static void fresh(void)
-{
-	while (npieces)
-		free(pieces[--npieces]);
-	knocks = NULL;
-	last = &knocks;
-	memset(given, 0, sizeof(given));
-	host = NULL;
-	where[0] = section[0] = peer_name[0] = '\0';
-	own = peers = peer = NULL;
-	optind = 0;
-	opterr = 0;
-	sockets = messages = open_now = 0;
-	resolved = false;
-	status = -1;
+static void fresh(void) {
+    while (npieces) free(pieces[--npieces]);
+    knocks = NULL;
+    last = &knocks;
+    memset(given, 0, sizeof(given));
+    host = NULL;
+    where[0] = section[0] = peer_name[0] = '\0';
+    own = peers = peer = NULL;
+    optind = 0;
+    opterr = 0;
+    sockets = messages = open_now = 0;
+    resolved = false;
+    status = -1;
 }
 
-static void one_input(const uint8_t *data, size_t n)
-{
-	static char text[1 << 16], program[] = "knock", *argv[64];
-	static char *line, *rest_of;
-	static int argc;
+static void one_input(const uint8_t *data, size_t n) {
+    static char text[1 << 16], program[] = "knock", *argv[64];
+    static char *line, *rest_of;
+    static int argc;
 
-	if (n >= sizeof(text))
-		return;
-	memcpy(text, data, n);
-	text[n] = '\0';
-	luck = n * 0x9e3779b9u + (n ? data[n - 1] : 0);
-	fresh();
-	rest_of = text;
-	argv[0] = program;
-	for (argc = 1; argc < 60 && (line = strsep(&rest_of, "\n")) && *line;)
-		argv[argc++] = line;
-	argv[argc] = NULL;
-	profile = rest_of;
-	profile_size = rest_of ? n - (size_t)(rest_of - text) : 0;
-	if (setjmp(end) == 0)
-		status = knock_main(argc, argv);
-	REQUIRE(status == 0 || status == 1);
-	REQUIRE(status == 0 || messages); /* says why */
-	REQUIRE(!sockets || resolved);
+    if (n >= sizeof(text)) return;
+    memcpy(text, data, n);
+    text[n] = '\0';
+    luck = n * 0x9e3779b9u + (n ? data[n - 1] : 0);
+    fresh();
+    rest_of = text;
+    argv[0] = program;
+    for (argc = 1; argc < 60 && (line = strsep(&rest_of, "\n")) && *line;)
+        argv[argc++] = line;
+    argv[argc] = NULL;
+    profile = rest_of;
+    profile_size = rest_of ? n - (size_t)(rest_of - text) : 0;
+    if (setjmp(end) == 0) status = knock_main(argc, argv);
+    REQUIRE(status == 0 || status == 1);
+    REQUIRE(status == 0 || messages); /* says why */
+    REQUIRE(!sockets || resolved);
 }
 
 #else
@@ -252,52 +226,47 @@ static void one_input(const uint8_t *data, size_t n)
 #include "harness.h"
 #include "world.h"
 
-#define REQUIRE(good) \
-	do { \
-		if (!(good)) { \
-			fprintf(stderr, "%s:%d: not %s\n%s\n", __FILE__, \
-				__LINE__, #good, kept); \
-			abort(); \
-		} \
-	} while (0)
+#define REQUIRE(good)                                                         \
+    do {                                                                      \
+        if (!(good)) {                                                        \
+            fprintf(stderr, "%s:%d: not %s\n%s\n", __FILE__, __LINE__, #good, \
+                    kept);                                                    \
+            abort();                                                          \
+        }                                                                     \
+    } while (0)
 
 static unsigned nspawned;
 static char spawned[256];
 
-static pid_t spawn_note(const char *path, char *const *argv, char *const *env)
-{
-	(void)env;
-	snprintf(spawned, sizeof(spawned), "%s %s", path, argv[0]);
-	return (pid_t)(1000 + nspawned++);
+static pid_t spawn_note(const char *path, char *const *argv, char *const *env) {
+    (void)env;
+    snprintf(spawned, sizeof(spawned), "%s %s", path, argv[0]);
+    return (pid_t)(1000 + nspawned++);
 }
 
-static void kill_note(pid_t pid, int number)
-{
-	(void)pid;
-	(void)number;
+static void kill_note(pid_t pid, int number) {
+    (void)pid;
+    (void)number;
 }
 
 /* The input as a file, the only one that there is. */
-static const char *input_file(const uint8_t *data, size_t n)
-{
-	static char path[64];
-	static int fd = -1;
+static const char *input_file(const uint8_t *data, size_t n) {
+    static char path[64];
+    static int fd = -1;
 
-	if (fd < 0)
-		fd = memfd_create("input", 0);
-	REQUIRE(fd >= 0 && !ftruncate(fd, 0) && !fchmod(fd, 0600));
-	REQUIRE(pwrite(fd, data, n, 0) == (ssize_t)n);
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	t_only_path = path;
-	forget();
-	return path;
+    if (fd < 0) fd = memfd_create("input", 0);
+    REQUIRE(fd >= 0 && !ftruncate(fd, 0) && !fchmod(fd, 0600));
+    REQUIRE(pwrite(fd, data, n, 0) == (ssize_t)n);
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    t_only_path = path;
+    forget();
+    return path;
 }
 
 /* Every byte that was printed is text. */
-static void check_text(void)
-{
-	for (size_t i = 0; i < kept_length; i++)
-		REQUIRE((uint8_t)kept[i] >= ' ' || kept[i] == '\n' || kept[i] == '\t');
+static void check_text(void) {
+    for (size_t i = 0; i < kept_length; i++)
+        REQUIRE((uint8_t)kept[i] >= ' ' || kept[i] == '\n' || kept[i] == '\t');
 }
 #endif
 
@@ -307,128 +276,118 @@ static void check_text(void)
 static const uint8_t *choices;
 static size_t nchoices;
 
-static unsigned take(unsigned n)
-{
-	unsigned value = 0;
+static unsigned take(unsigned n) {
+    unsigned value = 0;
 
-	for (unsigned k = n; k > 1 && nchoices; k = (k + 255) / 256, nchoices--)
-		value = value * 256 + *choices++;
-	return n ? value % n : 0;
+    for (unsigned k = n; k > 1 && nchoices; k = (k + 255) / 256, nchoices--)
+        value = value * 256 + *choices++;
+    return n ? value % n : 0;
 }
 
 /* Packets as they are, each behind a byte for the time, one for its interface
  * and two for its length. */
-static void raw_packets(const uint8_t *data, size_t n)
-{
-	draw = rnd;
-	world_new(false);
-	while (n > 4) {
-		size_t length = ((size_t)data[2] << 8 | data[3]) % 1500;
-		size_t have = length < n - 4 ? length : n - 4;
-		struct sniffer *s = world.sniffer;
-		union slot slot = {.bytes = {0}};
-		struct tpacket2_ t = {.net = 80, .len = (uint32_t)length,
-			.captured = (uint32_t)have};
-		struct sockaddr_ll from = {.sll_hatype = data[1] & 1 ? 772 : 1,
-			.sll_ifindex = data[1] >> 1 & 3};
-		struct packet p;
-		bool good;
+static void raw_packets(const uint8_t *data, size_t n) {
+    draw = rnd;
+    world_new(false);
+    while (n > 4) {
+        size_t length = ((size_t)data[2] << 8 | data[3]) % 1500;
+        size_t have = length < n - 4 ? length : n - 4;
+        struct sniffer *s = world.sniffer;
+        union slot slot = { .bytes = { 0 } };
+        struct tpacket2_ t = { .net = 80,
+                               .len = (uint32_t)length,
+                               .captured = (uint32_t)have };
+        struct sockaddr_ll from = { .sll_hatype = data[1] & 1 ? 772 : 1,
+                                    .sll_ifindex = data[1] >> 1 & 3 };
+        struct packet p;
+        bool good;
 
-		s->now += data[0] * 10;
-		data += 4;
-		REQUIRE(parsed_alike(data, have, length, &good));
-		REQUIRE(parsed_alike(data, have, have, &good));
-		memcpy(slot.bytes, &t, sizeof(t));
-		memcpy(slot.bytes + 32, &from, sizeof(from));
-		memcpy(slot.bytes + 80, data, have < 176 ? have : 176);
-		unlimited(s);
-		if (frame(s, &slot, &p))
-			match(s, &p);
-		expire_now(s);
-		limit(s);
-		/* the filter is not looked at here */
-		s->nwide = FILTER_SOURCES_MAX + 1;
-		s->look = INT64_MAX;
-		REQUIRE(s->active <= ATTEMPTS_MAX);
-		for (unsigned i = 0; i < heard; i++) {
-			const struct event *e = &events[i];
+        s->now += data[0] * 10;
+        data += 4;
+        REQUIRE(parsed_alike(data, have, length, &good));
+        REQUIRE(parsed_alike(data, have, have, &good));
+        memcpy(slot.bytes, &t, sizeof(t));
+        memcpy(slot.bytes + 32, &from, sizeof(from));
+        memcpy(slot.bytes + 80, data, have < 176 ? have : 176);
+        unlimited(s);
+        if (frame(s, &slot, &p)) match(s, &p);
+        expire_now(s);
+        limit(s);
+        /* the filter is not looked at here */
+        s->nwide = FILTER_SOURCES_MAX + 1;
+        s->look = INT64_MAX;
+        REQUIRE(s->active <= ATTEMPTS_MAX);
+        for (unsigned i = 0; i < heard; i++) {
+            const struct event *e = &events[i];
 
-			REQUIRE(e->kind < KINDS);
-			REQUIRE(e->kind == SUPPRESSED ||
-				(e->door < world.conf.ndoors &&
-				addr_usable(&e->src) &&
-				e->stage <= SEQUENCE_MAX));
-		}
-		heard = 0;
-		data += have;
-		n -= 4 + have;
-	}
+            REQUIRE(e->kind < KINDS);
+            REQUIRE(e->kind == SUPPRESSED ||
+                    (e->door < world.conf.ndoors && addr_usable(&e->src) &&
+                     e->stage <= SEQUENCE_MAX));
+        }
+        heard = 0;
+        data += have;
+        n -= 4 + have;
+    }
 }
 
 /* A world and what happens in it, both chosen by the input. */
-static void chosen_packets(const uint8_t *data, size_t n, bool filter)
-{
-	choices = data;
-	nchoices = n;
-	draw = take;
-	world_new(filter);
-	while (nchoices) {
-		if (world_stream(1))
-			continue;
-		snprintf(kept, sizeof(kept), "%s", world.why);
-		REQUIRE(!"agreed");
-	}
+static void chosen_packets(const uint8_t *data, size_t n, bool filter) {
+    choices = data;
+    nchoices = n;
+    draw = take;
+    world_new(filter);
+    while (nchoices) {
+        if (world_stream(1)) continue;
+        snprintf(kept, sizeof(kept), "%s", world.why);
+        REQUIRE(!"agreed");
+    }
 }
 
-static void one_input(const uint8_t *data, size_t n)
-{
-	if (data[0] % 8 < 3)
-		raw_packets(data + 1, n - 1);
-	else
-		chosen_packets(data + 1, n - 1, data[0] % 8 == 3);
+static void one_input(const uint8_t *data, size_t n) {
+    if (data[0] % 8 < 3) raw_packets(data + 1, n - 1);
+    else chosen_packets(data + 1, n - 1, data[0] % 8 == 3);
 }
 
 #endif
 #ifdef TARGET_CONFIG
 
-static void one_input(const uint8_t *data, size_t n)
-{
-	static char first[KEPT_MAX], second[KEPT_MAX];
-	struct conf c;
+static void one_input(const uint8_t *data, size_t n) {
+    static char first[KEPT_MAX], second[KEPT_MAX];
+    struct conf c;
 
-	out.started = false;
-	if (!config_load(&c, AT_FDCWD, input_file(data, n), n & 1)) {
-		REQUIRE(c.errors && kept_length);
-		check_text();
-		config_free(&c);
-		return;
-	}
-	check_text();
-	for (const struct door *d = c.doors; d < c.doors + c.ndoors; d++) {
-		REQUIRE(d->seq.n <= SEQUENCE_MAX && (d->seq.n || d->one_time));
-		for (unsigned i = 0; i < d->seq.n; i++)
-			REQUIRE(d->seq.knock[i] % TO_UDP &&
-				d->seq.knock[i] < KNOCKS);
-		REQUIRE(strlen(d->name) <= DOOR_NAME_MAX && *d->name);
-		REQUIRE(d->seq_timeout <= SECONDS_MAX && d->stray_limit <= 63 &&
-			d->cmd_timeout <= SECONDS_MAX);
-		for (unsigned i = 0; i < d->allow.n + d->target.n; i++)
-			REQUIRE((i < d->allow.n ? d->allow.net[i] :
-				d->target.net[i - d->allow.n]).bits <= 128);
-	}
-	forget();
-	config_print(&c);
-	config_free(&c);
-	if (kept_length > KEPT_MAX - 2)
-		return; /* not all of it was kept */
-	memcpy(first, kept, kept_length + 1);
-	REQUIRE(config_load(&c, AT_FDCWD, input_file((uint8_t *)first,
-		strlen(first)), false));
-	forget();
-	config_print(&c);
-	config_free(&c);
-	memcpy(second, kept, kept_length + 1);
-	REQUIRE(!strcmp(first, second));
+    out.started = false;
+    if (!config_load(&c, AT_FDCWD, input_file(data, n), n & 1)) {
+        REQUIRE(c.errors && kept_length);
+        check_text();
+        config_free(&c);
+        return;
+    }
+    check_text();
+    for (const struct door *d = c.doors; d < c.doors + c.ndoors; d++) {
+        REQUIRE(d->seq.n <= SEQUENCE_MAX && (d->seq.n || d->one_time));
+        for (unsigned i = 0; i < d->seq.n; i++)
+            REQUIRE(d->seq.knock[i] % TO_UDP && d->seq.knock[i] < KNOCKS);
+        REQUIRE(strlen(d->name) <= DOOR_NAME_MAX && *d->name);
+        REQUIRE(d->seq_timeout <= SECONDS_MAX && d->stray_limit <= 63 &&
+                d->cmd_timeout <= SECONDS_MAX);
+        for (unsigned i = 0; i < d->allow.n + d->target.n; i++)
+            REQUIRE((i < d->allow.n ? d->allow.net[i]
+                                    : d->target.net[i - d->allow.n])
+                        .bits <= 128);
+    }
+    forget();
+    config_print(&c);
+    config_free(&c);
+    if (kept_length > KEPT_MAX - 2) return; /* not all of it was kept */
+    memcpy(first, kept, kept_length + 1);
+    REQUIRE(config_load(&c, AT_FDCWD,
+                        input_file((uint8_t *)first, strlen(first)), false));
+    forget();
+    config_print(&c);
+    config_free(&c);
+    memcpy(second, kept, kept_length + 1);
+    REQUIRE(!strcmp(first, second));
 }
 
 #endif
@@ -438,118 +397,110 @@ static struct monitor m;
 
 /* The file as it is; or, if it begins with an odd byte, with the head and the
  * sum that it should have. */
-static char *state_text(const uint8_t *data, size_t n, size_t *size)
-{
-	char *text = malloc(n + 100);
-	bool whole = *data & 1;
+static char *state_text(const uint8_t *data, size_t n, size_t *size) {
+    char *text = malloc(n + 100);
+    bool whole = *data & 1;
 
-	REQUIRE(text);
-	*size = 0;
-	if (whole)
-		*size = (size_t)sprintf(text, STATE_HEAD);
-	memcpy(text + *size, data + 1, n - 1);
-	*size += n - 1;
-	text[*size] = '\0';
-	if (whole)
-		*size += (size_t)sprintf(text + *size, "sum %016llx\n",
-			(unsigned long long)checksum(text, *size));
-	return text;
+    REQUIRE(text);
+    *size = 0;
+    if (whole) *size = (size_t)sprintf(text, STATE_HEAD);
+    memcpy(text + *size, data + 1, n - 1);
+    *size += n - 1;
+    text[*size] = '\0';
+    if (whole)
+        *size += (size_t)sprintf(text + *size, "sum %016llx\n",
+                                 (unsigned long long)checksum(text, *size));
+    return text;
 }
 
-static void one_input(const uint8_t *data, size_t n)
-{
-	size_t size, stops = 0;
-	char *text = state_text(data, n, &size);
+static void one_input(const uint8_t *data, size_t n) {
+    size_t size, stops = 0;
+    char *text = state_text(data, n, &size);
 
-	memset(&m, 0, sizeof(m));
-	m.channel = m.signals = m.netlink = m.state_fd = -1;
-	m.sniffer = 99;
-	m.null = 1;
-	m.conf.ndoors = 0;
-	out.started = true;
-	forget();
-	if (state_parse(&m, text, size))
-		for (const struct opening *o = m.openings; o; o = o->next) {
-			stops++;
-			REQUIRE(o->state == STANDING && o->stop && *o->stop);
-			REQUIRE(o->when <= clock_ms + ORPHAN_MS +
-				(int64_t)o->timeout * 1000);
-		}
-	else
-		while (m.openings)
-			opening_move(&m, m.openings, GONE);
-	free(text);
-	check_text();
-	nspawned = 0;
-	m.ending = true;
-	for (unsigned i = 0; m.openings && i < 100000; i++) {
-		struct opening *next;
+    memset(&m, 0, sizeof(m));
+    m.channel = m.signals = m.netlink = m.state_fd = -1;
+    m.sniffer = 99;
+    m.null = 1;
+    m.conf.ndoors = 0;
+    out.started = true;
+    forget();
+    if (state_parse(&m, text, size))
+        for (const struct opening *o = m.openings; o; o = o->next) {
+            stops++;
+            REQUIRE(o->state == STANDING && o->stop && *o->stop);
+            REQUIRE(o->when <=
+                    clock_ms + ORPHAN_MS + (int64_t)o->timeout * 1000);
+        }
+    else
+        while (m.openings) opening_move(&m, m.openings, GONE);
+    free(text);
+    check_text();
+    nspawned = 0;
+    m.ending = true;
+    for (unsigned i = 0; m.openings && i < 100000; i++) {
+        struct opening *next;
 
-		turn(&m);
-		for (struct opening *o = m.openings; o; o = next) {
-			next = o->next;
-			if (o->pid)
-				command_reap(&m, o->pid, 0);
-		}
-		forget();
-	}
-	REQUIRE(!m.openings && nspawned == stops && !m.running);
+        turn(&m);
+        for (struct opening *o = m.openings; o; o = next) {
+            next = o->next;
+            if (o->pid) command_reap(&m, o->pid, 0);
+        }
+        forget();
+    }
+    REQUIRE(!m.openings && nspawned == stops && !m.running);
 }
 
 #endif
 #ifdef TARGET_ONETIME
 
 /* How many lines of a file are a sequence, and how many are this one. */
-static unsigned count_sequences(const char *path, const struct sequence *seq)
-{
-	size_t n;
-	int fd = open(path, O_RDONLY);
-	char *text = read_all(fd, &n), *rest_of = text, *line;
-	unsigned count = 0;
+static unsigned count_sequences(const char *path, const struct sequence *seq) {
+    size_t n;
+    int fd = open(path, O_RDONLY);
+    char *text = read_all(fd, &n), *rest_of = text, *line;
+    unsigned count = 0;
 
-	close(fd);
-	REQUIRE(text);
-	while ((line = strsep(&rest_of, "\n"))) {
-		struct conf file = {.path = path};
-		struct sequence other;
+    close(fd);
+    REQUIRE(text);
+    while ((line = strsep(&rest_of, "\n"))) {
+        struct conf file = { .path = path };
+        struct sequence other;
 
-		line = trim(line);
-		if (!*line || *line == '#' ||
-			!sequence_parse(&file, &other, line))
-			continue;
-		count += !seq || (other.n == seq->n && !memcmp(other.knock,
-			seq->knock, seq->n * sizeof(*seq->knock)));
-	}
-	free(text);
-	return count;
+        line = trim(line);
+        if (!*line || *line == '#' || !sequence_parse(&file, &other, line))
+            continue;
+        count += !seq ||
+                 (other.n == seq->n && !memcmp(other.knock, seq->knock,
+                                               seq->n * sizeof(*seq->knock)));
+    }
+    free(text);
+    return count;
 }
 
-static void one_input(const uint8_t *data, size_t n)
-{
-	const char *path = input_file(data, n);
-	struct conf c = {.path = "conf"};
-	struct door d = {.name = "d", .one_time = path};
-	int left, before;
+static void one_input(const uint8_t *data, size_t n) {
+    const char *path = input_file(data, n);
+    struct conf c = { .path = "conf" };
+    struct door d = { .name = "d", .one_time = path };
+    int left, before;
 
-	out.started = true;
-	if (memchr(data, 0, n))
-		return; /* a text ends at it */
-	left = one_time(&c, &d, AT_FDCWD, false);
-	REQUIRE(left == (int)count_sequences(path, NULL));
-	check_text();
-	for (unsigned i = 0; i < 4 && left > 0; i++) {
-		struct sequence used = d.seq;
-		unsigned same = count_sequences(path, &used);
+    out.started = true;
+    if (memchr(data, 0, n)) return; /* a text ends at it */
+    left = one_time(&c, &d, AT_FDCWD, false);
+    REQUIRE(left == (int)count_sequences(path, NULL));
+    check_text();
+    for (unsigned i = 0; i < 4 && left > 0; i++) {
+        struct sequence used = d.seq;
+        unsigned same = count_sequences(path, &used);
 
-		before = left;
-		REQUIRE(d.seq.n && same);
-		left = one_time(&c, &d, AT_FDCWD, true);
-		REQUIRE(left == before - 1);
-		REQUIRE(count_sequences(path, &used) == same - 1);
-		REQUIRE(count_sequences(path, NULL) == (unsigned)left);
-		forget();
-	}
-	REQUIRE(left || !d.seq.n);
+        before = left;
+        REQUIRE(d.seq.n && same);
+        left = one_time(&c, &d, AT_FDCWD, true);
+        REQUIRE(left == before - 1);
+        REQUIRE(count_sequences(path, &used) == same - 1);
+        REQUIRE(count_sequences(path, NULL) == (unsigned)left);
+        forget();
+    }
+    REQUIRE(left || !d.seq.n);
 }
 
 #endif
@@ -557,104 +508,98 @@ static void one_input(const uint8_t *data, size_t n)
 
 static struct monitor m;
 static struct door doors[3];
-static struct net only = {{{[10] = 255, [11] = 255, [12] = 10}}, 104};
+static struct net only = { { { [10] = 255, [11] = 255, [12] = 10 } }, 104 };
 
 /* Records behind a byte each: how long it is, and what time passes. */
-static void one_input(const uint8_t *data, size_t n)
-{
-	static int ends[2] = {-1, -1};
-	unsigned opens = 0;
+static void one_input(const uint8_t *data, size_t n) {
+    static int ends[2] = { -1, -1 };
+    unsigned opens = 0;
 
-	doors[0] = (struct door){.name = "a", .start = "x %IP%", .stop = "y",
-		.seq = {{1}, 1}, .cmd_timeout = 5};
-	doors[1] = (struct door){.name = "b", .start = "z %IP%",
-		.seq = {{1, 2 | TO_UDP}, 2}, .allow = {&only, 1}};
-	doors[2] = (struct door){.name = "c", .one_time = "-"}; /* used up */
-	memset(&m, 0, sizeof(m));
-	m.conf = (struct conf){.doors = doors, .ndoors = 3, .listen = "any"};
-	m.signals = m.netlink = m.state_fd = m.ready_fd = -1;
-	m.sniffer = 99;
-	m.null = 1;
-	settings.only_ipv4 = *data & 1;
-	m.ready = true;
-	t_only_path = "-";
-	out.started = true;
-	if (ends[0] < 0)
-		REQUIRE(!socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0,
-			ends));
-	m.channel = ends[0];
-	nspawned = 0;
-	forget();
-	for (data++, n--; n > 1;) {
-		size_t length = *data >= 200 ? *data - 200 :
-						sizeof(struct event);
-		struct event e;
-		bool right;
+    doors[0] = (struct door){ .name = "a",
+                              .start = "x %IP%",
+                              .stop = "y",
+                              .seq = { { 1 }, 1 },
+                              .cmd_timeout = 5 };
+    doors[1] = (struct door){ .name = "b",
+                              .start = "z %IP%",
+                              .seq = { { 1, 2 | TO_UDP }, 2 },
+                              .allow = { &only, 1 } };
+    doors[2] = (struct door){ .name = "c", .one_time = "-" }; /* used up */
+    memset(&m, 0, sizeof(m));
+    m.conf = (struct conf){ .doors = doors, .ndoors = 3, .listen = "any" };
+    m.signals = m.netlink = m.state_fd = m.ready_fd = -1;
+    m.sniffer = 99;
+    m.null = 1;
+    settings.only_ipv4 = *data & 1;
+    m.ready = true;
+    t_only_path = "-";
+    out.started = true;
+    if (ends[0] < 0)
+        REQUIRE(!socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, ends));
+    m.channel = ends[0];
+    nspawned = 0;
+    forget();
+    for (data++, n--; n > 1;) {
+        size_t length = *data >= 200 ? *data - 200 : sizeof(struct event);
+        struct event e;
+        bool right;
 
-		clock_ms += *data;
-		if (length > n - 1)
-			length = n - 1;
-		data++, n--;
-		if (!length)
-			continue;
-		right = length % sizeof(e) == 0;
-		for (size_t at = 0; right && at < length; at += sizeof(e)) {
-			memcpy(&e, data + at, sizeof(e));
-			opens += right_record(&m, &e, sizeof(e)) &&
-				e.kind == OPEN;
-		}
-		REQUIRE(write(ends[1], data, length) == (ssize_t)length);
-		REQUIRE(record_take(&m) >= 0);
-		data += length;
-		n -= length;
-		check_text();
-		if (kept_length > KEPT_MAX / 2)
-			forget();
-	}
-	size_t count = 0;
+        clock_ms += *data;
+        if (length > n - 1) length = n - 1;
+        data++, n--;
+        if (!length) continue;
+        right = length % sizeof(e) == 0;
+        for (size_t at = 0; right && at < length; at += sizeof(e)) {
+            memcpy(&e, data + at, sizeof(e));
+            opens += right_record(&m, &e, sizeof(e)) && e.kind == OPEN;
+        }
+        REQUIRE(write(ends[1], data, length) == (ssize_t)length);
+        REQUIRE(record_take(&m) >= 0);
+        data += length;
+        n -= length;
+        check_text();
+        if (kept_length > KEPT_MAX / 2) forget();
+    }
+    size_t count = 0;
 
-	for (const struct opening *o = m.openings; o; o = o->next)
-		count++;
-	REQUIRE(count <= opens);
-	m.ending = true;
-	for (unsigned i = 0; m.openings && i < 10000; i++) {
-		turn(&m);
-		clock_ms += 1000;
-		forget();
-		while (m.openings && m.openings->pid)
-			command_reap(&m, m.openings->pid, 0);
-	}
-	REQUIRE(!m.openings);
+    for (const struct opening *o = m.openings; o; o = o->next) count++;
+    REQUIRE(count <= opens);
+    m.ending = true;
+    for (unsigned i = 0; m.openings && i < 10000; i++) {
+        turn(&m);
+        clock_ms += 1000;
+        forget();
+        while (m.openings && m.openings->pid)
+            command_reap(&m, m.openings->pid, 0);
+    }
+    REQUIRE(!m.openings);
 }
 
 #endif
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
-{
-	if (!n)
-		return 0;
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
+    if (!n) return 0;
 #ifndef TARGET_KNOCK
-	random_state = 1;
-	clock_ms = 1000000;
+    random_state = 1;
+    clock_ms = 1000000;
 #endif
-	one_input(data, n);
-	return 0;
+    one_input(data, n);
+    return 0;
 }
 
 #ifdef STANDALONE
-int main(int argc, char **argv)
-{
-	static uint8_t data[1 << 20];
+int main(int argc, char **argv) {
+    static uint8_t data[1 << 20];
 
-	for (int i = 1; i < argc; i++) {
-		int fd = open(argv[i], O_RDONLY);
-		ssize_t n = read(fd, data, sizeof(data));
+    for (int i = 1; i < argc; i++) {
+        int fd = open(argv[i], O_RDONLY);
+        ssize_t n = read(fd, data, sizeof(data));
 
-		close(fd);
-		LLVMFuzzerTestOneInput(data, n > 0 ? (size_t)n : 0);
-	}
-	return 0;
+        close(fd);
+        LLVMFuzzerTestOneInput(data, n > 0 ? (size_t)n : 0);
+    }
+    return 0;
 }
 #endif

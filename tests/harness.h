@@ -48,8 +48,8 @@
 /* ---- System calls ------------------------------------------------------ */
 
 enum {
-	CHANNEL = 1000000, /* a descriptor: where the sniffer writes events */
-	KEPT_MAX = 1 << 16 /* bytes of the text that is kept */
+    CHANNEL = 1000000, /* a descriptor: where the sniffer writes events */
+    KEPT_MAX = 1 << 16 /* bytes of the text that is kept */
 };
 
 static int64_t clock_ms = 1000000; /* what the clock says */
@@ -60,48 +60,44 @@ static size_t kept_length;
 
 /* Calls that can be told to fail, by name: the n-th one from now on (1 is the
  * next), with this errno; n is 0 for those that work. */
+/* clang-format off */
 #define FAULTS(X) \
-	X(write) X(open) X(socketpair) X(fork) X(realloc) X(fsync) X(pwrite) \
-	X(rename) X(prctl) X(chroot) X(setgroups) X(setresgid) X(setresuid) \
-	X(setrlimit) X(capset) X(attach) X(mkdir) X(getrandom) X(mmap) X(getifaddrs) \
-	X(spawn) X(pipe2) X(socket) X(bind) X(flock) X(poll) X(send)
+    X(write) X(open) X(socketpair) X(fork) X(realloc) X(fsync) X(pwrite) \
+    X(rename) X(prctl) X(chroot) X(setgroups) X(setresgid) X(setresuid) \
+    X(setrlimit) X(capset) X(attach) X(mkdir) X(getrandom) X(mmap) \
+    X(getifaddrs) X(spawn) X(pipe2) X(socket) X(bind) X(flock) X(poll) X(send)
+/* clang-format on */
 #define FAULT(name) FAULT_##name,
 enum { FAULTS(FAULT) NFAULTS };
 static struct {
-	int n, error;
-	bool always; /* also all later ones */
+    int n, error;
+    bool always; /* also all later ones */
 } faults[NFAULTS];
 
-static bool fails(int call)
-{
-	if (!faults[call].n || (faults[call].n > 1 && faults[call].n--))
-		return false;
-	if (!faults[call].always)
-		faults[call].n = 0;
-	errno = faults[call].error;
-	return true;
+static bool fails(int call) {
+    if (!faults[call].n || (faults[call].n > 1 && faults[call].n--))
+        return false;
+    if (!faults[call].always) faults[call].n = 0;
+    errno = faults[call].error;
+    return true;
 }
 
-static void fail(int call, int n, int error)
-{
-	faults[call].n = n;
-	faults[call].error = error;
-	faults[call].always = false;
+static void fail(int call, int n, int error) {
+    faults[call].n = n;
+    faults[call].error = error;
+    faults[call].always = false;
 }
 
-static void keep(const void *text, size_t n)
-{
-	if (n > KEPT_MAX - 1 - kept_length)
-		n = KEPT_MAX - 1 - kept_length;
-	memcpy(kept + kept_length, text, n);
-	kept_length += n;
-	kept[kept_length] = '\0';
+static void keep(const void *text, size_t n) {
+    if (n > KEPT_MAX - 1 - kept_length) n = KEPT_MAX - 1 - kept_length;
+    memcpy(kept + kept_length, text, n);
+    kept_length += n;
+    kept[kept_length] = '\0';
 }
 
-static void forget(void)
-{
-	kept_length = 0;
-	kept[0] = '\0';
+static void forget(void) {
+    kept_length = 0;
+    kept[0] = '\0';
 }
 
 /* Where the end of the process leads to, if anywhere, and its status. */
@@ -111,27 +107,24 @@ static int end_status;
 static bool t_child; /* a real child, that really ends */
 
 /* The end of a child; what it ran counts as well. */
-__attribute__((noreturn)) static void t_leave(int status)
-{
+__attribute__((noreturn)) static void t_leave(int status) {
 #ifdef COVERAGE
-	extern void __gcov_dump(void);
+    extern void __gcov_dump(void);
 
-	__gcov_dump();
+    __gcov_dump();
 #endif
-	_exit(status);
+    _exit(status);
 }
 
-__attribute__((noreturn)) static void t_exit(int status)
-{
-	if (t_child)
-		t_leave(status);
-	if (!end_caught) {
-		fprintf(stderr, "unexpected end: %d\n%s\n", status, kept);
-		abort();
-	}
-	end_status = status;
-	end_caught = false;
-	longjmp(end, 1);
+__attribute__((noreturn)) static void t_exit(int status) {
+    if (t_child) t_leave(status);
+    if (!end_caught) {
+        fprintf(stderr, "unexpected end: %d\n%s\n", status, kept);
+        abort();
+    }
+    end_status = status;
+    end_caught = false;
+    longjmp(end, 1);
 }
 
 /* What a process that ends has not freed is no leak. */
@@ -145,174 +138,147 @@ __attribute__((noreturn)) static void t_exit(int status)
 #ifdef SANITIZED
 #include <sanitizer/lsan_interface.h>
 #else
-static void __lsan_disable(void)
-{
-}
-static void __lsan_enable(void)
-{
-}
+static void __lsan_disable(void) {}
+static void __lsan_enable(void) {}
 #endif
 
 /* Runs something that ends the process; true if it did. */
-#define ENDS(what) \
-	(__lsan_disable(), end_caught = true, setjmp(end) ? \
-			(__lsan_enable(), true) : \
-			((void)(what), __lsan_enable(), end_caught = false, \
-				false))
+#define ENDS(what)                         \
+    (__lsan_disable(), end_caught = true,  \
+     setjmp(end) ? (__lsan_enable(), true) \
+                 : ((void)(what), __lsan_enable(), end_caught = false, false))
 
 /* If set, the only file that there is. */
 static const char *t_only_path;
 
-static bool t_no_such_file(const char *path)
-{
-	if (!t_only_path || !strcmp(path, t_only_path))
-		return false;
-	errno = ENOENT;
-	return true;
+static bool t_no_such_file(const char *path) {
+    if (!t_only_path || !strcmp(path, t_only_path)) return false;
+    errno = ENOENT;
+    return true;
 }
 
 static void take_event(const void *event, size_t n);
 
-static ssize_t t_write(int fd, const void *data, size_t n)
-{
-	if (fd == CHANNEL && fails(FAULT_write))
-		return -1;
-	if (fd == CHANNEL)
-		take_event(data, n);
-	else if (fd == STDOUT_FILENO || fd == STDERR_FILENO)
-		keep(data, n);
-	else
-		return fails(FAULT_write) ? -1 : write(fd, data, n);
-	return (ssize_t)n;
+static ssize_t t_write(int fd, const void *data, size_t n) {
+    if (fd == CHANNEL && fails(FAULT_write)) return -1;
+    if (fd == CHANNEL) take_event(data, n);
+    else if (fd == STDOUT_FILENO || fd == STDERR_FILENO) keep(data, n);
+    else return fails(FAULT_write) ? -1 : write(fd, data, n);
+    return (ssize_t)n;
 }
 
-__attribute__((format(printf, 1, 2))) static int t_printf(const char *fmt, ...)
-{
-	char text[8192];
-	va_list ap;
-	int n;
+__attribute__((format(printf, 1, 2))) static int t_printf(const char *fmt,
+                                                          ...) {
+    char text[8192];
+    va_list ap;
+    int n;
 
-	va_start(ap, fmt);
-	n = vsnprintf(text, sizeof(text), fmt, ap);
-	va_end(ap);
-	keep(text, (size_t)n < sizeof(text) ? (size_t)n : sizeof(text) - 1);
-	return n;
+    va_start(ap, fmt);
+    n = vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    keep(text, (size_t)n < sizeof(text) ? (size_t)n : sizeof(text) - 1);
+    return n;
 }
 
 /* The filter that the sniffer attached last. */
 static struct {
-	uint16_t code;
-	uint8_t jt, jf;
-	uint32_t k;
+    uint16_t code;
+    uint8_t jt, jf;
+    uint32_t k;
 } filter[8192];
 static unsigned filter_length, filters;
 
 static int t_setsockopt(int fd, int level, int name, const void *value,
-	socklen_t n)
-{
-	struct {
-		unsigned short length;
-		void *code;
-	} prog;
+                        socklen_t n) {
+    struct {
+        unsigned short length;
+        void *code;
+    } prog;
 
-	(void)fd;
-	if (level != SOL_SOCKET || name != SO_ATTACH_FILTER)
-		return 0;
-	if (fails(FAULT_attach))
-		return -1;
-	if (n != sizeof(prog))
-		abort();
-	memcpy(&prog, value, n);
-	filter_length = prog.length;
-	if (filter_length > sizeof(filter) / sizeof(*filter))
-		abort();
-	memcpy(filter, prog.code, filter_length * sizeof(*filter));
-	filters++;
-	return 0;
+    (void)fd;
+    if (level != SOL_SOCKET || name != SO_ATTACH_FILTER) return 0;
+    if (fails(FAULT_attach)) return -1;
+    if (n != sizeof(prog)) abort();
+    memcpy(&prog, value, n);
+    filter_length = prog.length;
+    if (filter_length > sizeof(filter) / sizeof(*filter)) abort();
+    memcpy(filter, prog.code, filter_length * sizeof(*filter));
+    filters++;
+    return 0;
 }
 
 /* The seccomp filter goes to the same place. */
-static int t_prctl(int option, const void *value)
-{
-	return option == PR_SET_SECCOMP ? t_setsockopt(-1, SOL_SOCKET,
-		SO_ATTACH_FILTER, value, sizeof(struct { short n; void *c; })) :
-		0;
+static int t_prctl(int option, const void *value) {
+    return option == PR_SET_SECCOMP
+               ? t_setsockopt(-1, SOL_SOCKET, SO_ATTACH_FILTER, value,
+                              sizeof(struct {
+                                  short n;
+                                  void *c;
+                              }))
+               : 0;
 }
 
 /* A path that somebody cares about, or not. */
-static int t_note(const char *path)
-{
-	return path ? 0 : -1;
-}
+static int t_note(const char *path) { return path ? 0 : -1; }
 
-static int t_clock_gettime(clockid_t clock, struct timespec *t)
-{
-	(void)clock;
-	t->tv_sec = (time_t)(clock_ms / 1000);
-	t->tv_nsec = (long)(clock_ms % 1000) * 1000000;
-	return 0;
+static int t_clock_gettime(clockid_t clock, struct timespec *t) {
+    (void)clock;
+    t->tv_sec = (time_t)(clock_ms / 1000);
+    t->tv_nsec = (long)(clock_ms % 1000) * 1000000;
+    return 0;
 }
 
 /* A command that was to be started; the test decides when it ends. */
 static pid_t spawn_note(const char *path, char *const *argv, char *const *env);
 
 static int t_spawn(pid_t *pid, const char *path, char *const *argv,
-	char *const *env)
-{
-	if (fails(FAULT_spawn))
-		return errno;
-	*pid = spawn_note(path, argv, env);
-	return 0;
+                   char *const *env) {
+    if (fails(FAULT_spawn)) return errno;
+    *pid = spawn_note(path, argv, env);
+    return 0;
 }
 
 static void kill_note(pid_t pid, int number);
 
-static int t_kill(pid_t pid, int number)
-{
-	kill_note(pid, number);
-	return 0;
+static int t_kill(pid_t pid, int number) {
+    kill_note(pid, number);
+    return 0;
 }
 
 /* Capabilities are kept in a variable; no range of descriptors is closed. */
-static uint32_t t_capabilities[6] = {1, 1, 1, 1, 1, 1};
+static uint32_t t_capabilities[6] = { 1, 1, 1, 1, 1, 1 };
 static unsigned t_drops; /* packets that the kernel had no room for */
 
 static long t_syscall(long number, void *a, void *b, void *c, void *value,
-	void *n)
-{
-	(void)a;
-	if (number == SYS_setsockopt)
-		return t_setsockopt(-1, (int)(intptr_t)b, (int)(intptr_t)c,
-			value, (socklen_t)(uintptr_t)n);
-	if (number == SYS_capset && fails(FAULT_capset))
-		return -1;
-	if (number == SYS_capset)
-		memcpy(t_capabilities, b, sizeof(t_capabilities));
-	else if (number == SYS_capget)
-		memcpy(b, t_capabilities, sizeof(t_capabilities));
-	else if (number == SYS_getsockopt) {
-		((unsigned *)value)[1] = t_drops;
-		t_drops = 0;
-	}
-	return 0;
+                      void *n) {
+    (void)a;
+    if (number == SYS_setsockopt)
+        return t_setsockopt(-1, (int)(intptr_t)b, (int)(intptr_t)c, value,
+                            (socklen_t)(uintptr_t)n);
+    if (number == SYS_capset && fails(FAULT_capset)) return -1;
+    if (number == SYS_capset) memcpy(t_capabilities, b, sizeof(t_capabilities));
+    else if (number == SYS_capget)
+        memcpy(b, t_capabilities, sizeof(t_capabilities));
+    else if (number == SYS_getsockopt) {
+        ((unsigned *)value)[1] = t_drops;
+        t_drops = 0;
+    }
+    return 0;
 }
 
-static void *t_mmap(size_t n, int protection, int flags, int fd)
-{
-	return fails(FAULT_mmap) ? MAP_FAILED :
-				   mmap(NULL, n, protection, flags, fd, 0);
+static void *t_mmap(size_t n, int protection, int flags, int fd) {
+    return fails(FAULT_mmap) ? MAP_FAILED
+                             : mmap(NULL, n, protection, flags, fd, 0);
 }
 
 static struct ifaddrs *t_interfaces; /* what there is */
 static const char *t_index_names[8]; /* the name of index i + 1 */
 
-static unsigned t_if_nametoindex(const char *name)
-{
-	for (unsigned i = 0; i < 8; i++)
-		if (t_index_names[i] && !strcmp(t_index_names[i], name))
-			return i + 1;
-	errno = ENODEV;
-	return 0;
+static unsigned t_if_nametoindex(const char *name) {
+    for (unsigned i = 0; i < 8; i++)
+        if (t_index_names[i] && !strcmp(t_index_names[i], name)) return i + 1;
+    errno = ENODEV;
+    return 0;
 }
 
 /* Whether fork(), poll() and waitpid() are the real ones, which they are not
@@ -324,119 +290,100 @@ static int poll_result, poll_timeout;
 static unsigned polls;
 static void (*poll_hook)(struct pollfd *fds, nfds_t n);
 
-static int t_poll(struct pollfd *fds, nfds_t n, int timeout)
-{
-	for (nfds_t i = 0; i < n; i++)
-		fds[i].revents = 0;
-	if (t_really)
-		return fails(FAULT_poll) ? 0 : poll(fds, n, timeout);
-	polls++;
-	poll_timeout = timeout;
-	if (poll_hook)
-		poll_hook(fds, n);
-	return fails(FAULT_poll) ? -1 : poll_result;
+static int t_poll(struct pollfd *fds, nfds_t n, int timeout) {
+    for (nfds_t i = 0; i < n; i++) fds[i].revents = 0;
+    if (t_really) return fails(FAULT_poll) ? 0 : poll(fds, n, timeout);
+    polls++;
+    poll_timeout = timeout;
+    if (poll_hook) poll_hook(fds, n);
+    return fails(FAULT_poll) ? -1 : poll_result;
 }
 
 static bool t_closes = true; /* whether close() really closes */
-static pid_t t_forks[4]; /* what fork() is to return; then always 4242 */
+static pid_t t_forks[4];     /* what fork() is to return; then always 4242 */
 static unsigned t_nforks;
 
-static pid_t t_fork(void)
-{
-	if (!t_really)
-		return t_nforks ? t_forks[--t_nforks] : 4242;
-	t_child = fork() == 0;
-	return t_child ? 0 : 4242;
+static pid_t t_fork(void) {
+    if (!t_really) return t_nforks ? t_forks[--t_nforks] : 4242;
+    t_child = fork() == 0;
+    return t_child ? 0 : 4242;
 }
 
-static pid_t t_setsid(void)
-{
-	return 1;
-}
+static pid_t t_setsid(void) { return 1; }
 
 /* A packet socket is a file as large as its ring; other sockets are real. */
 static int t_ring = -1;
 
-static int t_socket(int domain, int type, int protocol)
-{
-	return domain == AF_PACKET ? dup(t_ring) : socket(domain, type, protocol);
+static int t_socket(int domain, int type, int protocol) {
+    return domain == AF_PACKET ? dup(t_ring) : socket(domain, type, protocol);
 }
 
 /* Where /dev/log is. */
 static char t_syslog[sizeof(((struct sockaddr_un *)0)->sun_path)];
 
 static ssize_t t_sendto(int fd, const void *data, size_t n, int flags,
-	const void *address, socklen_t length)
-{
-	struct sockaddr_un un;
+                        const void *address, socklen_t length) {
+    struct sockaddr_un un;
 
-	memcpy(&un, address, length);
-	if (length == sizeof(un) && !strcmp(un.sun_path, "/dev/log"))
-		memcpy(un.sun_path, t_syslog, sizeof(un.sun_path));
-	return sendto(fd, data, n, flags, (const struct sockaddr *)&un, length);
+    memcpy(&un, address, length);
+    if (length == sizeof(un) && !strcmp(un.sun_path, "/dev/log"))
+        memcpy(un.sun_path, t_syslog, sizeof(un.sun_path));
+    return sendto(fd, data, n, flags, (const struct sockaddr *)&un, length);
 }
 
 /* The only name there is; for 198.51.100.9 no answer comes. */
-static int t_getnameinfo(const struct sockaddr *address, char *name)
-{
-	const struct sockaddr_in *in = (const struct sockaddr_in *)
-		(const void *)address;
+static int t_getnameinfo(const struct sockaddr *address, char *name) {
+    const struct sockaddr_in *in =
+        (const struct sockaddr_in *)(const void *)address;
 
-	if (in->sin_family == AF_INET &&
-		ntohl(in->sin_addr.s_addr) == 0xc6336409)
-		pause();
-	if (in->sin_family != AF_INET || ntohl(in->sin_addr.s_addr) != 0xc0000201)
-		return EAI_NONAME;
-	strcpy(name, "client\n.example");
-	return 0;
+    if (in->sin_family == AF_INET && ntohl(in->sin_addr.s_addr) == 0xc6336409)
+        pause();
+    if (in->sin_family != AF_INET || ntohl(in->sin_addr.s_addr) != 0xc0000201)
+        return EAI_NONAME;
+    strcpy(name, "client\n.example");
+    return 0;
 }
 
 /* Children that have ended, for waitpid(). */
 static struct {
-	pid_t pid;
-	int status;
+    pid_t pid;
+    int status;
 } t_ended[16];
 static unsigned t_nended;
 
-static pid_t t_waitpid(pid_t pid, int *status)
-{
-	pid_t got = pid;
+static pid_t t_waitpid(pid_t pid, int *status) {
+    pid_t got = pid;
 
-	if (t_really)
-		return waitpid(-1, status, 0);
-	if (pid > 0)
-		return pid;
-	if (!t_nended)
-		return -1;
-	got = t_ended[--t_nended].pid;
-	*status = t_ended[t_nended].status;
-	return got;
+    if (t_really) return waitpid(-1, status, 0);
+    if (pid > 0) return pid;
+    if (!t_nended) return -1;
+    got = t_ended[--t_nended].pid;
+    *status = t_ended[t_nended].status;
+    return got;
 }
 
-static int t_fputs(const char *text, FILE *f)
-{
-	if (f != stdout && f != stderr)
-		return fputs(text, f);
-	keep(text, strlen(text));
-	return 0;
+static int t_fputs(const char *text, FILE *f) {
+    if (f != stdout && f != stderr) return fputs(text, f);
+    keep(text, strlen(text));
+    return 0;
 }
 
 __attribute__((format(printf, 2, 3))) static int t_fprintf(FILE *f,
-	const char *fmt, ...)
-{
-	char text[8192];
-	va_list ap;
-	int n;
+                                                           const char *fmt,
+                                                           ...) {
+    char text[8192];
+    va_list ap;
+    int n;
 
-	va_start(ap, fmt);
-	if (f == stdout || f == stderr) {
-		n = vsnprintf(text, sizeof(text), fmt, ap);
-		keep(text, strlen(text));
-	} else {
-		n = vfprintf(f, fmt, ap);
-	}
-	va_end(ap);
-	return n;
+    va_start(ap, fmt);
+    if (f == stdout || f == stderr) {
+        n = vsnprintf(text, sizeof(text), fmt, ap);
+        keep(text, strlen(text));
+    } else {
+        n = vfprintf(f, fmt, ap);
+    }
+    va_end(ap);
+    return n;
 }
 
 #define RESULT(call, ...) (fails(FAULT_##call) ? -1 : (__VA_ARGS__))
@@ -446,7 +393,8 @@ __attribute__((format(printf, 2, 3))) static int t_fprintf(FILE *f,
 #define _exit(status) t_exit(status)
 #define setsockopt(fd, l, o, v, n) t_setsockopt(fd, l, o, v, n)
 #define clock_gettime(c, t) t_clock_gettime(c, t)
-#define posix_spawn(p, f, x, y, a, e) ((void)(x), (void)(y), t_spawn(p, f, a, e))
+#define posix_spawn(p, f, x, y, a, e) \
+    ((void)(x), (void)(y), t_spawn(p, f, a, e))
 #define posix_spawnp(p, f, x, y, a, e) posix_spawn(p, f, x, y, a, e)
 #define kill(pid, number) t_kill(pid, number)
 #define fork() RESULT(fork, t_fork())
@@ -459,15 +407,14 @@ __attribute__((format(printf, 2, 3))) static int t_fprintf(FILE *f,
 #define pwrite(fd, p, n, at) RESULT(pwrite, pwrite(fd, p, n, at))
 #define renameat(d, a, e, b) RESULT(rename, renameat(d, a, e, b))
 #define openat(dir, path, ...) \
-	(t_no_such_file(path) ? -1 : \
-				RESULT(open, openat(dir, path, __VA_ARGS__)))
+    (t_no_such_file(path) ? -1 : RESULT(open, openat(dir, path, __VA_ARGS__)))
 #define socketpair(d, t, p, v) RESULT(socketpair, socketpair(d, t, p, v))
 #define pipe2(v, f) RESULT(pipe2, pipe2(v, f))
 #define flock(fd, how) RESULT(flock, flock(fd, how))
 #define socket(d, t, p) RESULT(socket, t_socket(d, t, p))
 #define sendto(fd, p, n, f, a, l) t_sendto(fd, p, n, f, a, l)
 #define getnameinfo(a, n, name, size, s, m, f) \
-	((void)(n), t_getnameinfo(a, name))
+    ((void)(n), t_getnameinfo(a, name))
 #define setsid() t_setsid()
 #define bind(fd, a, n) RESULT(bind, ((void)(a), 0))
 #define send(fd, p, n, f) RESULT(send, send(fd, p, n, f))
@@ -483,8 +430,8 @@ __attribute__((format(printf, 2, 3))) static int t_fprintf(FILE *f,
 #define setuid(id) (-1)
 #define setrlimit(what, limit) RESULT(setrlimit, ((void)(limit), 0))
 #define syscall(...) t_syscall(T_ARGS(__VA_ARGS__, 0, 0, 0, 0))
-#define T_ARGS(number, a, b, c, d, e, ...) number, T_PTR(a), T_PTR(b), \
-	T_PTR(c), T_PTR(d), T_PTR(e)
+#define T_ARGS(number, a, b, c, d, e, ...) \
+    number, T_PTR(a), T_PTR(b), T_PTR(c), T_PTR(d), T_PTR(e)
 #define T_PTR(value) (void *)(uintptr_t)(value)
 #define mmap(a, n, p, f, fd, at) t_mmap(n, p, f, fd)
 #define getrandom(p, n, f) RESULT(getrandom, getrandom(p, n, f))
@@ -505,9 +452,8 @@ static void find_edges(struct sniffer *s) PLAIN;
 #ifndef KNOCKD_C /* another one to test */
 #define KNOCKD_C "../knockd.c"
 #endif
-int knock_main(int argc, char **argv)
-{
-	return argc || argv; /* the client has tests of its own */
+int knock_main(int argc, char **argv) {
+    return argc || argv; /* the client has tests of its own */
 }
 
 #define main knockd_main
@@ -566,31 +512,25 @@ int knock_main(int argc, char **argv)
 static uint64_t random_state = 0x9e3779b97f4a7c15;
 
 /* splitmix64: the same numbers for the same start, everywhere. */
-static uint64_t rnd64(void)
-{
-	uint64_t z = random_state += 0x9e3779b97f4a7c15;
+static uint64_t rnd64(void) {
+    uint64_t z = random_state += 0x9e3779b97f4a7c15;
 
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
-	z = (z ^ z >> 27) * 0x94d049bb133111eb;
-	return z ^ z >> 31;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
+    z = (z ^ z >> 27) * 0x94d049bb133111eb;
+    return z ^ z >> 31;
 }
 
 /* A number below n. */
-static unsigned rnd(unsigned n)
-{
-	return n ? (unsigned)((rnd64() >> 32) * n >> 32) : 0;
+static unsigned rnd(unsigned n) {
+    return n ? (unsigned)((rnd64() >> 32) * n >> 32) : 0;
 }
 
 /* True in one of n cases. */
-static bool one_in(unsigned n)
-{
-	return rnd(n) == 0;
-}
+static bool one_in(unsigned n) { return rnd(n) == 0; }
 
 /* A knock on a port, as knockd has it. */
-static uint32_t knock_on(unsigned port, bool udp)
-{
-	return (port & 0xffff) | (udp ? TO_UDP : 0);
+static uint32_t knock_on(unsigned port, bool udp) {
+    return (port & 0xffff) | (udp ? TO_UDP : 0);
 }
 
 /* ---- A sniffer without a socket -------------------------------------------- */
@@ -600,24 +540,19 @@ static struct event events[4096]; /* emptied by whoever reads them */
 static unsigned events_kept, lost_events;
 static struct sniffer the_sniffer;
 
-static void take_event(const void *record, size_t n)
-{
-	const struct event *e = record;
+static void take_event(const void *record, size_t n) {
+    const struct event *e = record;
 
-	if (n % sizeof(*e))
-		abort();
-	for (n /= sizeof(*e); n; n--, e++)
-		if (events_kept == sizeof(events) / sizeof(*events))
-			lost_events++;
-		else
-			events[events_kept++] = *e;
+    if (n % sizeof(*e)) abort();
+    for (n /= sizeof(*e); n; n--, e++)
+        if (events_kept == sizeof(events) / sizeof(*events)) lost_events++;
+        else events[events_kept++] = *e;
 }
 
 /* How many there are, now that the sniffer has sent them. */
-static unsigned *events_sent(void)
-{
-	events_send(&the_sniffer);
-	return &events_kept;
+static unsigned *events_sent(void) {
+    events_send(&the_sniffer);
+    return &events_kept;
 }
 #define heard (*events_sent())
 
@@ -627,147 +562,143 @@ enum { MANY = 10000 }; /* doors, at most */
  * The one sniffer of the tests, anew, for these doors: as sniffer_init() makes
  * it. Its tables are made once; only what was used is cleaned.
  */
-static struct sniffer *sniffer_new(struct conf *c)
-{
-	static struct attempt *attempts;
-	static struct attempt **buckets;
-	static struct port ports[KNOCKS];
-	static unsigned long long counters[COUNTERS];
-	static struct locals locals;
-	struct sniffer *s = &the_sniffer;
-	uint32_t used = s->used;
+static struct sniffer *sniffer_new(struct conf *c) {
+    static struct attempt *attempts;
+    static struct attempt **buckets;
+    static struct port ports[KNOCKS];
+    static unsigned long long counters[COUNTERS];
+    static struct locals locals;
+    struct sniffer *s = &the_sniffer;
+    uint32_t used = s->used;
 
-	if (!attempts) {
-		attempts = calloc(SEQUENCE_MAX + ATTEMPTS_MAX + 1 + MANY,
-			sizeof(*attempts));
-		buckets = calloc(ATTEMPTS_MAX, sizeof(*buckets));
-	}
-	if (!attempts || !buckets)
-		abort();
-	for (uint32_t i = SEQUENCE_MAX + 1; i <= used; i++)
-		*bucket(s, &attempts[i].src) = NULL;
-	memset(attempts, 0, (size_t)(used + 1) * sizeof(*attempts));
-	memset(ports, 0, sizeof(ports));
-	memset(counters, 0, sizeof(counters));
-	*s = (struct sniffer){.conf = c, .channel = CHANNEL, .packets = -1,
-		.attempts = attempts, .buckets = buckets, .ports = ports,
-		.counters = counters, .locals = &locals,
-		.look = INT64_MAX, .now = clock_ms};
-	for (uint32_t i = 0; i <= SEQUENCE_MAX; i++)
-		attempts[i].older = attempts[i].newer = &attempts[i];
-	s->used = SEQUENCE_MAX;
-	for (int i = 0; i < 5; i++)
-		s->key[i] = rnd64();
-	locals.any = true;
-	locals.ninterfaces = locals.naddrs = 0;
-	events_kept = lost_events = 0;
-	index_doors(s);
-	return s;
+    if (!attempts) {
+        attempts =
+            calloc(SEQUENCE_MAX + ATTEMPTS_MAX + 1 + MANY, sizeof(*attempts));
+        buckets = calloc(ATTEMPTS_MAX, sizeof(*buckets));
+    }
+    if (!attempts || !buckets) abort();
+    for (uint32_t i = SEQUENCE_MAX + 1; i <= used; i++)
+        *bucket(s, &attempts[i].src) = NULL;
+    memset(attempts, 0, (size_t)(used + 1) * sizeof(*attempts));
+    memset(ports, 0, sizeof(ports));
+    memset(counters, 0, sizeof(counters));
+    *s = (struct sniffer){ .conf = c,
+                           .channel = CHANNEL,
+                           .packets = -1,
+                           .attempts = attempts,
+                           .buckets = buckets,
+                           .ports = ports,
+                           .counters = counters,
+                           .locals = &locals,
+                           .look = INT64_MAX,
+                           .now = clock_ms };
+    for (uint32_t i = 0; i <= SEQUENCE_MAX; i++)
+        attempts[i].older = attempts[i].newer = &attempts[i];
+    s->used = SEQUENCE_MAX;
+    for (int i = 0; i < 5; i++) s->key[i] = rnd64();
+    locals.any = true;
+    locals.ninterfaces = locals.naddrs = 0;
+    events_kept = lost_events = 0;
+    index_doors(s);
+    return s;
 }
 
 /* Ends what has timed out now, however long ago the last look was; all else
  * that such a look does comes in its time. */
-static void expire_now(struct sniffer *s)
-{
-	expire(s);
-	for (uint32_t i = SEQUENCE_MAX + 1; i <= s->used; i++)
-		if (s->attempts[i].stage && s->attempts[i].deadline <= s->now)
-			time_out(s, &s->attempts[i]);
+static void expire_now(struct sniffer *s) {
+    expire(s);
+    for (uint32_t i = SEQUENCE_MAX + 1; i <= s->used; i++)
+        if (s->attempts[i].stage && s->attempts[i].deadline <= s->now)
+            time_out(s, &s->attempts[i]);
 }
 
 /* No limit of lines a second. */
-static void unlimited(struct sniffer *s)
-{
-	memset(s->lines, 0, sizeof(s->lines));
+static void unlimited(struct sniffer *s) {
+    memset(s->lines, 0, sizeof(s->lines));
 }
 
 /* ---- Packets -------------------------------------------------------------- */
 
 /* What a packet is made from; what is not given is as it should be. */
 struct spec {
-	bool v6;
-	struct addr src, dst;
-	uint8_t proto, flags;
-	unsigned sport, dport, payload;
-	uint32_t seq;
-	uint8_t ext[12]; /* IPv6: kinds of extension headers, in order */
-	unsigned next;	 /* how many */
-	unsigned options; /* IPv4: 4-byte words */
-	unsigned tcp_options; /* 4-byte words */
-	unsigned fragment; /* of IPv4: the field with the flags */
+    bool v6;
+    struct addr src, dst;
+    uint8_t proto, flags;
+    unsigned sport, dport, payload;
+    uint32_t seq;
+    uint8_t ext[12];      /* IPv6: kinds of extension headers, in order */
+    unsigned next;        /* how many */
+    unsigned options;     /* IPv4: 4-byte words */
+    unsigned tcp_options; /* 4-byte words */
+    unsigned fragment;    /* of IPv4: the field with the flags */
 };
 
-static void put16(uint8_t *b, unsigned v)
-{
-	b[0] = (uint8_t)(v >> 8);
-	b[1] = (uint8_t)v;
+static void put16(uint8_t *b, unsigned v) {
+    b[0] = (uint8_t)(v >> 8);
+    b[1] = (uint8_t)v;
 }
 
-static size_t build_transport(uint8_t *b, const struct spec *s)
-{
-	size_t n = s->proto == 17 ? 8 : 20 + 4 * (size_t)s->tcp_options;
+static size_t build_transport(uint8_t *b, const struct spec *s) {
+    size_t n = s->proto == 17 ? 8 : 20 + 4 * (size_t)s->tcp_options;
 
-	memset(b, 0, n + s->payload);
-	put16(b, s->sport);
-	put16(b + 2, s->dport);
-	if (s->proto == 17) {
-		put16(b + 4, (unsigned)n + s->payload);
-		put16(b + 6, s->seq & 0xffff); /* checksum */
-	} else {
-		put16(b + 4, s->seq >> 16);
-		put16(b + 6, s->seq & 0xffff);
-		b[12] = (uint8_t)(n / 4 << 4);
-		b[13] = s->flags;
-	}
-	return n + s->payload;
+    memset(b, 0, n + s->payload);
+    put16(b, s->sport);
+    put16(b + 2, s->dport);
+    if (s->proto == 17) {
+        put16(b + 4, (unsigned)n + s->payload);
+        put16(b + 6, s->seq & 0xffff); /* checksum */
+    } else {
+        put16(b + 4, s->seq >> 16);
+        put16(b + 6, s->seq & 0xffff);
+        b[12] = (uint8_t)(n / 4 << 4);
+        b[13] = s->flags;
+    }
+    return n + s->payload;
 }
 
 /* Writes an IP packet; returns its length. */
-static size_t build(uint8_t *b, const struct spec *s)
-{
-	size_t at, n;
+static size_t build(uint8_t *b, const struct spec *s) {
+    size_t at, n;
 
-	if (!s->v6) {
-		at = 20 + 4 * (size_t)s->options;
-		memset(b, 0, at);
-		n = build_transport(b + at, s);
-		b[0] = (uint8_t)(0x40 | at / 4);
-		put16(b + 2, (unsigned)(at + n));
-		put16(b + 4, s->seq >> 7); /* identification */
-		put16(b + 6, s->fragment);
-		b[8] = 64;
-		b[9] = s->proto;
-		memcpy(b + 12, s->src.b + 12, 4);
-		memcpy(b + 16, s->dst.b + 12, 4);
-		return at + n;
-	}
-	memset(b, 0, 40);
-	b[0] = 0x60;
-	b[6] = s->next ? s->ext[0] : s->proto;
-	b[7] = 64;
-	memcpy(b + 8, &s->src, 16);
-	memcpy(b + 24, &s->dst, 16);
-	at = 40;
-	for (unsigned i = 0; i < s->next; i++) {
-		n = s->ext[i] == 51 ? 12 : 8; /* authentication: 4-byte words */
-		memset(b + at, 0, n);
-		b[at] = i + 1 < s->next ? s->ext[i + 1] : s->proto;
-		b[at + 1] = s->ext[i] == 51 ? 1 : 0;
-		at += n;
-	}
-	n = build_transport(b + at, s);
-	put16(b + 4, (unsigned)(at - 40 + n));
-	return at + n;
+    if (!s->v6) {
+        at = 20 + 4 * (size_t)s->options;
+        memset(b, 0, at);
+        n = build_transport(b + at, s);
+        b[0] = (uint8_t)(0x40 | at / 4);
+        put16(b + 2, (unsigned)(at + n));
+        put16(b + 4, s->seq >> 7); /* identification */
+        put16(b + 6, s->fragment);
+        b[8] = 64;
+        b[9] = s->proto;
+        memcpy(b + 12, s->src.b + 12, 4);
+        memcpy(b + 16, s->dst.b + 12, 4);
+        return at + n;
+    }
+    memset(b, 0, 40);
+    b[0] = 0x60;
+    b[6] = s->next ? s->ext[0] : s->proto;
+    b[7] = 64;
+    memcpy(b + 8, &s->src, 16);
+    memcpy(b + 24, &s->dst, 16);
+    at = 40;
+    for (unsigned i = 0; i < s->next; i++) {
+        n = s->ext[i] == 51 ? 12 : 8; /* authentication: 4-byte words */
+        memset(b + at, 0, n);
+        b[at] = i + 1 < s->next ? s->ext[i + 1] : s->proto;
+        b[at + 1] = s->ext[i] == 51 ? 1 : 0;
+        at += n;
+    }
+    n = build_transport(b + at, s);
+    put16(b + 4, (unsigned)(at - 40 + n));
+    return at + n;
 }
 
 /* An address from text. */
-static struct addr addr_of(const char *text)
-{
-	struct addr a;
+static struct addr addr_of(const char *text) {
+    struct addr a;
 
-	if (!addr_parse(text, &a))
-		abort();
-	return a;
+    if (!addr_parse(text, &a)) abort();
+    return a;
 }
 
 /* ---- Classic BPF ------------------------------------------------------------- */
@@ -775,90 +706,91 @@ static struct addr addr_of(const char *text)
 /* What the kernel knows of a packet besides its bytes (bpf(4), linux/filter.h:
  * negative offsets). */
 struct meta {
-	uint32_t protocol, pkttype, ifindex, hatype, vlan_tag, vlan_present;
+    uint32_t protocol, pkttype, ifindex, hatype, vlan_tag, vlan_present;
 };
 
 /* What the kernel would say against the attached filter, or NULL: every
  * instruction one of those below, every jump inside, a return at the end. */
-static const char *bpf_fault(void)
-{
-	if (filter_length < 1 || filter_length > 4096)
-		return "length";
-	for (unsigned i = 0; i < filter_length; i++) {
-		uint64_t after = filter_length - i - 1;
+static const char *bpf_fault(void) {
+    if (filter_length < 1 || filter_length > 4096) return "length";
+    for (unsigned i = 0; i < filter_length; i++) {
+        uint64_t after = filter_length - i - 1;
 
-		switch (filter[i].code) {
-		case 0x05:
-			if (filter[i].k >= after)
-				return "a jump out of range";
-			break;
-		case 0x15: case 0x35: case 0x45:
-			if (filter[i].jt >= after || filter[i].jf >= after)
-				return "a branch out of range";
-			break;
-		case 0x20: case 0x28: case 0x30: case 0x48: case 0x50:
-		case 0x01: case 0xb1: case 0x44: case 0x54: case 0x06:
-			break;
-		default:
-			return "an instruction";
-		}
-	}
-	return filter[filter_length - 1].code == 0x06 ? NULL : "no end";
+        switch (filter[i].code) {
+        case 0x05:
+            if (filter[i].k >= after) return "a jump out of range";
+            break;
+        case 0x15:
+        case 0x35:
+        case 0x45:
+            if (filter[i].jt >= after || filter[i].jf >= after)
+                return "a branch out of range";
+            break;
+        case 0x20:
+        case 0x28:
+        case 0x30:
+        case 0x48:
+        case 0x50:
+        case 0x01:
+        case 0xb1:
+        case 0x44:
+        case 0x54:
+        case 0x06: break;
+        default: return "an instruction";
+        }
+    }
+    return filter[filter_length - 1].code == 0x06 ? NULL : "no end";
 }
 
 /* A value of size bytes at an offset; false if it is not there. */
 static bool bpf_load(const uint8_t *b, size_t n, const struct meta *m,
-	uint32_t at, unsigned size, uint32_t *value)
-{
-	const uint32_t ad[] = {m->protocol, m->pkttype, m->ifindex, 0, 0, 0, 0,
-		m->hatype, 0, 0, 0, m->vlan_tag, m->vlan_present};
-	uint32_t k = at - 0xfffff000u;
+                     uint32_t at, unsigned size, uint32_t *value) {
+    const uint32_t ad[] = { m->protocol, m->pkttype,  m->ifindex,     0, 0,
+                            0,           0,           m->hatype,      0, 0,
+                            0,           m->vlan_tag, m->vlan_present };
+    uint32_t k = at - 0xfffff000u;
 
-	if (at >= 0xfffff000u) {
-		*value = k / 4 < sizeof(ad) / sizeof(*ad) ? ad[k / 4] : 0;
-		return size == 4 && k % 4 == 0;
-	}
-	if (at > n || size > n - at)
-		return false;
-	for (*value = 0; size; size--)
-		*value = *value << 8 | b[at++];
-	return true;
+    if (at >= 0xfffff000u) {
+        *value = k / 4 < sizeof(ad) / sizeof(*ad) ? ad[k / 4] : 0;
+        return size == 4 && k % 4 == 0;
+    }
+    if (at > n || size > n - at) return false;
+    for (*value = 0; size; size--) *value = *value << 8 | b[at++];
+    return true;
 }
 
 /* Runs the attached filter on a packet; how many instructions is left in
  * *steps. Returns how many bytes it takes: 0 is no. */
 static uint32_t bpf_run(const uint8_t *b, size_t n, const struct meta *m,
-	unsigned *steps)
-{
-	uint32_t a = 0, x = 0;
-	unsigned pc = 0;
+                        unsigned *steps) {
+    uint32_t a = 0, x = 0;
+    unsigned pc = 0;
 
-	for (*steps = 1;; ++*steps, pc++) {
-		uint32_t k = filter[pc].k;
-		bool yes = false, there = true;
+    for (*steps = 1;; ++*steps, pc++) {
+        uint32_t k = filter[pc].k;
+        bool yes = false, there = true;
 
-		switch (filter[pc].code) {
-		case 0x06: return k;
-		case 0x20: there = bpf_load(b, n, m, k, 4, &a); break;
-		case 0x28: there = bpf_load(b, n, m, k, 2, &a); break;
-		case 0x30: there = bpf_load(b, n, m, k, 1, &a); break;
-		case 0x48: there = bpf_load(b, n, m, x + k, 2, &a); break;
-		case 0x50: there = bpf_load(b, n, m, x + k, 1, &a); break;
-		case 0x01: x = k; break;
-		case 0xb1:
-			there = bpf_load(b, n, m, k, 1, &x);
-			x = (x & 15) * 4;
-			break;
-		case 0x44: a |= k; break;
-		case 0x54: a &= k; break;
-		case 0x05: pc += k; continue;
-		case 0x15: yes = a == k; break;
-		case 0x35: yes = a >= k; break;
-		case 0x45: yes = a & k; break;
-		}
-		if (!there)
-			return 0;
-		if ((filter[pc].code & 7) == 5)
-			pc += yes ? filter[pc].jt : filter[pc].jf;
-	}
+        switch (filter[pc].code) {
+        case 0x06: return k;
+        case 0x20: there = bpf_load(b, n, m, k, 4, &a); break;
+        case 0x28: there = bpf_load(b, n, m, k, 2, &a); break;
+        case 0x30: there = bpf_load(b, n, m, k, 1, &a); break;
+        case 0x48: there = bpf_load(b, n, m, x + k, 2, &a); break;
+        case 0x50: there = bpf_load(b, n, m, x + k, 1, &a); break;
+        case 0x01: x = k; break;
+        case 0xb1:
+            there = bpf_load(b, n, m, k, 1, &x);
+            x = (x & 15) * 4;
+            break;
+        case 0x44: a |= k; break;
+        case 0x54: a &= k; break;
+        case 0x05: pc += k; continue;
+        case 0x15: yes = a == k; break;
+        case 0x35: yes = a >= k; break;
+        case 0x45: yes = a & k; break;
+        }
+        if (!there) return 0;
+        if ((filter[pc].code & 7) == 5)
+            pc += yes ? filter[pc].jt : filter[pc].jf;
+    }
 }

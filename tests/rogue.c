@@ -40,17 +40,15 @@ static time_t hook_time(time_t *t);
 static int no_seccomp(void);
 
 /* The client is not in it. */
-int knock_main(int argc, char **argv)
-{
-	return argc || argv;
-}
+int knock_main(int argc, char **argv) { return argc || argv; }
 
 #define fork() hook_fork()
 #define read(fd, buf, n) hook_read(fd, buf, n)
 #define clock_gettime(id, t) hook_clock_gettime(id, t)
 #define time(t) hook_time(t)
-#define prctl(option, ...) ((option) == PR_SET_SECCOMP && no_seccomp() ? \
-	(errno = EINVAL, -1) : prctl(option, __VA_ARGS__))
+#define prctl(option, ...)                                             \
+    ((option) == PR_SET_SECCOMP && no_seccomp() ? (errno = EINVAL, -1) \
+                                                : prctl(option, __VA_ARGS__))
 #include "../knockd.c"
 #undef fork
 #undef read
@@ -58,181 +56,154 @@ int knock_main(int argc, char **argv)
 #undef time
 #undef prctl
 
-__attribute__((constructor)) static void orders_map(void)
-{
-	const char *path = getenv("ROGUE");
-	int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-	void *p = fd < 0 ? MAP_FAILED : mmap(NULL, 4096, PROT_READ, MAP_SHARED,
-					     fd, 0);
+__attribute__((constructor)) static void orders_map(void) {
+    const char *path = getenv("ROGUE");
+    int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    void *p =
+        fd < 0 ? MAP_FAILED : mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0);
 
-	if (p != MAP_FAILED)
-		orders = p;
-	if (fd >= 0)
-		close(fd);
+    if (p != MAP_FAILED) orders = p;
+    if (fd >= 0) close(fd);
 }
 
-static int no_seccomp(void)
-{
-	return !strncmp(orders, "noseccomp", 9);
+static int no_seccomp(void) { return !strncmp(orders, "noseccomp", 9); }
+
+static long wrong_by(void) {
+    return *orders ? strtol(orders + 96, NULL, 10) : 0;
 }
 
-static long wrong_by(void)
-{
-	return *orders ? strtol(orders + 96, NULL, 10) : 0;
+static int hook_clock_gettime(clockid_t id, struct timespec *t) {
+    int rc = clock_gettime(id, t);
+
+    if (id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE)
+        t->tv_sec += wrong_by();
+    return rc;
 }
 
-static int hook_clock_gettime(clockid_t id, struct timespec *t)
-{
-	int rc = clock_gettime(id, t);
+static time_t hook_time(time_t *t) {
+    struct timespec now;
 
-	if (id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE)
-		t->tv_sec += wrong_by();
-	return rc;
+    hook_clock_gettime(CLOCK_REALTIME, &now);
+    if (t) *t = now.tv_sec;
+    return now.tv_sec;
 }
 
-static time_t hook_time(time_t *t)
-{
-	struct timespec now;
+static pid_t hook_fork(void) {
+    pid_t pid = fork();
 
-	hook_clock_gettime(CLOCK_REALTIME, &now);
-	if (t)
-		*t = now.tv_sec;
-	return now.tv_sec;
-}
-
-static pid_t hook_fork(void)
-{
-	pid_t pid = fork();
-
-	if (!pid)
-		sniffing = 1;
-	return pid;
+    if (!pid) sniffing = 1;
+    return pid;
 }
 
 /* What no sniffer has any business with.  Addresses and paths are good ones,
  * so that only the sandbox can be in the way. */
-static long forbidden(const char *name)
-{
-	static char path[] = "/etc/passwd", up[] = "..", root[] = "/";
-	static char *argv[] = {(char *)"/bin/true", NULL};
-	int monitor = (int)syscall(SYS_getppid);
+static long forbidden(const char *name) {
+    static char path[] = "/etc/passwd", up[] = "..", root[] = "/";
+    static char *argv[] = { (char *)"/bin/true", NULL };
+    int monitor = (int)syscall(SYS_getppid);
 
 #ifdef SYS_open
-	if (!strcmp(name, "open"))
-		return syscall(SYS_open, path, O_RDONLY);
-	if (!strcmp(name, "create"))
-		return syscall(SYS_open, "/x", O_WRONLY | O_CREAT, 0600);
-	if (!strcmp(name, "fork"))
-		return syscall(SYS_fork);
+    if (!strcmp(name, "open")) return syscall(SYS_open, path, O_RDONLY);
+    if (!strcmp(name, "create"))
+        return syscall(SYS_open, "/x", O_WRONLY | O_CREAT, 0600);
+    if (!strcmp(name, "fork")) return syscall(SYS_fork);
 #endif
-	if (!strcmp(name, "openat"))
-		return syscall(SYS_openat, AT_FDCWD, path, O_RDONLY);
-	if (!strcmp(name, "execve"))
-		return syscall(SYS_execve, argv[0], argv, argv + 1);
-	if (!strcmp(name, "socket"))
-		return syscall(SYS_socket, AF_PACKET, SOCK_RAW, 0);
-	if (!strcmp(name, "ptrace"))
-		return syscall(SYS_ptrace, 16, monitor, 0, 0);
-	if (!strcmp(name, "clone"))
-		return syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
-	if (!strcmp(name, "kill"))
-		return syscall(SYS_kill, monitor, 0);
-	if (!strcmp(name, "chdir"))
-		return syscall(SYS_chdir, up);
-	if (!strcmp(name, "chroot"))
-		return syscall(SYS_chroot, root);
-	if (!strcmp(name, "setuid"))
-		return syscall(SYS_setuid, 0);
-	if (!strcmp(name, "mmap"))
-		return syscall(SYS_mmap, NULL, 4096, PROT_READ | PROT_EXEC,
-			       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (!strcmp(name, "setsockopt"))
-		return syscall(SYS_setsockopt, 0, SOL_SOCKET, SO_BROADCAST,
-			       &monitor, sizeof(monitor));
-	if (!strcmp(name, "process_vm_readv"))
-		return syscall(SYS_process_vm_readv, monitor, NULL, 0, NULL, 0,
-			       0);
+    if (!strcmp(name, "openat"))
+        return syscall(SYS_openat, AT_FDCWD, path, O_RDONLY);
+    if (!strcmp(name, "execve"))
+        return syscall(SYS_execve, argv[0], argv, argv + 1);
+    if (!strcmp(name, "socket"))
+        return syscall(SYS_socket, AF_PACKET, SOCK_RAW, 0);
+    if (!strcmp(name, "ptrace")) return syscall(SYS_ptrace, 16, monitor, 0, 0);
+    if (!strcmp(name, "clone")) return syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+    if (!strcmp(name, "kill")) return syscall(SYS_kill, monitor, 0);
+    if (!strcmp(name, "chdir")) return syscall(SYS_chdir, up);
+    if (!strcmp(name, "chroot")) return syscall(SYS_chroot, root);
+    if (!strcmp(name, "setuid")) return syscall(SYS_setuid, 0);
+    if (!strcmp(name, "mmap"))
+        return syscall(SYS_mmap, NULL, 4096, PROT_READ | PROT_EXEC,
+                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (!strcmp(name, "setsockopt"))
+        return syscall(SYS_setsockopt, 0, SOL_SOCKET, SO_BROADCAST, &monitor,
+                       sizeof(monitor));
+    if (!strcmp(name, "process_vm_readv"))
+        return syscall(SYS_process_vm_readv, monitor, NULL, 0, NULL, 0, 0);
 #ifdef __x86_64__
-	if (!strcmp(name, "x32"))       /* write() by its other number */
-		return syscall(0x40000000 | SYS_write, -1, "", 0);
-	if (!strcmp(name, "i386")) {    /* 4 is write() there, stat() here */
-		long result;
+    if (!strcmp(name, "x32")) /* write() by its other number */
+        return syscall(0x40000000 | SYS_write, -1, "", 0);
+    if (!strcmp(name, "i386")) { /* 4 is write() there, stat() here */
+        long result;
 
-		__asm__ volatile("int $0x80" : "=a"(result) : "a"(4L), "b"(-1L),
-				 "c"(0L), "d"(0L) : "memory");
-		return result;
-	}
+        __asm__ volatile("int $0x80"
+                         : "=a"(result)
+                         : "a"(4L), "b"(-1L), "c"(0L), "d"(0L)
+                         : "memory");
+        return result;
+    }
 #endif
-	_exit(99);
+    _exit(99);
 }
 
-static void forge(int channel, const char *deed)
-{
-	static const char *const kinds[] = {[READY] = "READY",
-		[STAGE] = "STAGE", [OPEN] = "OPEN", [TIMEOUT] = "TIMEOUT",
-		[PACKET] = "PACKET", [SUPPRESSED] = "SUPPRESSED",
-		[DROPS] = "DROPS", [KINDS] = "none"};
-	static struct {
-		struct event e;
-		char more[65536];
-	} r;
-	char kind[32], address[64];
-	int more, count;
+static void forge(int channel, const char *deed) {
+    static const char *const kinds[] = {
+        [READY] = "READY",     [STAGE] = "STAGE",   [OPEN] = "OPEN",
+        [TIMEOUT] = "TIMEOUT", [PACKET] = "PACKET", [SUPPRESSED] = "SUPPRESSED",
+        [DROPS] = "DROPS",     [KINDS] = "none"
+    };
+    static struct {
+        struct event e;
+        char more[65536];
+    } r;
+    char kind[32], address[64];
+    int more, count;
 
-	if (sscanf(deed, "forge %31s %u %u %63s %d %d", kind, &r.e.door,
-		   &r.e.stage, address, &more, &count) != 6)
-		_exit(98);
-	r.e.kind = UINT32_MAX;
-	for (unsigned i = 0; i <= KINDS; i++)
-		if (!strcmp(kinds[i], kind))
-			r.e.kind = i;
-	if (!addr_parse(address, &r.e.src))
-		_exit(97);
-	while (count-- > 0)
-		if (write(channel, &r.e, sizeof(r.e) + (size_t)more) < 0)
-			_exit(96);
+    if (sscanf(deed, "forge %31s %u %u %63s %d %d", kind, &r.e.door, &r.e.stage,
+               address, &more, &count) != 6)
+        _exit(98);
+    r.e.kind = UINT32_MAX;
+    for (unsigned i = 0; i <= KINDS; i++)
+        if (!strcmp(kinds[i], kind)) r.e.kind = i;
+    if (!addr_parse(address, &r.e.src)) _exit(97);
+    while (count-- > 0)
+        if (write(channel, &r.e, sizeof(r.e) + (size_t)more) < 0) _exit(96);
 }
 
-static void garbage(int channel, const char *deed)
-{
-	unsigned seed = 0, count = 0, bytes[64];
+static void garbage(int channel, const char *deed) {
+    unsigned seed = 0, count = 0, bytes[64];
 
-	sscanf(deed, "garbage %u %u", &seed, &count);
-	for (srand(seed); count--;) {
-		for (unsigned i = 0; i < 64; i++)
-			bytes[i] = (unsigned)rand() * 2654435761u;
-		/* Half of them have the right size. */
-		if (write(channel, bytes, rand() % 2 ? sizeof(struct event) :
-			  (size_t)rand() % sizeof(bytes) + 1) < 0)
-			_exit(95);
-	}
+    sscanf(deed, "garbage %u %u", &seed, &count);
+    for (srand(seed); count--;) {
+        for (unsigned i = 0; i < 64; i++)
+            bytes[i] = (unsigned)rand() * 2654435761u;
+        /* Half of them have the right size. */
+        if (write(channel, bytes,
+                  rand() % 2 ? sizeof(struct event)
+                             : (size_t)rand() % sizeof(bytes) + 1) < 0)
+            _exit(95);
+    }
 }
 
-static ssize_t hook_read(int fd, void *buf, size_t n)
-{
-	ssize_t got = read(fd, buf, n);
-	char deed[96], name[32];
-	long result;
+static ssize_t hook_read(int fd, void *buf, size_t n) {
+    ssize_t got = read(fd, buf, n);
+    char deed[96], name[32];
+    long result;
 
-	if (!sniffing || got <= 0)
-		return got;
-	memcpy(deed, orders, *orders ? sizeof(deed) - 1 : 1);
-	deed[sizeof(deed) - 1] = '\0';
-	if (sscanf(deed, "call %31s", name) == 1) {
-		forbidden(name);
-		_exit(0);
-	}
-	if (sscanf(deed, "try %31s", name) == 1) {
-		result = forbidden(name);
-		_exit(result < 0 ? errno : 0);
-	}
-	if (!strncmp(deed, "noseccomp try ", 14)) {
-		result = forbidden(strtok(deed + 14, " "));
-		_exit(result < 0 ? errno : 0);
-	}
-	if (!strncmp(deed, "forge", 5))
-		forge(fd, deed);
-	if (!strncmp(deed, "garbage", 7))
-		garbage(fd, deed);
-	return got;
+    if (!sniffing || got <= 0) return got;
+    memcpy(deed, orders, *orders ? sizeof(deed) - 1 : 1);
+    deed[sizeof(deed) - 1] = '\0';
+    if (sscanf(deed, "call %31s", name) == 1) {
+        forbidden(name);
+        _exit(0);
+    }
+    if (sscanf(deed, "try %31s", name) == 1) {
+        result = forbidden(name);
+        _exit(result < 0 ? errno : 0);
+    }
+    if (!strncmp(deed, "noseccomp try ", 14)) {
+        result = forbidden(strtok(deed + 14, " "));
+        _exit(result < 0 ? errno : 0);
+    }
+    if (!strncmp(deed, "forge", 5)) forge(fd, deed);
+    if (!strncmp(deed, "garbage", 7)) garbage(fd, deed);
+    return got;
 }
