@@ -2,14 +2,19 @@
  * knockd - port knocking for Linux: runs a command for an address that hits
  * the right ports in the right order.  A drop-in replacement for knockd 0.8.
  *
- * Two processes.  The sniffer, without any privilege, reads packets from a
- * mapped AF_PACKET ring, parses and matches them and writes what it found as
- * events of a fixed size.  The monitor, its parent, checks each event and does
- * what needs privilege: log, commands, timers, reload, interfaces, state file.
+ * Three programs share the binary; main(), at the end, chooses one of them.
+ * knock (knock.c) is the client.  The sniffer has no privilege: it reads packets
+ * from a mapped AF_PACKET ring, parses them, matches them against the doors and
+ * reports events of a fixed size.  The monitor, its parent, checks each event
+ * and does what needs privilege: configuration, log, commands, timers, reload.
  *
- * From top to bottom, the way of a packet: types, messages, helpers; then the
- * sniffer: socket and filter, parse, match, sandbox; the monitor: commands,
- * state file, configuration, interfaces, events, reload, loop; and main.
+ * How to read this file: the types that sniffer and monitor share come first,
+ * then messages, helpers and the configuration.  After them come two towers:
+ * the sniffer (filter, parse, match, sandbox, loop), in the order in which a
+ * packet travels, and the monitor (openings and commands, files that outlive
+ * the daemon, interfaces, events, the sniffer's start and end, loop).  What
+ * joins them is struct event and struct order.  Within a section each function
+ * comes after those that it calls.
  *
  * SPDX-License-Identifier: ISC
  */
@@ -129,7 +134,7 @@ struct order { /* monitor to sniffer */
     struct locals locals;
 };
 
-/* ---- Messages --------------------------------------------------------- */
+/* ---- Messages ----------------------------------------------------------- */
 
 /* What a message is.  This decides its colour on a terminal and where it goes:
  * QUIET not to the stdout of -v, OUT to that stdout alone. */
@@ -234,7 +239,7 @@ __attribute__((format(printf, 2, 3))) static bool say(enum severity severity,
 
 #define die(...) (say(TROUBLE, __VA_ARGS__), exit(1))
 
-/* ---- Helpers ---------------------------------------------------------- */
+/* ---- Helpers ------------------------------------------------------------ */
 
 /* Milliseconds since boot, suspend included; setting the clock changes
  * nothing. In the state file such a time is valid until the next boot. */
@@ -253,16 +258,19 @@ static int poll_ms(int64_t now, int64_t until) {
     return (int)min_ms(until - now, INT_MAX);
 }
 
+/* realloc() or die. */
 static void *allocate(void *old, size_t bytes) {
     void *p = realloc(old, bytes);
     if (!p) die("out of memory");
     return p;
 }
 
+/* A copy of text, to be freed. */
 static char *copy(const char *text) {
     return strcpy(allocate(NULL, strlen(text) + 1), text);
 }
 
+/* Cuts the blanks off the end of s; returns where they end at its start. */
 static char *trim(char *s) {
     s += strspn(s, BLANKS);
     for (char *end = s + strlen(s); end > s && strchr(BLANKS, end[-1]);)
@@ -315,6 +323,7 @@ static void close_others(int low, int a, int b) {
     syscall(SYS_close_range, low, ~0u, 0);
 }
 
+/* ::ffff:0:0/96, the prefix of IPv4-mapped addresses (RFC 4291, 2.5.5.2). */
 static const struct addr mapped = { { [10] = 0xff, [11] = 0xff } };
 
 static bool is_v4(const struct addr *a) { return !memcmp(a, &mapped, 12); }
@@ -323,6 +332,7 @@ static int addr_cmp(const void *a, const void *b) {
     return memcmp(a, b, sizeof(struct addr));
 }
 
+/* The address whose four bytes stand in an IPv4 header or a sockaddr_in. */
 static struct addr addr_v4(const void *four) {
     struct addr a = mapped;
     memcpy(a.b + 12, four, 4);
@@ -330,36 +340,44 @@ static struct addr addr_v4(const void *four) {
 }
 
 static const char *addr_text(const struct addr *a, char buf[ADDR_TEXT]) {
-    return is_v4(a) ? inet_ntop(AF_INET, a->b + 12, buf, ADDR_TEXT)
-                    : inet_ntop(AF_INET6, a, buf, ADDR_TEXT);
+    if (is_v4(a)) return inet_ntop(AF_INET, a->b + 12, buf, ADDR_TEXT);
+    return inet_ntop(AF_INET6, a, buf, ADDR_TEXT);
 }
 
+/* Parses an IPv4 or IPv6 address; false if text is neither. */
 static bool addr_parse(const char *text, struct addr *a) {
     *a = mapped;
-    return inet_pton(AF_INET, text, a->b + 12) == 1 ||
-           inet_pton(AF_INET6, text, a) == 1;
+    if (inet_pton(AF_INET, text, a->b + 12) == 1) return true;
+    return inet_pton(AF_INET6, text, a) == 1;
 }
 
 static bool addr_loopback(const struct addr *a) {
     static const struct addr one = { { [15] = 1 } };
-    return is_v4(a) ? a->b[12] == 127 : !addr_cmp(a, &one);
+    if (is_v4(a)) return a->b[12] == 127;
+    return !addr_cmp(a, &one);
 }
 
 /* Can a be the address of a host?  Not 0.0.0.0/8 (to iptables 0.0.0.0 means
  * everyone), multicast or broadcast (RFC 1122, 3.2.1.3; RFC 4291, 2.7). */
 static bool addr_usable(const struct addr *a) {
     static const struct addr none;
-    return is_v4(a) ? a->b[12] && a->b[12] < 224
-                    : a->b[0] != 0xff && addr_cmp(a, &none);
+    if (is_v4(a)) return a->b[12] && a->b[12] < 224;
+    return a->b[0] != 0xff && addr_cmp(a, &none);
+}
+
+/* Are the first `bits` bits of the two addresses equal? */
+static bool same_prefix(const struct addr *a, const struct addr *b,
+                        unsigned bits) {
+    unsigned whole = bits / 8, rest = bits % 8;
+    if (memcmp(a, b, whole)) return false;
+    return !rest || !((a->b[whole] ^ b->b[whole]) >> (8 - rest));
 }
 
 static bool in_nets(const struct nets *l, const struct addr *a) {
     for (const struct net *n = l->net; n < l->net + l->n; n++) {
-        if (n->bits < 96 && is_v4(a)) continue; /* ::/0 is IPv6 only */
-        unsigned whole = n->bits / 8, rest = n->bits % 8;
-        if (!memcmp(&n->addr, a, whole) &&
-            (!rest || !((n->addr.b[whole] ^ a->b[whole]) >> (8 - rest))))
-            return true;
+        bool only_v6 = n->bits < 96; /* such as ::/0 */
+        if (only_v6 && is_v4(a)) continue;
+        if (same_prefix(&n->addr, a, n->bits)) return true;
     }
     return false;
 }
@@ -369,7 +387,7 @@ static bool allowed(const struct door *d, const struct addr *src) {
     return !d->allow.n || in_nets(&d->allow, src);
 }
 
-/* ---- Configuration ---------------------------------------------------- */
+/* ---- Configuration ------------------------------------------------------ */
 
 enum { OPTIONS = 1, DOOR = 2 };
 #define O(field) offsetof(struct conf, field)
@@ -816,7 +834,7 @@ static void config_print(const struct conf *c) {
     }
 }
 
-/* ---- Socket and kernel filter ----------------------------------------- */
+/* ---- Socket and kernel filter ------------------------------------------- */
 
 struct attempt {                   /* a source's progress at a door */
     _Alignas(64) struct addr src;  /* all but marks: one cache line */
@@ -1012,7 +1030,7 @@ static int packet_socket(void) {
     return fd;
 }
 
-/* ---- Parse ------------------------------------------------------------ */
+/* ---- Parse -------------------------------------------------------------- */
 
 struct packet {
     struct addr src, dst;
@@ -1093,7 +1111,7 @@ static bool parse(const uint8_t *b, size_t n, size_t wire, struct packet *p) {
            parse_transport(b, at, n, end, p);
 }
 
-/* ---- Match ------------------------------------------------------------ */
+/* ---- Match -------------------------------------------------------------- */
 
 /* Lists where the ranges of bulk ports begin and end, in turn.  If there are
  * too many, the last range has no end, as the limit is odd: too much passes
@@ -1653,7 +1671,7 @@ static void sniff(struct sniffer *s) {
     }
 }
 
-/* ---- The monitor: commands -------------------------------------------- */
+/* ---- The monitor: commands ---------------------------------------------- */
 
 struct opening {          /* of a door, for one address */
     struct opening *next; /* in the order in which they are due */
@@ -1940,7 +1958,7 @@ static struct opening *opening_new(struct monitor *m, const char *door,
     return o;
 }
 
-/* ---- The state file --------------------------------------------------- */
+/* ---- The state file ----------------------------------------------------- */
 
 /* Keeps the openings when the daemon ends or crashes.  Locked while in use, and
  * replaced as a whole:
@@ -2193,52 +2211,7 @@ static void locals_changed(struct monitor *m) {
     order_send(m, &o);
 }
 
-/* ---- The monitor: doors and events -------------------------------------- */
-
-/* A door opens for src: logs it, takes the next one-time sequence and queues
- * the start command.  At most ALIKE_MAX openings of a door for one address may
- * stand; beyond that the oldest one is closed. */
-static void door_open(struct monitor *m, struct door *d,
-                      const struct addr *src) {
-    const char *start = d->start6 && !is_v4(src) ? d->start6 : d->start;
-    const char *stop = d->stop6 && !is_v4(src) ? d->stop6 : d->stop;
-    struct opening *oldest = NULL;
-    unsigned waiting = 0, others = 0, queued = 0, alike = 0;
-    char ip[ADDR_TEXT];
-    say(OPENED, "%s: %s: %s", addr_text(src, ip), d->name,
-        d->message ? d->message : "OPEN SESAME");
-    if (d->one_time) {
-        int left = one_time(&m->conf, d, m->cwd, true);
-        if (left > 0 && left <= ONE_TIME_LOW)
-            say(LOG, "%s: %d one-time sequences left", d->name, left);
-        order_send(m, &(struct order){ .kind = NEW_SEQUENCE,
-                                       .seq = d->seq,
-                                       .door = (uint32_t)(d - m->conf.doors) });
-        if (left < 0) return; /* it could be used again */
-    }
-    if (!start || !*start) return;
-    for (struct opening *o = m->openings; o; o = o->next) {
-        bool own = !strcmp(o->ip, ip);
-        others += o->on_record;
-        waiting += !o->on_record;
-        queued += own && !o->on_record;
-        if (!own || o->state != STANDING || strcmp(o->door, d->name)) continue;
-        if (!alike++) oldest = o;
-    }
-    if (waiting >= QUEUE_MAX || waiting + others >= OPENINGS_MAX ||
-        queued >= QUEUE_OWN_MAX) {
-        say(TROUBLE,
-            "%s: %s: refused: %u commands wait, %u of them its own; %u "
-            "doors are open",
-            ip, d->name, waiting, queued, others);
-        return;
-    }
-    if (alike >= ALIKE_MAX) {
-        oldest->when = 0;
-        opening_move(m, oldest, STOP);
-    }
-    opening_new(m, d->name, src, start, stop, d->cmd_timeout, START);
-}
+/* ---- The monitor: host names (-l) --------------------------------------- */
 
 /* Logs a line that begins with an address with its host name added; false if
  * it has none.  Called in a child, which the alarm kills if the look-up
@@ -2286,6 +2259,7 @@ static void namer(int from) {
     _exit(0);
 }
 
+/* Starts the process that looks names up, in place of any before. */
 static void namer_start(struct monitor *m) {
     int ends[2];
     if (out.namer >= 0) close(out.namer); /* it writes all it has, and ends */
@@ -2299,7 +2273,54 @@ static void namer_start(struct monitor *m) {
     out.namer = ends[0];
 }
 
-/* sd_notify(3). */
+/* ---- The monitor: doors and events -------------------------------------- */
+
+/* A door opens for src: logs it, takes the next one-time sequence and queues
+ * the start command.  At most ALIKE_MAX openings of a door for one address may
+ * stand; beyond that the oldest one is closed. */
+static void door_open(struct monitor *m, struct door *d,
+                      const struct addr *src) {
+    const char *start = d->start6 && !is_v4(src) ? d->start6 : d->start;
+    const char *stop = d->stop6 && !is_v4(src) ? d->stop6 : d->stop;
+    struct opening *oldest = NULL;
+    unsigned waiting = 0, others = 0, queued = 0, alike = 0;
+    char ip[ADDR_TEXT];
+    say(OPENED, "%s: %s: %s", addr_text(src, ip), d->name,
+        d->message ? d->message : "OPEN SESAME");
+    if (d->one_time) {
+        int left = one_time(&m->conf, d, m->cwd, true);
+        if (left > 0 && left <= ONE_TIME_LOW)
+            say(LOG, "%s: %d one-time sequences left", d->name, left);
+        order_send(m, &(struct order){ .kind = NEW_SEQUENCE,
+                                       .seq = d->seq,
+                                       .door = (uint32_t)(d - m->conf.doors) });
+        if (left < 0) return; /* it could be used again */
+    }
+    if (!start || !*start) return;
+    for (struct opening *o = m->openings; o; o = o->next) {
+        bool own = !strcmp(o->ip, ip);
+        others += o->on_record;
+        waiting += !o->on_record;
+        queued += own && !o->on_record;
+        if (!own || o->state != STANDING || strcmp(o->door, d->name)) continue;
+        if (!alike++) oldest = o;
+    }
+    if (waiting >= QUEUE_MAX || waiting + others >= OPENINGS_MAX ||
+        queued >= QUEUE_OWN_MAX) {
+        say(TROUBLE,
+            "%s: %s: refused: %u commands wait, %u of them its own; %u "
+            "doors are open",
+            ip, d->name, waiting, queued, others);
+        return;
+    }
+    if (alike >= ALIKE_MAX) {
+        oldest->when = 0;
+        opening_move(m, oldest, STOP);
+    }
+    opening_new(m, d->name, src, start, stop, d->cmd_timeout, START);
+}
+
+/* Tells systemd that the daemon is ready (sd_notify(3)). */
 static void notify_ready(void) {
     const char *path = getenv("NOTIFY_SOCKET");
     struct sockaddr_un un = { .sun_family = AF_UNIX };
@@ -2334,27 +2355,32 @@ static void started(struct monitor *m, uint64_t skipped) {
     namer_start(m);
 }
 
+/* Says once for each sniffer that a record is wrong; returns false. */
 static bool refuse(struct monitor *m, const char *why) {
     if (!m->bad_record) say(TROUBLE, "bad record from the sniffer: %s", why);
     m->bad_record = true;
     return false;
 }
 
-/* Could an honest sniffer send this?  One that was hijacked may send anything.
- * Events other than openings are limited per second. */
-static bool is_true(struct monitor *m, const struct event *e) {
+/* Does the sniffer keep to its rate?  A line costs some of the time that the
+ * sniffer may use up; openings cost nothing. */
+static bool in_rate(struct monitor *m, const struct event *e) {
     int64_t now = now_ms(), said = m->said;
-    if (e->kind >= KINDS) return refuse(m, "kind");
     if (said < now - STALL_MS) said = now - STALL_MS;
     if (e->kind != OPEN) said += 1000 / (KINDS * LINES_PER_SECOND);
     m->said = min_ms(said, now);
-    if (said > now) return refuse(m, "rate");
+    return said <= now;
+}
+
+/* Could an honest sniffer send this event?  A hijacked one may send any. */
+static bool is_true(struct monitor *m, const struct event *e) {
+    if (e->kind >= KINDS) return refuse(m, "kind");
+    if (!in_rate(m, e)) return refuse(m, "rate");
     if (e->kind != STAGE && e->kind != OPEN && e->kind != TIMEOUT) return true;
     if (e->door >= m->conf.ndoors) return refuse(m, "door");
     const struct door *d = &m->conf.doors[e->door];
-    if (e->stage < 1 || e->stage > SEQUENCE_MAX ||
-        (e->kind == OPEN && e->stage != d->seq.n))
-        return refuse(m, "stage");
+    if (e->stage < 1 || e->stage > SEQUENCE_MAX) return refuse(m, "stage");
+    if (e->kind == OPEN && e->stage != d->seq.n) return refuse(m, "stage");
     bool ignored = settings.only_ipv4 && !is_v4(&e->src);
     if (ignored || !addr_usable(&e->src) || !allowed(d, &e->src))
         return refuse(m, "address");
@@ -2373,6 +2399,7 @@ static void packet_say(const struct event *e) {
         (unsigned)e->value >> 16, (unsigned)e->value & 0xffff);
 }
 
+/* Carries out an event that is_true() has checked. */
 static void event_take(struct monitor *m, const struct event *e) {
     struct door *d = m->conf.doors + (e->door < m->conf.ndoors ? e->door : 0);
     unsigned long long value = e->value;
@@ -2396,20 +2423,22 @@ static void event_take(struct monitor *m, const struct event *e) {
  * there is none, or if the channel has closed. */
 static int record_take(struct monitor *m) {
     static struct event events[EVENTS_MAX];
-    ssize_t size =
-        recv(m->channel, events, sizeof events, MSG_TRUNC | MSG_DONTWAIT);
-    int n = (int)(size / (ssize_t)sizeof *events);
+    int how = MSG_TRUNC | MSG_DONTWAIT; /* its true length, see recv(2) */
+    ssize_t size = recv(m->channel, events, sizeof events, how);
     if (size < 0) return errno == ECONNRESET ? 0 : -1;
     if (!size) { /* SIGCHLD will follow */
         close(m->channel);
         m->channel = -1;
         return -1;
     }
-    if (size % (ssize_t)sizeof *events || n > EVENTS_MAX) refuse(m, "size");
-    else
-        for (const struct event *e = events; e < events + n; e++)
-            if (is_true(m, e)) event_take(m, e);
-    return n;
+    size_t n = (size_t)size / sizeof *events;
+    if ((size_t)size % sizeof *events || n > EVENTS_MAX) {
+        refuse(m, "size");
+        return 0;
+    }
+    for (const struct event *e = events; e < events + n; e++)
+        if (is_true(m, e)) event_take(m, e);
+    return (int)n;
 }
 
 /* ---- The monitor: the sniffer's start and end, reload ------------------- */
@@ -2514,7 +2543,7 @@ static void reload(struct monitor *m) {
     sniffer_start(m);
 }
 
-/* ---- The monitor's loop ----------------------------------------------- */
+/* ---- The monitor's loop ------------------------------------------------- */
 
 static void counters_say(const struct monitor *m) {
     const unsigned long long *c = m->counters;
@@ -2586,7 +2615,7 @@ static void run(struct monitor *m) {
     if (settings.verbose) say(OUT, "closing...");
 }
 
-/* ---- Start ------------------------------------------------------------ */
+/* ---- Start -------------------------------------------------------------- */
 
 static void usage(void) {
     fputs(USAGE, stderr);
