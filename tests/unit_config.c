@@ -1,0 +1,583 @@
+/* Unit tests of the configuration; part of unit.c. */
+
+/* ---- Configuration --------------------------------------------------------- */
+
+/* Reads n bytes as a configuration; what it says is kept. */
+static bool load_bytes(struct conf *c, const char *text, size_t n, bool test) {
+    forget();
+    put_file("conf", text, n);
+    return config_load(c, directory_fd, "conf", test);
+}
+
+static bool load_text(struct conf *c, const char *text, bool test) {
+    return load_bytes(c, text, strlen(text), test);
+}
+
+/* A configuration with one door, from these lines (the first is line 2). */
+static bool load_door(struct conf *c, const char *lines, bool test) {
+    static char text[200000];
+
+    snprintf(text, sizeof(text), "[d]\n%s", lines);
+    return load_text(c, text, test);
+}
+
+/* What a configuration without an error is understood to mean. */
+static const char *meaning(const char *text) {
+    static char printed[KEPT_MAX];
+    struct conf c;
+    bool good = load_text(&c, text, false);
+
+    if (good) {
+        forget();
+        config_print(&c);
+    }
+    snprintf(printed, sizeof(printed), "%s", kept);
+    config_free(&c);
+    return printed;
+}
+
+static void test_sequences(void) {
+    static const char *const good[][2] = {
+        { "7000,8000,9000", "7000,8000,9000" },
+        { " 7000 , 8000 :udp,\t9000: TCP ", "7000,8000:udp,9000" },
+        { "1", "1" },
+        { "65535:Udp", "65535:udp" },
+        { "007000", "7000" },
+        { "22:tcp:whatever,23", "22,23" },
+        { "22:udp: x", "22:udp" },
+        { "1,1,1", "1,1,1" },
+        { "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,"
+          "24,25,26,27,28,29,30,31,32",
+          "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,"
+          "22,23,24,25,26,27,28,29,30,31,32" },
+    };
+    static const char *const bad[][2] = {
+        { "", "item 1 of the sequence is empty" },
+        { "  # nothing", "item 1 of the sequence is empty" },
+        { ",", "item 1 of the sequence is empty" },
+        { "1,", "item 2 of the sequence is empty" },
+        { ",1", "item 1 of the sequence is empty" },
+        { "1,,2", "item 2 of the sequence is empty" },
+        { "0", "port '0' is not a number from 1 to 65535" },
+        { "65536", "port '65536' is not a number from 1 to 65535" },
+        { "-1", "port '-1' is not a number from 1 to 65535" },
+        { "+1", "port '+1' is not a number from 1 to 65535" },
+        { "80x", "port '80x' is not a number from 1 to 65535" },
+        { "abc", "port 'abc' is not a number from 1 to 65535" },
+        { "1 2", "port '1 2' is not a number from 1 to 65535" },
+        { "1.0", "port '1.0' is not a number from 1 to 65535" },
+        { "0x50", "port '0x50' is not a number from 1 to 65535" },
+        { "4294967297", "port '4294967297' is not a number from 1 to" },
+        { "18446744073709551617", "port '18446744073709551617' is not" },
+        { "1:", "protocol '' is neither tcp nor udp" },
+        { "1:icmp", "protocol 'icmp' is neither tcp nor udp" },
+        { "1:udpx", "protocol 'udpx' is neither tcp nor udp" },
+        { "1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,"
+          "1,1,1",
+          "more than 32 ports in a sequence" },
+    };
+    char text[4096], want[256];
+    struct conf c;
+
+    for (unsigned i = 0; i < sizeof(good) / sizeof(*good); i++) {
+        snprintf(text, sizeof(text), "[d]\nsequence = %s\n", good[i][0]);
+        snprintf(want, sizeof(want), "Sequence = %s\n", good[i][1]);
+        CHECK(strstr(meaning(text), want), "'%s': %s", good[i][0],
+              meaning(text));
+    }
+    for (unsigned i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
+        snprintf(text, sizeof(text), "\nSequence=%s\n", bad[i][0]);
+        snprintf(want, sizeof(want), "knockd: conf:3: %s", bad[i][1]);
+        CHECK(!load_door(&c, text, false) && has_text(want) &&
+                  count_text("\n") == 1,
+              "'%s': %s", bad[i][0], kept);
+        config_free(&c);
+    }
+}
+
+static void test_flags_of_doors(void) {
+    static const struct {
+        const char *lines;
+        unsigned want, forbid;
+    } good[] = {
+        { "", 0, 0 },
+        { "tcpflags = syn", 2, 0 },
+        { "tcpflags = SYN,Ack", 18, 0 },
+        { "tcpflags = fin,syn,rst,psh,ack,urg", 63, 0 },
+        { "tcpflags = !fin,!syn,!rst,!psh,!ack,!urg", 0, 63 },
+        { "tcpflags = syn, !ack ,! rst", 2, 20 },
+        { "tcpflags = syn\nTCPFLAGS = !ack", 2, 16 },
+    };
+    static const char *const bad[] = { "",     "sny",      "syn ack", "!",
+                                       "syn,", "syn,,ack", "ece",     "!!syn" };
+    char text[256];
+    struct conf c;
+
+    for (unsigned i = 0; i < sizeof(good) / sizeof(*good); i++) {
+        snprintf(text, sizeof(text), "sequence=1\n%s\n", good[i].lines);
+        CHECK(load_door(&c, text, false), "%s: %s", good[i].lines, kept);
+        CHECK(c.doors->tcp.want == good[i].want &&
+                  c.doors->tcp.forbid == good[i].forbid,
+              "%s", good[i].lines);
+        config_free(&c);
+    }
+    for (unsigned i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
+        snprintf(text, sizeof(text), "sequence=1\ntcpflags=%s", bad[i]);
+        CHECK(!load_door(&c, text, false), "'%s'", bad[i]);
+        CHECK(has_text("conf:3: unknown TCP flag"), "%s", kept);
+        config_free(&c);
+    }
+}
+
+static void test_nets(void) {
+    static const struct {
+        const char *text, *in, *out; /* in, out: one address each */
+    } good[] = {
+        { "192.0.2.1", "192.0.2.1", "192.0.2.2" },
+        { "192.0.2.77/24", "192.0.2.255", "192.0.3.0" },
+        { "10.0.0.0/8, 172.16.0.0/12", "172.31.255.255", "172.32.0.0" },
+        { "0.0.0.0/0", "255.255.255.255", "2001:db8::1" },
+        { "192.0.2.128/25", "192.0.2.129", "192.0.2.127" },
+        { "192.0.2.4/31", "192.0.2.5", "192.0.2.6" },
+        { "2001:db8::/32", "2001:db8:ffff::", "2001:db9::" },
+        { "2001:DB8::1", "2001:db8::1", "2001:db8::2" },
+        { "2001:db8::/33", "2001:db8:7fff::", "2001:db8:8000::" },
+        { "fe80::/10", "febf::1", "fec0::1" },
+        { "::/0", "2001:db8::1", "192.0.2.1" },
+        { "::/3", "1fff::1", "192.0.2.1" },
+        { "::/3", "::2", "2001::1" },
+        { " ::1 / 128 ", "::1", "::2" },
+    };
+    static const char *const bad[][2] = {
+        { "", "'' is not an IPv4 or IPv6 address" },
+        { "192.0.2", "'192.0.2' is not an IPv4 or IPv6 address" },
+        { "192.0.2.256", "'192.0.2.256' is not an IPv4 or IPv6 address" },
+        { "host.example", "'host.example' is not an IPv4 or IPv6" },
+        { "192.0.2.1,", "'' is not an IPv4 or IPv6 address" },
+        { "192.0.2.1/33", "'33' is no number of bits from 0 to 32" },
+        { "192.0.2.1/", "'' is no number of bits from 0 to 32" },
+        { "192.0.2.1/-1", "'-1' is no number of bits from 0 to 32" },
+        { "192.0.2.1/24/8", "'24/8' is no number of bits from 0 to" },
+        { "2001:db8::/129", "'129' is no number of bits from 0 to" },
+        { "1:2:3:4:5:6:7:8:9", "'1:2:3:4:5:6:7:8:9' is not an IPv4" },
+    };
+    char text[256], want[256], print[128];
+    struct conf c;
+
+    for (unsigned i = 0; i < sizeof(good) / sizeof(*good); i++) {
+        struct addr in = addr_of(good[i].in), o = addr_of(good[i].out);
+
+        snprintf(text, sizeof(text), "sequence=1\nallow = %s\nTarget=%s",
+                 good[i].text, good[i].text);
+        CHECK(load_door(&c, text, false), "%s: %s", good[i].text, kept);
+        CHECK(in_nets(&c.doors->allow, &in), "%s", good[i].text);
+        CHECK(!in_nets(&c.doors->target, &o), "%s lets %s in", good[i].text,
+              good[i].out);
+        CHECK(allowed(c.doors, &in) && !allowed(c.doors, &o), "%s",
+              good[i].text);
+        config_free(&c);
+    }
+    for (unsigned i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
+        snprintf(text, sizeof(text), "sequence=1\nAllow=%s\n", bad[i][0]);
+        snprintf(want, sizeof(want), "conf:3: %s", bad[i][1]);
+        CHECK(!load_door(&c, text, false) && has_text(want), "'%s': %s",
+              bad[i][0], kept);
+        config_free(&c);
+    }
+    snprintf(print, sizeof(print), "%s", "Allow = 192.0.2.1/24,::1/128\n");
+    CHECK(strstr(meaning("[d]\nsequence=1\nallow=9.9.9.9\n"
+                         "Allow=192.0.2.1/24, ::1"),
+                 print),
+          "%s", kept);
+}
+
+/* in_nets() against a comparison bit by bit. */
+static void test_nets_at_random(void) {
+    for (unsigned i = 0; i < times(100000, 10000000); i++) {
+        struct net net[2];
+        struct nets nets = { net, 1 + rnd(2) };
+        struct o_net plain[2];
+        struct addr a;
+
+        for (unsigned k = 0; k < 2; k++) {
+            for (unsigned b = 0; b < 16; b++)
+                net[k].addr.b[b] = (uint8_t)rnd(256);
+            net[k].bits = rnd(129);
+            plain[k].bits = net[k].bits;
+            memcpy(plain[k].addr, &net[k].addr, 16);
+        }
+        a = net[rnd(2)].addr;
+        a.b[rnd(16)] ^= (uint8_t)(1 << rnd(8));
+        CHECK(in_nets(&nets, &a) == o_in(plain, nets.n, a.b));
+    }
+}
+
+static void test_defaults(void) {
+    struct conf c;
+    struct door *d;
+
+    CHECK(load_door(&c, "sequence=1,2,3", false), "%s", kept);
+    d = c.doors;
+    CHECK(c.ndoors == 1 && !strcmp(d->name, "d") && d->line == 1);
+    CHECK(d->seq_timeout == 25 && d->cmd_timeout == 10 && !d->cooldown);
+    CHECK(d->stray_limit == 8 && c.stray_limit == 8);
+    CHECK(!d->tcp.want && !d->tcp.forbid && !d->target.n && !d->allow.n);
+    CHECK(!d->start && !d->start6 && !d->stop && !d->stop6 && !d->message &&
+          !d->one_time);
+    CHECK(!c.use_syslog && !c.logfile && !c.pidfile && !c.interface &&
+          !strcmp(c.listen, "any"));
+    config_free(&c);
+}
+
+/* Every directive, by each of its names, in other cases and other blanks. */
+static void test_directives(void) {
+    static const struct {
+        const char *line, *print; /* of one door, and what -t says */
+    } lines[] = {
+		{"Sequence = 5,6,7", "Sequence = 5,6,7"},
+		{"Seq_Timeout = 15", "Seq_Timeout = 15"},
+		{"timeout=1", "Seq_Timeout = 1"},
+		{"SEQ_TIMEOUT = 31536000", "Seq_Timeout = 31536000"},
+		{"tcpflags = SYN,!ack", "TCPFlags = syn,!ack"},
+		{"target=10.0.0.9", "Target = 10.0.0.9/32"},
+		{"Allow = 2001:db8::/32,10.0.0.0/8",
+			"Allow = 2001:db8::/32,10.0.0.0/8"},
+		{"Stray_Limit = 63", "Stray_Limit = 63"},
+		{"stray_limit = 0", "Stray_Limit = 0"},
+		{"Seq_Cooldown = 5", "Seq_Cooldown = 5"},
+		{"cooldown =\t60", "Seq_Cooldown = 60"},
+		{"Message = CLOSE  SESAME", "Message = CLOSE  SESAME"},
+		{"Start_Command = a %IP% # b", "Start_Command = a %IP% # b"},
+		{"command = x=1 y='#'", "Start_Command = x=1 y='#'"},
+		{"Start_Command_6 = a6", "Start_Command_6 = a6"},
+		{"command_6 = a6", "Start_Command_6 = a6"},
+		{"command_6 =", "Start_Command_6 = "},
+		{"Cmd_Timeout = 0", "Cmd_Timeout = 0"},
+		{"Stop_Command = b", "Stop_Command = b"},
+		{"Stop_Command_6 = b6", "Stop_Command_6 = b6"},
+		{"Stop_Command_6=", "Stop_Command_6 = "},
+		{"UseSyslog", "[d]"},
+		{"AllowDupes", "[d]"},
+		{"allowduplicates", "[d]"},
+	}, options[] = {
+		{"UseSyslog", "UseSyslog"},
+		{"usesyslog # by default", "UseSyslog"},
+		{"LogFile = /var/log/k.log", "LogFile = /var/log/k.log"},
+		{"pidfile=/run/k.pid", "PidFile = /run/k.pid"},
+		{"Interface = eth0", "Interface = eth0"},
+		{"interface = eth0, wlan0,br-lan", "Interface = eth0, wlan0,"},
+		{"Interface = abcdefghijklmno", "Interface = abcdefghijklmno"},
+		{"AllowDuplicates", "AllowDuplicates"},
+		{"LogFile = # off", "[options]\nStray"},
+		{"PidFile =# off", "[options]\nStray"},
+		{"Interface = ,", "[options]\nStray"},
+		{"Stray_Limit = 0", "Stray_Limit = 0\n\n[d]\nSequence = 1\nSeq_"
+				    "Timeout = 25\nStray_Limit = 0\n"},
+	};
+    char text[512], want[512];
+
+    for (unsigned i = 0; i < sizeof(lines) / sizeof(*lines); i++) {
+        snprintf(text, sizeof(text), "[d]\n sequence=1\n\t%s \t\n",
+                 lines[i].line);
+        snprintf(want, sizeof(want), "%s\n", lines[i].print);
+        CHECK(strstr(meaning(text), want), "%s: %s", lines[i].line,
+              meaning(text));
+    }
+    for (unsigned i = 0; i < sizeof(options) / sizeof(*options); i++) {
+        snprintf(text, sizeof(text), "[Options]\n%s\n[d]\nsequence=1\n",
+                 options[i].line);
+        snprintf(want, sizeof(want), "%s", options[i].print);
+        CHECK(strstr(meaning(text), want), "%s: %s", options[i].line,
+              meaning(text));
+    }
+}
+
+/* A configuration with errors says all of them, each with its line. */
+static void test_errors(void) {
+    static const struct {
+        const char *text, *errors;
+    } cases[] = {
+        { "sequence = 1\n", "1: Sequence stands before the first "
+                            "[section]" },
+        { "[d]\nSequence=1\nPort = 3", "3: unknown directive 'Port = 3'" },
+        { "[d]\nsequence=1\nsequence", "3: Sequence needs a value, with "
+                                       "'=' before it" },
+        { "[d]\nsequence=1\nhello world", "3: unknown directive 'hello "
+                                          "world'" },
+        { "[d]\nsequence=1\nsequence 2 = 3", "3: unknown directive '"
+                                             "sequence 2 = 3'" },
+        { "[d]\nsequence=1\nSequencer=2", "3: unknown directive 'Seque"
+                                          "ncer=2'" },
+        { "[d]\nsequence=1\nUseSyslog = yes", "3: UseSyslog stands alone:"
+                                              " it takes no value" },
+        { "[d]\nsequence=1\nusesyslog =", "3: UseSyslog stands alone: it "
+                                          "takes no value" },
+        { "[options]\nsequence=1", "2: Sequence belongs in a door, not "
+                                   "in [options]" },
+        { "[d]\nlogfile=/x\nsequence=1", "2: LogFile belongs in "
+                                         "[options], not in a door" },
+        { "[d]\n[e]\nsequence=1", "1: door 'd' has no sequence" },
+        { "[d]\nsequence=1\n[]\nsequence=2",
+          "3: a section name has 1 to 127 characters" },
+        { "[d]\nsequence=1\n[ ]\nsequence=2",
+          "3: a section name has 1 to 127 characters" },
+        { "[d\nsequence=1", "1: bad section line '[d'" },
+        { "[d] x\nsequence=1", "1: bad section line '[d] x'" },
+        { "[d]\nsequence=1,2\ntimeout=0", "1: Seq_Timeout 0 leaves door "
+                                          "'d' no time" },
+        { "[d]\nsequence=1\ntimeout=abc", "3: Seq_Timeout 'abc' is not a "
+                                          "number from 0 to 31536000" },
+        { "[d]\nsequence=1\ntimeout=-1", "3: Seq_Timeout '-1' is not a "
+                                         "number from 0 to 31536000" },
+        { "[d]\nsequence=1\ntimeout=", "3: Seq_Timeout '' is not a number"
+                                       " from 0 to 31536000" },
+        { "[d]\nsequence=1\ncmd_timeout=31536001",
+          "3: Cmd_Timeout '31536001' is not a number from 0 to "
+          "31536000" },
+        { "[d]\nsequence=1\nstray_limit=64",
+          "3: Stray_Limit '64' is not a number from 0 to 63" },
+        { "[d]\nsequence=1\nmessage =", "3: Message is empty" },
+        { "[options]\ninterface = eth0,abcdefghijklmnop",
+          "2: interface name 'abcdefghijklmnop' is longer than 15 "
+          "characters" },
+        { "[d]\nsequence=1\n= /bin/evil", "3: " },
+        { "[options]\n=", "2: " },
+        { "[d]\nsequence=80x\ntimeout=x\n[e]\nsequence=0\nfoo\n[f]\n",
+          "2: port '80x' is not a number from 1 to 65535\n"
+          "knockd: conf:3: Seq_Timeout 'x' is not a number from 0 "
+          "to 31536000\n"
+          "knockd: conf:5: port '0' is not a number from 1 to "
+          "65535\n"
+          "knockd: conf:6: unknown directive 'foo'\n"
+          "knockd: conf:7: door 'f' has no sequence" },
+    };
+    char want[1024];
+    struct conf c;
+
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        bool good = load_text(&c, cases[i].text, false);
+        bool whole = cases[i].errors[strlen(cases[i].errors) - 1] != ' ';
+
+        snprintf(want, sizeof(want), "knockd: conf:%s%s", cases[i].errors,
+                 whole ? "\n" : "");
+        CHECK(!good && c.errors, "accepted: %s", cases[i].text);
+        CHECK(whole ? !strcmp(kept, want) : !strncmp(kept, want, strlen(want)),
+              "'%s' says '%s'", cases[i].text, kept);
+        config_free(&c);
+    }
+}
+
+/* Line ends, a BOM, comments, lengths. */
+static void test_text(void) {
+    static const char *const same[] = {
+        "[d]\nsequence=1,2\nmessage=x\n",
+        "[d]\nsequence=1,2\nmessage=x",
+        "[d]\r\nsequence=1,2\r\nmessage=x\r\n",
+        "[d]\r\nsequence=1,2\r\nmessage=x",
+        "\xef\xbb\xbf[d]\nsequence=1,2\nmessage=x\n",
+        "# c\n\n  # c\n[d]\n\n#x\nsequence=1,2\n\t\nmessage=x\n#",
+        "  [ d ]  \n\v sequence \f = 1,2 \nmessage\t=\tx\n",
+        "[d] # comment\nsequence=1,2 # three = two\nmessage = x\t#y\n",
+        "[d]\nsequence=1,2 #\nmessage = x # = #",
+        "# \xc3\xa4\xff\n[options]\n[d]\nsequence=1,2\nmessage=x",
+        "[d] #[e]\nsequence=1,2\nmessage=x",
+    };
+    static char text[110000];
+    struct conf c;
+    const char *first;
+
+    first = copy(meaning(same[0]));
+    for (unsigned i = 1; i < sizeof(same) / sizeof(*same); i++)
+        CHECK(!strcmp(meaning(same[i]), first), "%u: %s", i, meaning(same[i]));
+    CHECK(strstr(meaning("[d]\nsequence=1\nmessage = a#b"), "= a#b\n"));
+    CHECK(strstr(meaning("[d]\nsequence=1\ncommand=a # b"), "= a # b\n"));
+    CHECK(strstr(meaning("[d]\nsequence=1\nmessage= a=b "), "= a=b\n"));
+    CHECK(strstr(meaning("[a=b#c]\nsequence=1"), "[a=b#c]\n"));
+    CHECK(strstr(meaning("[a]b]\nsequence=1"), "[a]b]\n"));
+    CHECK(strstr(meaning("[a=b] # c\nsequence=1"), "[a=b]\n"), "%s", kept);
+    /* a line of 100 kB: a comment, a command, a name */
+    memset(text, 'x', 100000);
+    strcpy(text, "[d]\nsequence=1\n# ");
+    text[strlen(text)] = 'x';
+    CHECK(load_text(&c, text, false), "%s", kept);
+    config_free(&c);
+    memcpy(text, "[d]\nsequence=1\ncommand=", 23);
+    CHECK(load_text(&c, text, true) && strlen(c.doors->start) == 100000 - 23);
+    config_free(&c);
+    text[100000] = ']';
+    memcpy(text, "[options]\n[xxxxx", 16);
+    CHECK(!load_text(&c, text, false) && has_text("has 1 to 127 characters"));
+    CHECK(kept_length < 10000);
+    config_free(&c);
+    memset(text, 0, sizeof(text));
+    sprintf(text, "[%0127d]\nsequence=1", 1);
+    CHECK(load_text(&c, text, false), "%s", kept);
+    config_free(&c);
+    sprintf(text, "[%0128d]\nsequence=1", 1);
+    CHECK(!load_text(&c, text, false));
+    config_free(&c);
+    /* no text at all */
+    CHECK(!load_bytes(&c, "[d]\nseq\0uence=1\n", 16, false) &&
+              has_text("conf:1: byte 7 is zero: this is no text file"),
+          "%s", kept);
+    config_free(&c);
+    for (unsigned i = 0; i < 2000; i++) {
+        size_t n = rnd(200);
+
+        for (size_t k = 0; k < n; k++) text[k] = (char)rnd(256);
+        load_bytes(&c, text, n, true);
+        config_free(&c);
+    }
+    free((char *)first);
+}
+
+static void test_files(void) {
+    struct conf c;
+
+    forget();
+    CHECK(!config_load(&c, directory_fd, "none", false));
+    CHECK(has_text("could not open none: No such file or directory"));
+    config_free(&c);
+    forget();
+    CHECK(!config_load(&c, AT_FDCWD, directory, false));
+    CHECK(has_text("Is a directory"), "%s", kept);
+    config_free(&c);
+    CHECK(load_text(&c, "", true) && has_text("conf has no door"));
+    config_free(&c);
+    CHECK(!load_door(&c, "one_time_sequences = none", false));
+    CHECK(has_text("none: No such file or directory"), "%s", kept);
+    config_free(&c);
+    put_text("once", "1,2\n");
+    CHECK(load_door(&c, "One_Time_Sequences = once", false), "%s", kept);
+    CHECK(c.doors->seq.n == 2);
+    config_free(&c);
+}
+
+/* What -t warns of. */
+static void test_warnings(void) {
+    static const char *const cases[][2] = {
+        { "[d]\nsequence=7000,8000,9000\ncommand=a %IP%\nstop_command=b",
+          "door 'd': the ports stand in the order of a scan and of" },
+        { "[d]\nsequence=9000,8000,7000",
+          "order of a scan and of the manuals: take another; for" },
+        { "[d]\nsequence=1,5,9,9000", "the ports stand in the order of a" },
+        { "[d]\nsequence=4,3,2,1", "the ports stand in the order of a" },
+        { "[d]\nsequence=9,5", "the ports stand in the order of a scan" },
+        { "[d]\nsequence=5,5", "the ports stand in the order of a scan" },
+        { "[d]\nsequence=5", "fewer than 3 ports are easily guessed" },
+        { "[d]\nsequence=5,9,1", "no command: it will only log" },
+        { "[d]\nsequence=5,9,1\ncommand=true\nstop_command=x",
+          "the command lacks %IP%" },
+        { "[d]\nsequence=5,9,1\ncommand=iptables -A INPUT -s %IP%",
+          "-A puts the rule behind" },
+        { "[d]\nsequence=5,9,1\ncommand=a %IP%\nstop_command=b %IP%",
+          "a Stop_Command without a Cmd_Timeout: it is 10 s" },
+        { "[d]\nsequence=5,9,1\ncommand=a %IP%", "no Stop_Command" },
+        { "[d]\nsequence=5,9,1\ncommand=/no/such %IP%",
+          "/no/such: No such file or directory" },
+        { "[d]\nsequence=5,9,1\n[d]\nsequence=5,9,1",
+          "there is a door 'd' at line 1, too" },
+        { "[d]\nsequence=5,9,1\nmessage=a\nmessage=b",
+          "conf:4: warning: Message is given again: the last one" },
+        { "# no door", "conf has no door" },
+    };
+    struct conf c;
+
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        CHECK(load_text(&c, cases[i][0], true), "%s", kept);
+        CHECK(has_text(cases[i][1]) && has_text("warning: "), "'%s' says '%s'",
+              cases[i][0], kept);
+        config_free(&c);
+        CHECK(load_text(&c, cases[i][0], false) && !*kept, "%s", kept);
+        config_free(&c);
+    }
+    CHECK(load_text(&c,
+                    "[a]\nsequence=5,9,1,7\ncommand=id %IP%\n"
+                    "stop_command=id\ncmd_timeout=5\ntcpflags=syn\n"
+                    "tcpflags=!ack\n",
+                    true) &&
+              !*kept,
+          "%s", kept);
+    config_free(&c);
+    put_text("conf", "");
+    forget();
+    fchmodat(directory_fd, "conf", 0644, 0);
+    CHECK(config_load(&c, directory_fd, "conf", true) &&
+              has_text("conf:1: warning: everyone may read this file"),
+          "%s", kept);
+    config_free(&c);
+    fchmodat(directory_fd, "conf", 0600, 0);
+}
+
+/* A random value for each directive; blanks, case and comments at random. */
+static void random_line(char *text, size_t *n, const char *key,
+                        const char *value, bool comment) {
+    static const char *const blanks[] = { "", " ", "\t", "  \t" };
+    static const char *const ends[] = { "\n", "\r\n", " \n", "\n\n" };
+
+    *n += (size_t)sprintf(text + *n, "%s", blanks[rnd(4)]);
+    for (const char *k = key; *k; k++)
+        text[(*n)++] = (char)(isalpha(*k) && one_in(2) ? *k ^ 32 : *k);
+    *n += (size_t)sprintf(text + *n, "%s%s%s%s%s%s", blanks[rnd(4)],
+                          value ? "=" : "", value ? blanks[rnd(4)] : "",
+                          value ? value : "",
+                          comment && one_in(4) ? "\t# a=b" : "", ends[rnd(4)]);
+}
+
+/* A random configuration is understood as it was meant, and what -t prints of
+ * it means the same again. */
+static void test_random_configurations(void) {
+    static char text[KEPT_MAX], value[1024], printed[KEPT_MAX];
+    struct conf c, again;
+
+    for (unsigned i = 0; i < times(2000, 100000); i++) {
+        unsigned doors = rnd(5), ports[5][32], n[5], timeout[5];
+        size_t at = 0;
+
+        random_line(text, &at, "[options]", NULL, true);
+        if (one_in(2)) random_line(text, &at, "UseSyslog", NULL, true);
+        for (unsigned d = 0; d < doors; d++) {
+            sprintf(value, "[door %u]", d);
+            random_line(text, &at, value, NULL, true);
+            n[d] = 1 + rnd(32);
+            *value = '\0';
+            for (unsigned k = 0; k < n[d]; k++) {
+                ports[d][k] = 1 + rnd(65535);
+                sprintf(value + strlen(value), "%s%u%s",
+                        k ? one_in(3) ? " , " : "," : "", ports[d][k],
+                        one_in(4) ? ":TCP" : "");
+            }
+            random_line(text, &at, "Sequence", value, true);
+            timeout[d] = 1 + rnd(100000);
+            sprintf(value, "%u", timeout[d]);
+            random_line(text, &at, one_in(2) ? "Seq_Timeout" : "Timeout", value,
+                        true);
+            random_line(text, &at, one_in(2) ? "Command" : "Start_Command",
+                        "a # %IP%", false);
+            if (one_in(3))
+                random_line(text, &at, "TCPFlags", "syn, !ack", true);
+            if (one_in(3))
+                random_line(text, &at, "Allow", "::1,10.0.0.0/8", true);
+        }
+        CHECK(load_bytes(&c, text, at, false) && c.ndoors == doors, "%s: %s",
+              kept, text);
+        for (unsigned d = 0; d < c.ndoors; d++) {
+            sprintf(value, "door %u", d);
+            CHECK(!strcasecmp(c.doors[d].name, value));
+            CHECK(c.doors[d].seq.n == n[d] &&
+                  c.doors[d].seq_timeout == timeout[d]);
+            for (unsigned k = 0; k < n[d]; k++)
+                CHECK(c.doors[d].seq.knock[k] == ports[d][k]);
+            CHECK(!strcmp(c.doors[d].start, "a # %IP%"));
+        }
+        forget();
+        config_print(&c);
+        memcpy(printed, kept, kept_length + 1);
+        CHECK(load_text(&again, printed, false), "%s: %s", kept, printed);
+        forget();
+        config_print(&again);
+        CHECK(!strcmp(kept, printed), "%s is not %s", kept, printed);
+        config_free(&again);
+        config_free(&c);
+    }
+}

@@ -1,0 +1,271 @@
+/* Unit tests of the monitor and the sniffer's records; part of unit.c. */
+
+/* ---- The monitor: events --------------------------------------------------------------------- */
+
+/* Forged records, with every field out of its range: each is refused. */
+static void test_forged_records(void) {
+    static const uint32_t numbers[] = {
+        0,  1,  2,  3,   4,   5,     6,          7,          8,
+        31, 32, 33, 255, 256, 65536, 0x7fffffff, 0x80000000, 0xffffffff
+    };
+    static const char *const sources[] = {
+        "192.0.2.1",       "0.0.0.0",  "::",          "224.0.0.1",
+        "255.255.255.255", "ff02::1",  "2001:db8::1", "198.51.100.1",
+        "0.0.0.1",         "127.0.0.1"
+    };
+    struct monitor *m = shop_open();
+    struct net net = { addr_of("192.0.2.0"), 120 };
+    unsigned right = 0, wrong_ones = 0;
+    struct event e;
+
+    shop[1].allow = (struct nets){ &net, 1 };
+    shop[2].seq.n = 32;
+    shop[3].seq.n = 0; /* used up */
+    for (unsigned only = 0; only < 2; only++)
+        for (unsigned i = 0; i < 18 * 18 * 18 * 10; i++) {
+            bool good;
+
+            memset(&e, 0, sizeof(e));
+            settings.only_ipv4 = only;
+            e.kind = numbers[i % 18];
+            e.door = numbers[i / 18 % 18];
+            e.stage = numbers[i / 18 / 18 % 18];
+            e.src = addr_of(sources[i / 18 / 18 / 18]);
+            e.value = rnd64();
+            m->said = 0;
+            good = is_true(m, &e);
+            CHECK(good == right_record(m, &e, sizeof(e)),
+                  "kind %u, "
+                  "door %u, stage %u, %s",
+                  e.kind, e.door, e.stage, sources[i / 18 / 18 / 18]);
+            *(good ? &right : &wrong_ones) += 1;
+        }
+    CHECK(right > 1000 && wrong_ones > 10000);
+    shop[1].allow.n = 0;
+    monitor_end();
+}
+
+/* Records through the channel: what is wrong runs nothing, is said once and
+ * does not end anything. */
+static void test_channel(void) {
+    struct monitor *m = shop_open();
+    struct event e = {
+        .kind = OPEN, .door = 0, .stage = 1, .src = addr_of("192.0.2.1")
+    };
+    int ends[2];
+    char junk[300];
+
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends)) abort();
+    m->channel = ends[0];
+#define SEND(n) CHECK(write(ends[1], &e, n) > 0 && record_take(m) >= 0)
+    SEND(sizeof(e));
+    turn(m);
+    CHECK(ncommands == 1 && has_text("192.0.2.1: a: OPEN SESAME\n"));
+    forget();
+    e.kind = STAGE;
+    SEND(sizeof(e));
+    e.kind = TIMEOUT;
+    e.stage = 2;
+    SEND(sizeof(e));
+    e.kind = SUPPRESSED;
+    e.value = 12;
+    SEND(sizeof(e));
+    e.kind = DROPS;
+    SEND(sizeof(e));
+    CHECK(!strcmp(
+              kept,
+              "192.0.2.1: a: Stage 1\n192.0.2.1: a: sequence "
+              "timeout (stage 2)\n12 messages suppressed\n12 packets came too "
+              "fast: lost\n"),
+          "%s", kept);
+    forget();
+    e.kind = OPEN;
+    e.stage = 2;
+    SEND(sizeof(e));
+    e.stage = 1;
+    e.door = 4;
+    SEND(sizeof(e));
+    SEND(7);
+    memset(junk, 0xa5, sizeof(junk));
+    for (unsigned i = 1; i < 300; i++)
+        CHECK(write(ends[1], junk, i) > 0 && record_take(m) >= 0);
+    turn(m);
+    CHECK(ncommands == 1 && count_text("\n") == 1 &&
+              has_text("bad record from the sniffer: stage\n"),
+          "%s", kept);
+    /* too many lines: not all are logged; an opening always is */
+    clock_ms += 5000;
+    forget();
+    e = (struct event){ .kind = STAGE, .stage = 1, .src = e.src };
+    for (unsigned i = 0; i < 3000; i++) SEND(sizeof(e));
+    CHECK(count_text("Stage 1") < STALL_MS / 7 + 10);
+    forget();
+    e.kind = OPEN;
+    SEND(sizeof(e));
+    CHECK(has_text("OPEN SESAME"));
+    for (unsigned i = 0; i < COUNTERS; i++) m->counters[i] = i * 10;
+    m->commands = 3;
+    counters_say(m);
+    CHECK(has_text("counters: packets 0, drops 10, hits 20, attempts 30, "
+                   "evictions 40, cancelled 50, opens 60, grants 2, "),
+          "%s", kept);
+    forget();
+    clock_ms += 1000;
+    e = (struct event){ .kind = PACKET,
+                        .src = addr_of("::1"),
+                        .dst = addr_of("10.0.0.1"),
+                        .value =
+                            6ull << 48 | 1234ull << 32 | 7000ull << 16 | 60 };
+    SEND(sizeof(e));
+    CHECK(has_text(": tcp: ::1:1234 -> 10.0.0.1:7000 60 bytes\n"), "%s", kept);
+    CHECK(record_take(m) < 0 && m->channel == ends[0]); /* nothing there */
+    close(ends[1]);
+    CHECK(record_take(m) < 0 && m->channel == -1);
+    monitor_end();
+}
+
+/* The sniffer: what it tells of itself at first, how it is ended, that it is
+ * replaced when it dies. */
+static void test_sniffer_of_monitor(void) {
+    struct monitor *m = shop_open();
+    struct event e = { .kind = READY, .value = 5, .src = mapped };
+    int ready[2], reader;
+    char byte;
+
+    if (pipe(ready)) abort();
+    reader = ready[0];
+    m->sniffer = -1;
+    strcpy(m->waiting_for, "eth9 is down");
+    sniffer_start(m);
+    CHECK(m->sniffer == 4242 && m->channel >= 0);
+    started(m, e.value);
+    CHECK(has_text("starting up, listening on any\n") &&
+              !has_text("listening on any...\n") &&
+              has_text("warning: the sniffer has to do without: bounding set, "
+                       "user and group id of its own\n") &&
+              has_text("waiting: eth9 is down\n"),
+          "%s", kept);
+    forget();
+    started(m, 127);
+    CHECK(!*kept);
+    sniffer_died(m, 31); /* by SIGSYS */
+    CHECK(has_text("the sniffer died (signal 31): starting another\n"));
+    CHECK(m->sniffer == -1 && m->channel == -1);
+    turn(m); /* not at once */
+    CHECK(m->sniffer == -1 && poll_timeout == 1000, "%d", poll_timeout);
+    clock_ms += 1000;
+    fail(FAULT_fork, 1, EAGAIN);
+    turn(m);
+    CHECK(m->sniffer == -1 && has_text("could not start the sniffer: Res"));
+    close(m->channel);
+    m->channel = -1;
+    clock_ms += 1000;
+    fail(FAULT_socketpair, 1, EMFILE);
+    turn(m);
+    CHECK(m->sniffer == -1 && has_text(strerror(EMFILE)));
+    clock_ms += 1000;
+    turn(m);
+    CHECK(m->sniffer == 4242);
+    killed.pid = 0;
+    poll_result = 0;
+    sniffer_stop(m);
+    CHECK(killed.pid == 4242 && m->sniffer == -1 && m->channel == -1);
+    /* -d: the other process learns that all is well */
+    m->ready = false;
+    m->ready_fd = ready[1];
+    settings.verbose = true;
+    poll_result = 0;
+    *m->waiting_for = '\0';
+    int in = dup(0), o = dup(1), err = dup(2);
+
+    started(m, 0);
+    dup2(in, 0);
+    dup2(o, 1);
+    dup2(err, 2);
+    close(in);
+    close(o);
+    close(err);
+    settings.verbose = false;
+    CHECK(read(reader, &byte, 1) == 1 && out.detached);
+    CHECK(has_text("listening on any...\n"), "%s", kept);
+    out.detached = false;
+    close(reader);
+    m->ready = false;
+    CHECK(ENDS(sniffer_died(m, 256)) && end_status == 1);
+    monitor_end();
+}
+
+static void test_lines(void) {
+    struct monitor *m = shop_open();
+    char text[5000], name[128];
+    struct conf c = shop_conf;
+    const char *got;
+
+    /* control characters; a line too long */
+    forget();
+    say(LOG, "a\nb\x01\x1b[0m\x7f\t%s", "\xc3\xa4");
+    CHECK(!strcmp(kept, "a?b??[0m?\t\xc3\xa4\n"), "%s", kept);
+    forget();
+    say(LOG, "a\xc2\x9b"
+             "31m\xc2\xa0\xe2\x9b\x84"); /* CSI; no control */
+    CHECK(!strcmp(kept, "a\xc2?31m\xc2\xa0\xe2\x9b\x84\n"), "%s", kept);
+    memset(text, 'x', sizeof(text) - 1);
+    text[sizeof(text) - 1] = '\0';
+    forget();
+    say(LOG, "%s", text);
+    CHECK(kept_length == TEXT_MAX);
+    out.started = false;
+    forget();
+    say(LOG, "x");
+    CHECK(!strcmp(kept, "knockd: x\n"));
+    forget();
+    say(OUT, "x");
+    CHECK(!strcmp(kept, "x\n"));
+    out.started = true;
+    /* a file; reopened; a broken path */
+    c.logfile = "log";
+    unlinkat(directory_fd, "log", 0);
+    m->conf = c;
+    log_open(m);
+    forget();
+    say(LOG, "hello");
+    got = get_file("log", NULL);
+    CHECK(!*kept && got[0] == '[' && strlen(got) == 25 &&
+              !strcmp(got + 17, "] hello\n"),
+          "%s", got);
+    unlinkat(directory_fd, "log", 0);
+    settings.verbose = true;
+    log_open(m);
+    say(LOG, "two");
+    settings.verbose = false;
+    CHECK(strstr(get_file("log", NULL), "] two\n"));
+    CHECK(has_text("closing log file: log\n") && has_text("two\n") &&
+              has_text("re-opening log file: log\n"),
+          "%s", kept);
+    forget();
+    snprintf(name, sizeof(name), "no/such/log");
+    m->conf.logfile = name;
+    log_open(m);
+    CHECK(!*kept && strstr(get_file("log", NULL),
+                           "could not open log file no/such/log: No such file"),
+          "%s", kept);
+    m->conf.logfile = NULL;
+    settings.logfile = "/dev/stderr";
+    log_open(m);
+    CHECK(out.file >= 3);
+    log_open(m);
+    settings.logfile = NULL;
+    log_open(m);
+    CHECK(out.file == -1);
+    /* stderr, unless there is another place */
+    forget();
+    say(QUIET, "x");
+    CHECK(!strcmp(kept, "x\n"));
+    forget();
+    out.detached = true;
+    say(LOG, "x");
+    CHECK(!*kept);
+    out.detached = false;
+    unlinkat(directory_fd, "log", 0);
+    monitor_end();
+}

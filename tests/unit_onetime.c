@@ -1,0 +1,195 @@
+/* Unit tests of one-time sequences; part of unit.c. */
+
+/* ---- One-time sequences --------------------------------------------------------------------- */
+
+static struct conf once_conf;
+static struct door once_door;
+
+/* A door with this one-time file; returns what is left. */
+static int once(const char *text) {
+    forget();
+    once_conf =
+        (struct conf){ .path = "conf", .doors = &once_door, .ndoors = 1 };
+    once_door = (struct door){ .name = "d", .one_time = "once" };
+    if (text) put_text("once", text);
+    return one_time(&once_conf, &once_door, directory_fd, false);
+}
+
+/* The current sequence is used: what the file says then. */
+static const char *spend(int *left) {
+    forget();
+    *left = one_time(&once_conf, &once_door, directory_fd, true);
+    return get_file("once", NULL);
+}
+
+static void test_one_time(void) {
+    static const struct {
+        const char *before, *after;
+        int left;       /* at first */
+        unsigned first; /* port of the first sequence */
+    } cases[] = {
+        { " 1,2\n 3,4\n", "#1,2\n 3,4\n", 2, 1 },
+        { "1,2\n3,4\n", "#,2\n3,4\n", 2, 1 }, /* as 0.8 */
+        { "1,2\n3,4", "#,2\n3,4", 2, 1 },
+        { "1,2", "#,2", 1, 1 },
+        { "\t1,2\r\n 3,4\r\n", "#1,2\r\n 3,4\r\n", 2, 1 },
+        { "1,2\r\n3,4\r\n", "#,2\r\n3,4\r\n", 2, 1 },
+        { "# c\n\n#9,9\n  5,6:udp\n7,8\n", "# c\n\n#9,9\n# 5,6:udp\n7,8\n", 2,
+          5 },
+        { " 70000,1\n 1,2\n", " 70000,1\n#1,2\n", 1, 1 },
+        { " x\n\n y\n1,2\n3,4\n", " x\n\n y\n#,2\n3,4\n", 2, 1 },
+        { " 1,2\n 1,2\n", "#1,2\n 1,2\n", 2, 1 },
+        { " 258,1,2\n 258,1,3\n", "#258,1,2\n 258,1,3\n", 2, 258 },
+    };
+    char text[512];
+    int left;
+
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        left = once(cases[i].before);
+        CHECK(left == cases[i].left, "%s: %d", cases[i].before, left);
+        CHECK(once_door.seq.n && *once_door.seq.knock == cases[i].first, "%s",
+              cases[i].before);
+        snprintf(text, sizeof(text), "%s", spend(&left));
+        CHECK(!strcmp(text, cases[i].after), "'%s' is not '%s'", text,
+              cases[i].after);
+        CHECK(left == cases[i].left - 1, "%s: %d left", cases[i].before, left);
+        CHECK(!left == has_text("no more sequences left in the one time "
+                                "sequences file for door d --> "
+                                "disabling the door"),
+              "%s", kept);
+        CHECK((left > 0) == (once_door.seq.n > 0));
+    }
+    /* all of them, to the end and over a restart */
+    CHECK(once(" 1,2\n 3,4\n 5,6\n") == 3);
+    for (unsigned i = 0; i < 3; i++) {
+        CHECK(*once_door.seq.knock == 1 + 2 * i);
+        spend(&left);
+        CHECK(left == 2 - (int)i);
+        CHECK(once(NULL) == left);
+    }
+    CHECK(!once_door.seq.n &&
+              !strcmp(get_file("once", NULL), "#1,2\n#3,4\n#5,6\n"),
+          "%s", get_file("once", NULL));
+    CHECK(once("") == 0 && !once_door.seq.n &&
+          has_text("no more sequences left"));
+    CHECK(once("#1\n\n") == 0);
+    CHECK(once(" 1,2,\n") == 0 && has_text("once:1: item 3 of the sequence "
+                                           "is empty"),
+          "%s", kept);
+}
+
+/* A file that was changed, or can't be written: the sequence is not used
+ * again. */
+static void test_one_time_faults(void) {
+    static const int calls[] = { FAULT_pwrite, FAULT_fsync, FAULT_open };
+    int left;
+
+    CHECK(once(" 1,2\n 3,4\n") == 2);
+    put_text("once", " 5,6\n");
+    spend(&left);
+    CHECK(left < 0 && !once_door.seq.n);
+    CHECK(has_text("door d: can't mark its sequence as used in once: "
+                   "disabling it"),
+          "%s", kept);
+    for (unsigned i = 0; i < 3; i++) {
+        CHECK(once(" 1,2\n 3,4\n") == 2);
+        fail(calls[i], 1, EIO);
+        spend(&left);
+        CHECK(left < 0 && !once_door.seq.n && *kept, "%u: %d", i, left);
+        fail(calls[i], 0, 0);
+    }
+    unlinkat(directory_fd, "once", 0);
+    CHECK(once(NULL) == -1 && has_text("once: No such file or directory"));
+}
+
+/* Random files: every valid sequence is used once, in their order, whatever
+ * stands between them; nothing else in the file changes. */
+static void test_one_time_at_random(void) {
+    for (unsigned i = 0; i < times(300, 20000); i++) {
+        static const char *const others[] = { "",     "# x",   "9,", "abc",
+                                              "#7,8", "70000", " ",  "1,2:x" };
+        char text[4096], after[4096];
+        unsigned port[12], n = 0, lines = 1 + rnd(12);
+        size_t at = 0, to = 0;
+        int left;
+
+        for (unsigned k = 0; k < lines; k++) {
+            const char *end_of_line =
+                k + 1 < lines || one_in(2) ? (one_in(4) ? "\r\n" : "\n") : "";
+            const char *blank = one_in(2) ? "" : one_in(2) ? " " : "\t";
+
+            if (one_in(3)) {
+                const char *other = others[rnd(8)];
+
+                at += (size_t)sprintf(text + at, "%s%s", other, end_of_line);
+                to += (size_t)sprintf(after + to, "%s%s", other, end_of_line);
+                continue;
+            }
+            size_t mark = to;
+
+            port[n++] = 1 + rnd(60000);
+            at += (size_t)sprintf(text + at, "%s%u,%u%s", blank, port[n - 1],
+                                  port[n - 1] + k, end_of_line);
+            to += (size_t)sprintf(after + to, "%s%u,%u%s", blank, port[n - 1],
+                                  port[n - 1] + k, end_of_line);
+            after[mark] = '#';
+        }
+        text[at] = after[to] = '\0';
+        CHECK(once(text) == (int)n, "%s", text);
+        for (unsigned k = 0; k < n; k++) {
+            CHECK(once_door.seq.n == 2 && *once_door.seq.knock == port[k], "%s",
+                  text);
+            spend(&left);
+            CHECK(left == (int)(n - k - 1), "%s", text);
+        }
+        CHECK(!strcmp(get_file("once", NULL), after),
+              "'%s' is not "
+              "'%s'",
+              get_file("once", NULL), after);
+    }
+}
+
+/* Through the monitor: the sniffer gets the next one, the log says how many are
+ * left, and a door whose file can't be marked runs nothing. */
+static void test_one_time_door(void) {
+    struct monitor *m = shop_open();
+    struct addr a = addr_of("192.0.2.1");
+    struct order order;
+    int ends[2];
+
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends)) abort();
+    m->channel = ends[0];
+    put_text("once", " 1,2\n 3,4\n 5,6\n 7,8\n 9,10\n 11,12\n 13,14\n");
+    shop[0].one_time = "once";
+    CHECK(one_time(&m->conf, &shop[0], m->cwd, false) == 7);
+    for (unsigned i = 0; i < 7; i++) {
+        char low[64];
+
+        forget();
+        door_open(m, &shop[0], &a);
+        CHECK(read(ends[1], &order, sizeof(order)) > 0);
+        CHECK(order.kind == NEW_SEQUENCE && order.door == 0);
+        CHECK(i == 6 ? !order.seq.n
+                     : order.seq.n == 2 && *order.seq.knock == 3 + 2 * i);
+        sprintf(low, "a: %u one-time sequences left\n", 6 - i);
+        CHECK(has_text(low) == (i < 6 && 6 - i <= ONE_TIME_LOW), "%s", kept);
+        turn(m);
+        CHECK(ncommands == 1 + i);
+        reap(m, 0, 0);
+    }
+    put_text("once", " 1,2\n");
+    shop[0].seq = (struct sequence){ { 1, 2 }, 2 };
+    fail(FAULT_pwrite, 1, EIO);
+    door_open(m, &shop[0], &a);
+    turn(m);
+    CHECK(ncommands == 7 && has_text("can't mark"), "%s", kept);
+    fail(FAULT_pwrite, 0, 0);
+    close(ends[0]);
+    close(ends[1]);
+    m->channel = -1;
+    /* a channel that is gone: the sniffer is replaced */
+    killed.pid = 0;
+    order_send(m, &order);
+    CHECK(killed.pid == 99 && killed.number == SIGKILL);
+    monitor_end();
+}

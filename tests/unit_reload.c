@@ -1,0 +1,277 @@
+/* Unit tests of interfaces, signals, reload; part of unit.c. */
+
+/* ---- Interfaces, signals, reload -------------------------------------------------------------- */
+
+static struct ifaddrs an_interface(const char *name, const char *text, bool up,
+                                   struct sockaddr_storage *room) {
+    struct ifaddrs i = { .ifa_name = (char *)name, .ifa_flags = up ? 1 : 0 };
+    struct addr a;
+
+    memset(room, 0, sizeof(*room));
+    if (!text) return i;
+    a = addr_of(text);
+    if (is_v4(&a)) {
+        struct sockaddr_in *v4 = (struct sockaddr_in *)room;
+
+        v4->sin_family = AF_INET;
+        memcpy(&v4->sin_addr, a.b + 12, 4);
+    } else {
+        struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)room;
+
+        v6->sin6_family = AF_INET6;
+        memcpy(&v6->sin6_addr, &a, 16);
+    }
+    i.ifa_addr = (struct sockaddr *)room;
+    return i;
+}
+
+/* Tells which of these addresses are local, one bit each. */
+static unsigned local_bits(const struct locals *l) {
+    static const char *const texts[] = { "127.0.0.1", "10.0.0.1", "10.0.0.2",
+                                         "fd00::1", "192.0.2.9" };
+    unsigned bits = 0;
+
+    for (unsigned i = 0; i < 5; i++) {
+        struct addr a = addr_of(texts[i]);
+
+        if (bsearch(&a, l->addr, l->naddrs, sizeof(a), addr_cmp))
+            bits |= 1u << i;
+    }
+    return bits;
+}
+
+static void test_interfaces(void) {
+    static const struct {
+        const char *list, *waiting;
+        unsigned bits, interfaces;
+        bool any;
+    } cases[] = {
+        { "any", "", 31, 0, true },
+        { "ANY", "", 31, 0, true },
+        { "eth0", "", 14, 1, false },
+        { "lo", "", 1, 1, false },
+        { "eth0,lo", "", 15, 2, false },
+        { " eth0 ,\tlo ", "", 15, 2, false },
+        { "eth", "eth does not exist", 0, 0, false },
+        { "eth00", "eth00 does not exist", 0, 0, false },
+        { "eth1", "eth1 is down", 16, 1, false },
+        { "eth2", "eth2 has no address", 0, 1, false },
+        { "eth2,lo,x", "eth2 has no address, x does not exist", 1, 2, false },
+    };
+    struct sockaddr_storage room[8];
+    struct ifaddrs list[8];
+    static struct monitor *m;
+    static struct locals l;
+    static char waiting[TEXT_MAX], many[200000];
+
+    list[0] = an_interface("lo", "127.0.0.1", true, &room[0]);
+    list[1] = an_interface("eth0", "10.0.0.1", true, &room[1]);
+    list[2] = an_interface("eth0:1", "10.0.0.2", true, &room[2]);
+    list[3] = an_interface("eth0", "fd00::1", true, &room[3]);
+    list[4] = an_interface("eth1", "192.0.2.9", false, &room[4]);
+    list[5] = an_interface("eth2", NULL, true, &room[5]);
+    for (unsigned i = 0; i < 5; i++) list[i].ifa_next = &list[i + 1];
+    t_interfaces = list;
+    t_index_names[0] = "lo";
+    t_index_names[1] = "eth0";
+    t_index_names[2] = "eth1";
+    t_index_names[3] = "eth2";
+    m = shop_open();
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        m->conf.listen = cases[i].list;
+        CHECK(locals_read(m, &l, waiting));
+        CHECK(!strcmp(waiting, cases[i].waiting), "%s: %s", cases[i].list,
+              waiting);
+        CHECK(l.any == cases[i].any && l.ninterfaces == cases[i].interfaces,
+              "%s", cases[i].list);
+        CHECK(local_bits(&l) == cases[i].bits, "%s: %u", cases[i].list,
+              local_bits(&l));
+    }
+    settings.only_ipv4 = true;
+    m->conf.listen = "eth0";
+    CHECK(locals_read(m, &l, waiting) && local_bits(&l) == 6);
+    /* more names, and longer ones, than anybody has */
+    for (unsigned k = 0; k < 3; k++) {
+        size_t n = 0;
+
+        for (unsigned i = 0; i < (k ? 20000 : 1); i++)
+            n += (size_t)sprintf(many + n, "%s%s", i ? "," : "",
+                                 k == 1 ? "eth0" : "x");
+        if (k == 0) memset(many, 'x', 100000);
+        if (k == 0) many[100000] = '\0';
+        m->conf.listen = many;
+        CHECK(locals_read(m, &l, waiting));
+        CHECK(strlen(waiting) < TEXT_MAX && l.ninterfaces <= INTERFACES_MAX &&
+              l.naddrs <= ADDRESSES_MAX);
+    }
+    /* changes are said, and told to the sniffer */
+    m->conf.listen = "eth1";
+    *m->waiting_for = '\0';
+    m->sniffer = -1;
+    forget();
+    locals_changed(m);
+    CHECK(!strcmp(kept, "waiting: eth1 is down\n"), "%s", kept);
+    locals_changed(m);
+    CHECK(count_text("\n") == 1);
+    list[4].ifa_flags = 1;
+    locals_changed(m);
+    CHECK(has_text("listening on eth1 again\n"));
+    fail(FAULT_getifaddrs, 1, ENOMEM);
+    locals_changed(m);
+    CHECK(count_text("\n") == 2);
+    /* at the start all must exist */
+    forget();
+    out.started = false;
+    m->conf.listen = "eth0,eth7";
+    CHECK(ENDS(interfaces_open(m)) && end_status == 1 &&
+              has_text("no such interface: eth7 does not exist; there are:"),
+          "%s", kept);
+    m->conf.listen = "eth1,eth2";
+    CHECK(!ENDS(interfaces_open(m)));
+    CHECK(!strcmp(m->waiting_for, "eth2 has no address"));
+    fail(FAULT_bind, 1, EPERM);
+    CHECK(!ENDS(interfaces_open(m)) && has_text("will go unnoticed"));
+    fail(FAULT_getifaddrs, 1, ENOMEM);
+    CHECK(ENDS(interfaces_open(m)) && has_text("could not read the inter"));
+    monitor_end();
+}
+
+static int signal_ends[2];
+
+/* A signal, as it comes from the signalfd. */
+static void take_signal(struct monitor *m, uint32_t number) {
+    struct signalfd_siginfo info = { .ssi_signo = number };
+
+    if (write(signal_ends[1], &info, sizeof(info)) != sizeof(info)) abort();
+    signal_take(m);
+}
+
+static void test_signals(void) {
+    static struct conf c;
+    struct monitor *m;
+    struct addr a = addr_of("192.0.2.1");
+    int ends[2];
+    const struct door *door;
+
+    t_interfaces = NULL;
+    CHECK(load_text(&c, "[one]\nsequence=1,2\n", false));
+    shop_open();
+    m = monitor_new(&c);
+    if (pipe(signal_ends) || socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends))
+        abort();
+    m->signals = signal_ends[0];
+    m->channel = ends[0];
+    *m->waiting_for = '\0';
+    door_open(m, &shop[0], &a);
+    turn(m);
+    reap(m, 0, 0); /* stands open over all of this */
+    take_signal(m, SIGUSR1);
+    CHECK(has_text("counters: packets ") && has_text("grants 1, "));
+    /* a bad file changes nothing */
+    put_text("conf", "[one]\nsequence=0\n");
+    forget();
+    door = m->conf.doors;
+    take_signal(m, SIGHUP);
+    CHECK(has_text("re-reading config file: conf\n") &&
+          has_text("conf:2: port '0' is not a number") &&
+          has_text("conf has errors: all stays as it was\n"));
+    CHECK(m->conf.doors == door && m->channel == ends[0] && m->sniffer == 99);
+    /* a good one is taken at once, by another sniffer */
+    put_text("conf", "[options]\ninterface=x\n[two]\nsequence=3\n[once]\n"
+                     "one_time_sequences=once\n");
+    put_text("once", " 7,8\n");
+    killed.pid = 0;
+    forget();
+    take_signal(m, SIGHUP);
+    CHECK(killed.pid == 99 && m->sniffer == 4242 && m->conf.ndoors == 2 &&
+              !strcmp(m->conf.doors->name, "two") &&
+              !strcmp(m->conf.listen, "x") && *m->conf.doors[1].seq.knock == 7,
+          "%s", kept);
+    CHECK(m->openings && m->openings->state == STANDING);
+    /* children: a command, the sniffer, one that nobody knows */
+    clock_ms += 5000;
+    turn(m);
+    CHECK(ncommands == 2);
+    m->ready = true;
+    t_ended[0].pid = commands[1].pid;
+    t_ended[1].pid = 4242;
+    t_ended[1].status = 9;
+    t_ended[2].pid = 5;
+    t_nended = 3;
+    take_signal(m, SIGCHLD);
+    CHECK(!m->openings && m->sniffer == -1 &&
+          has_text("the sniffer died (signal 9)"));
+    CHECK(!m->ending);
+    take_signal(m, SIGTERM);
+    CHECK(m->ending);
+    m->ending = false;
+    take_signal(m, SIGINT);
+    CHECK(m->ending);
+    forget();
+    take_signal(m, SIGHUP);
+    CHECK(!*kept);
+    fcntl(signal_ends[0], F_SETFL, O_NONBLOCK);
+    signal_take(m); /* nothing there */
+    close(ends[1]);
+    close(signal_ends[0]);
+    close(signal_ends[1]);
+    config_free(&m->conf);
+    monitor_end();
+}
+
+/* What the loop hears of is read. */
+static void poll_all(struct pollfd *fds, nfds_t n) {
+    for (nfds_t i = 0; i < n; i++) fds[i].revents = fds[i].fd >= 0 ? POLLIN : 0;
+}
+
+/* The end: doors are closed at once, whatever their time. */
+static void test_end(void) {
+    struct monitor *m = shop_open();
+    struct addr a = addr_of("192.0.2.1"), b = addr_of("192.0.2.2");
+    struct signalfd_siginfo info = { .ssi_signo = SIGTERM };
+    int ends[2];
+
+    door_open(m, &shop[1], &a);
+    turn(m);
+    reap(m, 0, 0);
+    door_open(m, &shop[1], &b);
+    turn(m);
+    door_open(m, &shop[0], &b); /* waits; is not run any more */
+    if (pipe(signal_ends) || socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends))
+        abort();
+    m->signals = signal_ends[0];
+    m->channel = ends[0];
+    close(ends[1]); /* the sniffer has ended */
+    m->pid_path = strdup("pid");
+    put_text("pid", "1\n");
+    CHECK(write(signal_ends[1], &info, sizeof(info)) == sizeof(info));
+    poll_hook = poll_all;
+    poll_result = 1;
+    turn(m);
+    CHECK(m->ending && m->channel == -1);
+    poll_hook = NULL;
+    poll_result = 0;
+    forget();
+    turn(m);
+    CHECK(ncommands == 3 && !strcmp(command_text(0), "stop b 192.0.2.1"));
+    CHECK(has_text("a: not run, knockd ends: start a 192.0.2.2\n"), "%s", kept);
+    reap(m, 0, 0);
+    command_reap(m, commands[1].pid, 0);
+    turn(m);
+    CHECK(ncommands == 4 && !strcmp(command_text(0), "stop b 192.0.2.2"));
+    reap(m, 0, 0);
+    CHECK(!m->openings);
+    settings.verbose = true;
+    run(m);
+    settings.verbose = false;
+    CHECK(has_text("waiting for child processes...\n") &&
+          !has_text("shutting down\n") && has_text("closing...\n"));
+    run(m);
+    CHECK(has_text("shutting down\n"));
+    CHECK(faccessat(directory_fd, "pid", F_OK, 0) &&
+          faccessat(directory_fd, "k.state", F_OK, 0));
+    close(signal_ends[0]);
+    close(signal_ends[1]);
+    free(m->pid_path);
+    monitor_end();
+}

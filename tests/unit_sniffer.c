@@ -1,0 +1,245 @@
+/* Unit tests of the sniffer's ring, sandbox and loop; part of unit.c. */
+
+/* ---- The sniffer ------------------------------------------------------------------------------- */
+
+/* The states of reading: wait for each packet; rest while many come; wait
+ * again after so many empty looks. */
+static void test_rest(void) {
+    struct sniffer *s = simple(2);
+
+    s->now = 100;
+    for (unsigned i = 0; i < 1000; i++) { /* one each 2 ms: no rest */
+        s->now += 2;
+        CHECK(!rest(s, 1));
+    }
+    s->now += 10;
+    for (unsigned i = 1; i < REST_PACKETS; i++) CHECK(!rest(s, 1));
+    CHECK(rest(s, 1) && s->resting);
+    s->now += 10;
+    CHECK(rest(s, 3)); /* less, but not yet nothing */
+    for (unsigned i = 1; i < REST_EMPTY; i++) {
+        s->now += 1;
+        CHECK(rest(s, 0), "%u", i);
+    }
+    s->now += 1;
+    CHECK(!rest(s, 0) && !s->resting);
+    CHECK(!rest(s, 0));
+    s->now += 10;
+    CHECK(rest(s, FRAMES));
+    for (unsigned i = 0; i < 100; i++) {
+        s->now += 1;
+        CHECK(rest(s, i % 5 == 0)); /* four empty ones are not enough */
+    }
+}
+
+static union slot the_ring[FRAMES];
+
+/* Puts a SYN into a slot of the ring. */
+static void ring_put(uint32_t at, unsigned port, unsigned hatype,
+                     const char *from) {
+    struct o_hit h = { .knock = { port, false }, .flags = 2, .interface = 3 };
+    struct addr src = addr_of(from), dst = addr_of("10.0.0.1");
+    uint8_t slot_bytes[FRAME_BYTES] = { 0 }, *ip;
+    struct sockaddr_ll ll = { .sll_hatype = (unsigned short)hatype,
+                              .sll_ifindex = 3 };
+    struct tpacket2_ t;
+
+    memcpy(h.src, &src, 16);
+    memcpy(h.dst, &dst, 16);
+    frame_of(slot_bytes, &h, next_mark++, 4000, &ip);
+    memcpy(slot_bytes + 32, &ll, sizeof(ll));
+    memcpy(&t, slot_bytes, sizeof(t));
+    t.status = 1;
+    memcpy(slot_bytes, &t, sizeof(t));
+    memcpy(&the_ring[at % FRAMES], slot_bytes, FRAME_BYTES);
+}
+
+/* The slot that is read next. */
+static uint32_t ring_at(const struct sniffer *s) {
+    return s->counters[PACKETS] % FRAMES;
+}
+
+static void test_ring(void) {
+    struct sniffer *s = simple(3);
+    struct addr a = addr_of("192.0.2.1");
+
+    memset(the_ring, 0, sizeof(the_ring));
+    s->ring = the_ring;
+    CHECK(!ring_read(s));
+    s->counters[PACKETS] = FRAMES - 2; /* so many has one before taken */
+    for (uint32_t i = 0; i < 3; i++)   /* around the end of the ring */
+        ring_put(FRAMES - 2 + i, 1000 + i, 1, "192.0.2.1");
+    CHECK(ring_read(s) == 3 && said(OPEN) == 1);
+    CHECK(!ring_read(s) && s->counters[PACKETS] == FRAMES + 1);
+    /* all full: so many at a time */
+    for (uint32_t i = 0; i < FRAMES; i++) ring_put(i, 5, 1, "192.0.2.1");
+    for (uint32_t n = 0; n < FRAMES; n += FRAMES_AT_ONCE)
+        CHECK(ring_read(s) == FRAMES_AT_ONCE);
+    CHECK(!ring_read(s));
+    /* loopback addresses come by the loopback only */
+    ring_put(ring_at(s), 1000, 1, "127.0.0.1");
+    CHECK(ring_read(s) == 1 && !heard);
+    ring_put(ring_at(s), 1000, 772, "127.0.0.1");
+    CHECK(ring_read(s) == 1 && said(STAGE) == 1);
+    /* a counter that lies is put right, if there is any packet */
+    s->counters[PACKETS] = 7;
+    ring_find(s);
+    CHECK(s->counters[PACKETS] == 7);
+    ring_put(100, 1000, 772, "127.0.0.1");
+    CHECK(!ring_read(s));
+    ring_find(s);
+    CHECK(ring_at(s) == 100 && ring_read(s) == 1);
+    /* -D tells of each */
+    settings.debug = true;
+    ring_put(ring_at(s), 4321, 1, "192.0.2.1");
+    CHECK(ring_read(s) == 1 && heard == 1 && events->kind == PACKET);
+    CHECK(!addr_cmp(&events->src, &a) && events->value >> 48 == 6 &&
+          (events->value >> 16 & 0xffff) == 4321 &&
+          (events->value >> 32 & 0xffff) == 4000);
+    settings.debug = false;
+    /* what claims to be longer than its slot is cut */
+    struct tpacket2_ t = {
+        .status = 1, .net = 250, .len = 60000, .captured = 60000
+    };
+    memcpy(&the_ring[ring_at(s)], &t, sizeof(t));
+    heard = 0;
+    CHECK(ring_read(s) == 1 && !heard);
+}
+
+/* Each step of the sandbox that is forbidden has its bit; the others are
+ * done. */
+static void test_sandbox(void) {
+    static const struct {
+        int call;
+        unsigned bits;
+    } cases[] = {
+        { FAULT_chroot, 2 },    { FAULT_setgroups, 4 }, { FAULT_setresgid, 4 },
+        { FAULT_setresuid, 4 }, { FAULT_capset, 8 },    { FAULT_setrlimit, 32 },
+    };
+    uint32_t none[6] = { 0 };
+
+    memset(t_capabilities, 1, sizeof(t_capabilities));
+    CHECK(sandbox() == (SECCOMP_ARCH ? 0 : 64));
+    CHECK(!memcmp(t_capabilities, none, sizeof(none)));
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        fail(cases[i].call, 1, EPERM);
+        CHECK((sandbox() & 63) == cases[i].bits, "%u", i);
+    }
+    fail(FAULT_prctl, 1, EPERM);
+    faults[FAULT_prctl].always = true; /* no prctl at all */
+    CHECK(sandbox() == (1 | 16 | 32 | 64));
+    faults[FAULT_prctl].n = 0;
+    fail(FAULT_mkdir, 1, EROFS); /* there are other places */
+    CHECK(!(sandbox() & 63));
+    fail(FAULT_mkdir, 1, EROFS);
+    faults[FAULT_mkdir].always = true;
+    CHECK((sandbox() & 63) == 2);
+    faults[FAULT_mkdir].n = 0;
+}
+
+/* The sniffer's life, from its tables to the end of its channel: here its poll
+ * says what happens. */
+static struct monitor *life_of;
+static unsigned life, life_events[KINDS];
+static int life_ends[2];
+
+static void live(struct pollfd *fds, nfds_t n) {
+    struct order order = { .kind = NEW_SEQUENCE, .seq.n = 0 };
+    struct event e;
+
+    poll_result = 0;
+    switch (life++) {
+    case 0: /* the first knock; nothing wakes it */
+        CHECK(poll_timeout == -1 && n == 2);
+        ring_put(0, 1000, 1, "192.0.2.1");
+        memcpy(mmap(NULL, sizeof(the_ring), PROT_READ | PROT_WRITE, MAP_SHARED,
+                    life_of->packets, 0),
+               the_ring, FRAME_BYTES);
+        break;
+    case 1: /* it wakes for its timeout, at its last look at that */
+        CHECK(poll_timeout == 10000, "%d", poll_timeout);
+        clock_ms += 10000;
+        break;
+    case 2:
+        CHECK(poll_timeout == -1, "%d", poll_timeout);
+        CHECK(write(life_ends[0], &order, offsetof(struct order, locals)) > 0);
+        fds[0].revents = POLLIN;
+        poll_result = 1;
+        break;
+    case 3: /* no address any more */
+        order.kind = NEW_LOCALS;
+        CHECK(write(life_ends[0], &order, sizeof(order)) > 0);
+        fds[0].revents = POLLIN;
+        poll_result = 1;
+        break;
+    default:
+        while (recv(life_ends[0], &e, sizeof(e), MSG_DONTWAIT) > 0)
+            life_events[e.kind < KINDS ? e.kind : 0]++;
+        close(life_ends[0]);
+        fds[0].revents = POLLIN | POLLHUP;
+        poll_result = 1;
+    }
+}
+
+static void test_life(void) {
+    static struct sniffer s;
+    static struct locals locals = { .any = 1, .naddrs = 1 };
+    struct monitor *m = shop_open();
+    unsigned before = filters;
+    int ring = openat(directory_fd, "ring", O_RDWR | O_CREAT | O_TRUNC, 0600);
+
+    simple(2); /* its door */
+    CHECK(ring >= 0 && !ftruncate(ring, sizeof(the_ring)));
+    CHECK(!socketpair(AF_UNIX, SOCK_SEQPACKET, 0, life_ends));
+    memset(the_ring, 0, sizeof(the_ring));
+    life = 0;
+    life_of = m;
+    m->packets = ring;
+    s = (struct sniffer){ .conf = &one_conf,
+                          .packets = ring,
+                          .channel = life_ends[1],
+                          .locals = &locals,
+                          .counters = monitor_counters };
+    *locals.addr = addr_of("10.0.0.1");
+    poll_hook = live;
+    t_closes = false;
+    CHECK(ENDS(sniff(&s)) && end_status == 0);
+    t_closes = true;
+    poll_hook = NULL;
+    poll_result = 0;
+    close(life_ends[0]);
+    CHECK(life >= 5 && s.locals->naddrs == 0);
+    CHECK(filters == before + 3 + (SECCOMP_ARCH != 0));
+    CHECK(life_events[READY] == 1 && life_events[STAGE] == 1 &&
+          life_events[TIMEOUT] == 1);
+    close(life_ends[1]);
+    /* no memory, no random numbers, no monitor: it ends */
+    t_closes = false;
+    out.started = false;
+    fail(FAULT_mmap, 2, ENOMEM);
+    CHECK(ENDS(sniffer_init(&s)) && end_status == 1 && has_text("mmap: ") &&
+          has_text(strerror(ENOMEM)));
+    fail(FAULT_getrandom, 1, ENOSYS);
+    CHECK(ENDS(sniffer_init(&s)) && end_status == 1 &&
+          has_text("sniffer: getrandom: "));
+    s.channel = CHANNEL;
+    fail(FAULT_write, 1, EPIPE);
+    tell(&s, (struct event){ .kind = OPEN, .stage = 1 });
+    CHECK(ENDS(events_send(&s)) && end_status == 1);
+    /* as the monitor starts it */
+    t_forks[0] = 0;
+    t_nforks = 1;
+    fail(FAULT_realloc, 1, ENOMEM);
+    m->sniffer = -1;
+    CHECK(ENDS(sniffer_start(m)) && end_status == 1 &&
+          has_text("out of memory"));
+    out.started = true;
+    t_nforks = 1;
+    fail(FAULT_getrandom, 1, ENOSYS);
+    CHECK(ENDS(sniffer_start(m)) && end_status == 1);
+    t_closes = true;
+    m->sniffer = -1;
+    close(ring);
+    unlinkat(directory_fd, "ring", 0);
+    monitor_end();
+}

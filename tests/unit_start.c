@@ -1,0 +1,281 @@
+/* Unit tests of logs to other places; the start; part of unit.c. */
+
+/* ---- Logs to other places; the start ------------------------------------------------------------ */
+
+/* The next datagram; "" if there is none. */
+static const char *received(int fd) {
+    static char text[8192];
+    ssize_t n = recv(fd, text, sizeof(text) - 1, MSG_DONTWAIT);
+
+    text[n > 0 ? n : 0] = '\0';
+    return text;
+}
+
+/* A datagram socket by a name in our directory; its path is left in path. */
+static int datagrams(const char *name, char path[108]) {
+    struct sockaddr_un un = { .sun_family = AF_UNIX };
+    int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
+
+    snprintf(un.sun_path, sizeof(un.sun_path), "%.80s/%s", directory, name);
+    strcpy(path, un.sun_path);
+    unlink(path);
+    if (bind(fd, (struct sockaddr *)&un, sizeof(un))) abort();
+    return fd;
+}
+
+static void test_syslog(void) {
+    struct monitor *m = shop_open();
+    int fd = datagrams("devlog", t_syslog);
+    char text[3000];
+    const char *got;
+
+    out.use_syslog = true;
+    say(LOG, "hello\nworld");
+    got = received(fd);
+    CHECK(!strncmp(got, "<29>", 4) && got[7] == ' ' && got[10] == ' ' &&
+              got[13] == ':' && strstr(got, " knockd: hello?world") == got + 19,
+          "%s", got);
+    CHECK(!*kept);
+    memset(text, 'x', sizeof(text)); /* nobody reads: lost, not waited for */
+    text[sizeof(text) - 1] = '\0';
+    for (unsigned i = 0; i < 2000; i++) say(LOG, "%s", text);
+    close(fd); /* restarted */
+    fd = datagrams("devlog", t_syslog);
+    say(LOG, "again");
+    CHECK(strstr(received(fd), " knockd: again"));
+    close(fd);
+    unlink(t_syslog);
+    say(LOG, "nobody is there");
+    CHECK(!*kept);
+    close(out.syslog);
+    out.syslog = -1;
+    out.use_syslog = false;
+    (void)m;
+    monitor_end();
+}
+
+static void test_notify(void) {
+    char path[108];
+    int fd = datagrams("notify", path);
+
+    setenv("NOTIFY_SOCKET", path, 1);
+    notify_ready();
+    CHECK(!strcmp(received(fd), "READY=1"));
+    setenv("NOTIFY_SOCKET", "@nobody-listens-here", 1);
+    notify_ready();
+    memset(path, 'x', sizeof(path) - 1);
+    path[sizeof(path) - 1] = '\0';
+    setenv("NOTIFY_SOCKET", path, 1);
+    for (unsigned i = 0; i < 5; i++) strncat(path, "x", 0);
+    notify_ready();
+    unsetenv("NOTIFY_SOCKET");
+    notify_ready();
+    CHECK(!*received(fd));
+    close(fd);
+    unlinkat(directory_fd, "notify", 0);
+}
+
+/* -l: lines that begin with an address get its name. */
+static void test_names(void) {
+    static const char *const lines[][2] = {
+        { "192.0.2.1: d: Stage 1", "192.0.2.1 (client): d: Stag"
+                                   "e 1\n" },
+        { "192.0.2.1: d: Stage 2", "192.0.2.1 (client): d: Stag"
+                                   "e 2\n" },
+        { "192.0.2.2: d: Stage 1", "192.0.2.2: d: Stage 1\n" },
+        { "192.0.2.2: d: Stage 2", "192.0.2.2: d: Stage 2\n" },
+        { "2001:db8::1: d: OPEN SESAME", "2001:db8::1: d: OPEN SESAME\n" },
+        { "d: running command: x", "d: running command: x\n" },
+        { "no colon", "no colon\n" },
+        { ": x", ": x\n" },
+        /* takes too long */
+        { "198.51.100.9: d: x", "198.51.100.9: d: x\n" },
+    };
+    struct monitor *m = shop_open();
+    const char *file;
+    int ends[2];
+
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends)) abort();
+    t_really = true;
+    put_text("names.log", ""); /* what children write counts as well */
+    out.file = openat(directory_fd, "names.log", O_WRONLY | O_APPEND);
+    out.namer = ends[0];
+    for (unsigned i = 0; i < sizeof(lines) / sizeof(*lines); i++)
+        say(LOG, "%s", lines[i][0]);
+    CHECK(!*get_file("names.log", NULL));
+    close(ends[0]);
+    out.namer = -1;
+    t_closes = false;
+    CHECK(ENDS(namer(ends[1])) && end_status == 0);
+    t_closes = true;
+    t_really = false;
+    file = get_file("names.log", NULL);
+    for (unsigned i = 0; i < sizeof(lines) / sizeof(*lines); i++) {
+        const char *line = strstr(file, lines[i][1]);
+
+        CHECK(line && line >= file + 19 && line[-1] == ' ', "%s", file);
+        file = line ? line : file; /* in their order */
+    }
+    close(ends[1]);
+    close(out.file);
+    out.file = -1;
+    unlinkat(directory_fd, "names.log", 0);
+    /* nobody looks them up any more: lines come all the same */
+    settings.lookup = true;
+    namer_start(m);
+    CHECK(out.namer >= 0);
+    m->namer = 77;
+    settings.lookup = false;
+    t_ended[0].pid = 77;
+    t_nended = 1;
+    if (pipe(signal_ends)) abort();
+    m->signals = signal_ends[0];
+    take_signal(m, SIGCHLD);
+    CHECK(out.namer == -1);
+    close(signal_ends[0]);
+    close(signal_ends[1]);
+    monitor_end();
+}
+
+/* Runs knockd_main() with these words; its status. */
+static int run_main(const char *words) {
+    static char text[4096], *argv[32], *rest_of;
+    static int argc;
+
+    snprintf(text, sizeof(text), "%s", words);
+    argv[0] = "knockd";
+    for (argc = 1, rest_of = text; argc < 30; argc += *argv[argc] != '\0')
+        if (!(argv[argc] = strsep(&rest_of, " "))) break;
+    optind = 0; /* from the start */
+    forget();
+    out.started = out.detached = false;
+    settings = (struct settings){ .config = CONFIG_PATH, .pidfile = PID_PATH };
+    t_closes = false;
+    if (!ENDS(end_status = knockd_main(argc, argv))) end_caught = false;
+    t_closes = true;
+    out.started = out.detached = false;
+    settings = (struct settings){ .config = CONFIG_PATH, .pidfile = PID_PATH };
+    out.file = -1;
+    return end_status;
+}
+
+static void test_command_line(void) {
+    static const struct {
+        const char *words;
+        int status;
+        const char *says;
+    } cases[] = {
+        { "-h", 0, "usage: knockd [options]\n" },
+        { "--help", 0, "usage: knockd [options]\n" },
+        { "-V", 0, "knockd " VERSION "\n" },
+        { "--version", 0, "knockd " VERSION "\n" },
+        { "--vers", 0, "knockd " VERSION "\n" },
+        { "-x", 1, "usage: knockd [options]\n" },
+        { "--nothing", 1, "usage: knockd [options]\n" },
+        { "-c", 1, "usage: knockd [options]\n" },
+        { "stray", 1, "knockd: unexpected operand 'stray'\nusage: " },
+        { "-t -c /no/such/file", 1,
+          "knockd: could not open /no/such/fil"
+          "e: No such file or directory\n" },
+    };
+    char words[PATH_MAX + 64];
+    int err = dup(STDERR_FILENO), null = open("/dev/null", O_WRONLY);
+
+    dup2(null, STDERR_FILENO); /* what getopt() says itself */
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        int status = run_main(cases[i].words);
+
+        CHECK(status == cases[i].status && has_text(cases[i].says),
+              "%s: %d, %s", cases[i].words, status, kept);
+    }
+    dup2(err, STDERR_FILENO);
+    close(err);
+    close(null);
+    put_text("conf", "[d]\nsequence=5,1,9,7\ncommand=x %IP%\n"
+                     "stop_command=y\n");
+    snprintf(words, sizeof(words), "-tc %s/conf", directory);
+    CHECK(run_main(words) == 0 && has_text("[d]\nSequence = 5,1,9,7\n") &&
+              has_text("warning: door 'd': "),
+          "%s", kept);
+    put_text("conf", "[d]\nsequence=5,1,9,x\n");
+    CHECK(run_main(words) == 1 && has_text("port 'x'") &&
+              !has_text("Sequence ="),
+          "%s", kept);
+    snprintf(words, sizeof(words), "--config=%s/conf", directory);
+    CHECK(run_main(words) == 1 && has_text("port 'x'"));
+}
+
+/* Ends the daemon as soon as it waits. */
+static void poll_end(struct pollfd *fds, nfds_t n) {
+    poll_result = n > 1;
+    if (n <= 1) return;
+    raise(SIGTERM); /* blocked: it comes by the descriptor */
+    fds[0].revents = POLLIN;
+}
+
+/* From the command line to the end, in this very process. */
+static void test_whole_run(void) {
+    struct sockaddr_storage room;
+    struct ifaddrs list = an_interface("eth0", "10.0.0.1", true, &room);
+    char words[3 * PATH_MAX];
+    sigset_t before;
+
+    t_ring = openat(directory_fd, "ring", O_RDWR | O_CREAT, 0600);
+    t_interfaces = &list;
+    t_index_names[1] = "eth0";
+    sigprocmask(SIG_SETMASK, NULL, &before);
+    put_text("conf", "[options]\nlogfile=log\n[d]\nsequence=5,1,9,7\n");
+    fail(FAULT_socket, 1, EPERM);
+    snprintf(words, sizeof(words), "-c %s/conf -p %s/k.pid", directory,
+             directory);
+    CHECK(run_main(words) == 1 &&
+              has_text("opening a packet socket needs CAP_NET_RAW"),
+          "%s", kept);
+    fail(FAULT_socket, 1, EAFNOSUPPORT);
+    CHECK(run_main(words) == 1 &&
+              has_text("opening a packet socket: Address family"),
+          "%s", kept);
+    fail(FAULT_bind, 1, ENODEV);
+    CHECK(run_main(words) == 1 && has_text("packet socket: No such dev"), "%s",
+          kept);
+    snprintf(words, sizeof(words), "-c %s/conf -p %s/k.pid -i eth5", directory,
+             directory);
+    CHECK(run_main(words) == 1 &&
+              has_text("no such interface: eth5 does not exist"),
+          "%s", kept);
+    snprintf(words, sizeof(words),
+             "-d -c %s/conf -p %s/k.pid -i eth0 -v -4 "
+             "-D -l -g x",
+             directory, directory);
+    put_text("conf", "[d]\nsequence=5,1,9,7\n");
+    poll_hook = poll_end;
+    poll_result = 1;
+    t_forks[0] = 0; /* it detaches; the sniffer is none of ours */
+    t_nforks = 1;
+    CHECK(run_main(words) == 0, "%d %s", end_status, kept);
+    poll_hook = NULL;
+    poll_result = 0;
+    CHECK(has_text("closing...\n") && strstr(get_file("x", NULL), "") &&
+              faccessat(directory_fd, "k.pid", F_OK, 0) &&
+              faccessat(directory_fd, "k.state", F_OK, 0),
+          "%s", kept);
+    /* another knockd has the pidfile */
+    put_text("k.pid", "1\n");
+    int fd = openat(directory_fd, "k.pid", O_RDONLY);
+
+    CHECK(!flock(fd, LOCK_EX));
+    t_nforks = 1;
+    CHECK(run_main(words) == 1 && has_text("another knockd runs with pid"),
+          "%s", kept);
+    CHECK(!strcmp(get_file("k.pid", NULL), "1\n"));
+    close(fd);
+    /* could not detach; the first process waits for the second */
+    fail(FAULT_fork, 1, EAGAIN);
+    CHECK(run_main(words) == 1 && has_text("could not detach"), "%s", kept);
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    close(t_ring);
+    t_interfaces = NULL;
+    unlinkat(directory_fd, "ring", 0);
+    unlinkat(directory_fd, "k.pid", 0);
+    unlink("x"); /* the log of -g */
+}
