@@ -89,10 +89,6 @@ struct door {
     unsigned seq_timeout, cmd_timeout, cooldown; /* seconds */
     unsigned stray_limit;                        /* ports; 0 = any number */
     int line, one_time_line; /* in the file: [name], One_Time_... */
-    /* Set by the sniffer: */
-    bool wide;           /* see index_doors() */
-    uint32_t next_first; /* next door with this first knock, + 1 */
-    int64_t quiet_until; /* ms: cooldown */
 };
 
 struct conf { /* strings point into text */
@@ -103,6 +99,32 @@ struct conf { /* strings point into text */
     bool use_syslog, duplicates, test; /* -t: also warn */
     int line, section;                 /* current; section: 0, OPTIONS, DOOR */
     uint32_t seen;                     /* keywords in this section */
+};
+
+/* What the sniffer knows of a door: what to look for, and nothing else.  The
+ * message with the doors holds no pointers, since it goes to another process:
+ * first struct watches, then a struct watch for each door, in the order of the
+ * file, then the networks of all doors, of which each has ranges.  Equal
+ * configurations make equal messages. */
+struct range {
+    uint32_t at, n;
+};
+
+struct watch {
+    struct sequence seq; /* n = 0: no one-time sequence is left */
+    struct flags tcp;
+    struct range target, allow;               /* as in struct door */
+    uint32_t seq_timeout, cooldown, one_time; /* s, s, bool */
+    uint32_t stray_limit;
+    /* Set by the sniffer: */
+    uint32_t wide;       /* bool, see index_doors() */
+    uint32_t next_first; /* next door with this first knock, + 1 */
+    int64_t quiet_until; /* ms: cooldown */
+};
+
+struct watches {
+    uint32_t ndoors, nnets;
+    struct watch door[];
 };
 
 struct locals { /* our interfaces and addresses */
@@ -382,9 +404,9 @@ static bool in_nets(const struct nets *l, const struct addr *a) {
     return false;
 }
 
-/* Does the door's Allow list, if it has one, contain src? */
-static bool allowed(const struct door *d, const struct addr *src) {
-    return !d->allow.n || in_nets(&d->allow, src);
+/* Does a door's Allow list, if it has one, contain src? */
+static bool allowed(const struct nets *allow, const struct addr *src) {
+    return !allow->n || in_nets(allow, src);
 }
 
 /* ---- Configuration ------------------------------------------------------ */
@@ -868,7 +890,9 @@ union slot { /* of the ring, see packet(7) */
 };
 
 struct sniffer {
-    struct conf *conf;
+    struct watch *doors;
+    struct net *nets; /* of all doors */
+    uint32_t ndoors;
     struct locals *locals;
     int packets, channel; /* descriptors */
     bool resting;
@@ -1129,8 +1153,8 @@ static void find_edges(struct sniffer *s) {
 static void index_doors(struct sniffer *s) {
     if (s->indexed) memset(s->ports, 0, KNOCKS * sizeof *s->ports);
     s->indexed = true; /* new memory is zero already */
-    for (uint32_t i = s->conf->ndoors; i--;) {
-        struct door *d = &s->conf->doors[i];
+    for (uint32_t i = s->ndoors; i--;) {
+        struct watch *d = &s->doors[i];
         uint32_t around = d->stray_limit ? d->stray_limit + 1 : 0;
         bool ack = !(d->tcp.want & SYN) && !(d->tcp.forbid & ACK);
         d->wide = false;
@@ -1205,7 +1229,7 @@ static void attempt_move(struct sniffer *s, struct attempt *a, uint8_t stage) {
         for (link = bucket(s, &a->src); *link != a;) link = &(*link)->next;
         *link = a->next;
     }
-    bool wide = s->conf->doors[a->door].wide;
+    bool wide = s->doors[a->door].wide;
     if (stage && !was) {
         s->counters[ATTEMPTS]++;
         s->look = min_ms(s->look, a->deadline);
@@ -1237,7 +1261,7 @@ static bool is_of(const struct attempt *a, const struct addr *src,
 /* The knock that an attempt waits for has come; the last one opens the
  * door. */
 static void advance(struct sniffer *s, struct attempt *a, uint16_t mark) {
-    struct door *d = &s->conf->doors[a->door];
+    struct watch *d = &s->doors[a->door];
     struct event e = {
         .kind = STAGE, .door = a->door, .stage = a->stage + 1u, .src = a->src
     };
@@ -1276,7 +1300,7 @@ static struct attempt *begin(struct sniffer *s, struct attempt **link,
     }
     a->src = *src;
     a->strays = 0;
-    a->deadline = s->now + s->conf->doors[door].seq_timeout * INT64_C(1000);
+    a->deadline = s->now + s->doors[door].seq_timeout * INT64_C(1000);
     a->door = door;
     a->next = *link;
     return *link = a;
@@ -1284,10 +1308,12 @@ static struct attempt *begin(struct sniffer *s, struct attempt **link,
 
 /* Does this packet count at the door?  If its port is some door's, its TCP
  * flags must fit too; as a stray it counts with any flags. */
-static bool sees(const struct sniffer *s, const struct door *d,
+static bool sees(const struct sniffer *s, const struct watch *d,
                  const struct packet *p) {
-    return (d->target.n ? in_nets(&d->target, &p->dst) : p->local) &&
-           d->seq.n && s->now >= d->quiet_until && allowed(d, &p->src) &&
+    struct nets target = { s->nets + d->target.at, d->target.n };
+    struct nets allow = { s->nets + d->allow.at, d->allow.n };
+    return (target.n ? in_nets(&target, &p->dst) : p->local) && d->seq.n &&
+           s->now >= d->quiet_until && allowed(&allow, &p->src) &&
            (!p->known || p->proto != TCP ||
             ((p->flags & d->tcp.want) == d->tcp.want &&
              !(p->flags & d->tcp.forbid)));
@@ -1298,7 +1324,7 @@ static bool sees(const struct sniffer *s, const struct door *d,
  * ends those that have seen too many. */
 static void spoil(struct sniffer *s, struct attempt **link, uint32_t door,
                   const struct packet *p) {
-    const struct door *d = &s->conf->doors[door];
+    const struct watch *d = &s->doors[door];
     uint64_t x = s->key[0] ^ p->knock;
     x = (x ^ x >> 33) * 0xff51afd7ed558ccd; /* MurmurHash3's finalizer */
     x = (x ^ x >> 33) * 0xc4ceb9fe1a85ec53;
@@ -1325,7 +1351,7 @@ static void spoil(struct sniffer *s, struct attempt **link, uint32_t door,
  *   - anything else spoils the attempts. */
 static void door_hit(struct sniffer *s, struct attempt **link, uint32_t door,
                      const struct packet *p) {
-    const struct door *d = &s->conf->doors[door];
+    const struct watch *d = &s->doors[door];
     const uint32_t *knock = d->seq.knock;
     struct attempt *next = NULL, *weakest = *link;
     bool repeated = d->seq.n == 1 && p->again;
@@ -1396,8 +1422,8 @@ static void match(struct sniffer *s, struct packet *p) {
         uint32_t waits = waiting ? (*link)->door : UINT32_MAX;
         uint32_t door = waits < begins ? waits : begins;
         if (door == UINT32_MAX) return;
-        if (door == begins) begins = s->conf->doors[door].next_first - 1;
-        if (sees(s, &s->conf->doors[door], p)) door_hit(s, link, door, p);
+        if (door == begins) begins = s->doors[door].next_first - 1;
+        if (sees(s, &s->doors[door], p)) door_hit(s, link, door, p);
         while (is_of(*link, &p->src, door)) link = &(*link)->next;
     }
 }
@@ -1597,7 +1623,7 @@ static void expire(struct sniffer *s) {
         if (a->stage && a->deadline <= s->now) time_out(s, a);
         if (!a->stage) continue;
         next = min_ms(next, a->deadline);
-        if (s->conf->doors[a->door].wide) wide_begins(s, &a->src);
+        if (s->doors[a->door].wide) wide_begins(s, &a->src);
     }
     s->look = next < s->now + EXPIRE_MS ? s->now + EXPIRE_MS : next;
     if (wide) filter_attach(s);
@@ -1623,7 +1649,7 @@ static void obey(struct sniffer *s) {
         for (uint32_t i = SEQUENCE_MAX + 1; i <= s->used; i++)
             if (s->attempts[i].stage && s->attempts[i].door == o.door)
                 attempt_move(s, &s->attempts[i], 0);
-        s->conf->doors[o.door].seq = o.seq;
+        s->doors[o.door].seq = o.seq;
         index_doors(s);
     }
     filter_attach(s);
@@ -1631,7 +1657,7 @@ static void obey(struct sniffer *s) {
 
 /* Makes the tables, closes all but the two descriptors, locks itself in. */
 static void sniffer_init(struct sniffer *s) {
-    size_t attempts = SEQUENCE_MAX + ATTEMPTS_MAX + 1 + s->conf->ndoors;
+    size_t attempts = SEQUENCE_MAX + ATTEMPTS_MAX + 1 + s->ndoors;
     int own = MAP_PRIVATE | MAP_ANONYMOUS;
     s->ring = map(RING_BYTES, MAP_SHARED, s->packets);
     s->attempts = map(attempts * sizeof *s->attempts, own, -1);
@@ -2382,7 +2408,7 @@ static bool is_true(struct monitor *m, const struct event *e) {
     if (e->stage < 1 || e->stage > SEQUENCE_MAX) return refuse(m, "stage");
     if (e->kind == OPEN && e->stage != d->seq.n) return refuse(m, "stage");
     bool ignored = settings.only_ipv4 && !is_v4(&e->src);
-    if (ignored || !addr_usable(&e->src) || !allowed(d, &e->src))
+    if (ignored || !addr_usable(&e->src) || !allowed(&d->allow, &e->src))
         return refuse(m, "address");
     return true;
 }
@@ -2443,6 +2469,40 @@ static int record_take(struct monitor *m) {
 
 /* ---- The monitor: the sniffer's start and end, reload ------------------- */
 
+/* Appends a list of networks to the message with the doors. */
+static struct range nets_put(struct watches *w, const struct nets *l) {
+    struct net *nets = (struct net *)&w->door[w->ndoors];
+    struct range r = { w->nnets, l->n };
+    for (unsigned i = 0; i < l->n; i++) nets[w->nnets++] = l->net[i];
+    return r;
+}
+
+/* Makes the message with the doors for the sniffer, to be freed. */
+static struct watches *watches_make(const struct conf *c, size_t *bytes) {
+    size_t nnets = 0;
+    for (const struct door *d = c->doors; d < c->doors + c->ndoors; d++)
+        nnets += d->target.n + d->allow.n;
+    *bytes = sizeof(struct watches) + c->ndoors * sizeof(struct watch) +
+             nnets * sizeof(struct net);
+    struct watches *w = allocate(NULL, *bytes);
+    memset(w, 0, *bytes);
+    w->ndoors = c->ndoors;
+    for (unsigned i = 0; i < c->ndoors; i++) {
+        const struct door *d = &c->doors[i];
+        struct watch *to = &w->door[i];
+        to->seq.n = d->seq.n;
+        memcpy(to->seq.knock, d->seq.knock, d->seq.n * sizeof *d->seq.knock);
+        to->tcp = d->tcp;
+        to->target = nets_put(w, &d->target);
+        to->allow = nets_put(w, &d->allow);
+        to->seq_timeout = d->seq_timeout;
+        to->cooldown = d->cooldown;
+        to->one_time = d->one_time != NULL;
+        to->stray_limit = d->stray_limit;
+    }
+    return w;
+}
+
 static void sniffer_start(struct monitor *m) {
     int ends[2] = { -1, -1 };
     m->sniffer = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends)
@@ -2450,7 +2510,11 @@ static void sniffer_start(struct monitor *m) {
                      : fork();
     if (m->sniffer == 0) {
         struct sniffer *s = allocate(NULL, sizeof *s);
-        *s = (struct sniffer){ .conf = &m->conf,
+        size_t bytes;
+        struct watches *w = watches_make(&m->conf, &bytes);
+        *s = (struct sniffer){ .doors = w->door,
+                               .nets = (struct net *)&w->door[w->ndoors],
+                               .ndoors = w->ndoors,
                                .locals = &m->locals,
                                .packets = m->packets,
                                .channel = ends[1],

@@ -558,11 +558,27 @@ static unsigned *events_sent(void) {
 
 enum { MANY = 10000 }; /* doors, at most */
 
+/* Gives the sniffer the doors of a configuration, as the monitor does. */
+static void watch(struct sniffer *s, const struct conf *c) {
+    static struct watches *w;
+    size_t bytes;
+
+    free(w);
+    w = watches_make(c, &bytes);
+    if (bytes != sizeof(*w) + w->ndoors * sizeof(struct watch) +
+                     w->nnets * sizeof(struct net))
+        abort();
+    s->doors = w->door;
+    s->ndoors = w->ndoors;
+    s->nets = (struct net *)&w->door[w->ndoors];
+    index_doors(s);
+}
+
 /*
  * The one sniffer of the tests, anew, for these doors: as sniffer_init() makes
  * it. Its tables are made once; only what was used is cleaned.
  */
-static struct sniffer *sniffer_new(struct conf *c) {
+static struct sniffer *sniffer_new(const struct conf *c) {
     static struct attempt *attempts;
     static struct attempt **buckets;
     static struct port ports[KNOCKS];
@@ -582,8 +598,7 @@ static struct sniffer *sniffer_new(struct conf *c) {
     memset(attempts, 0, (size_t)(used + 1) * sizeof(*attempts));
     memset(ports, 0, sizeof(ports));
     memset(counters, 0, sizeof(counters));
-    *s = (struct sniffer){ .conf = c,
-                           .channel = CHANNEL,
+    *s = (struct sniffer){ .channel = CHANNEL,
                            .packets = -1,
                            .attempts = attempts,
                            .buckets = buckets,
@@ -599,7 +614,7 @@ static struct sniffer *sniffer_new(struct conf *c) {
     locals.any = true;
     locals.ninterfaces = locals.naddrs = 0;
     events_kept = lost_events = 0;
-    index_doors(s);
+    watch(s, c);
     return s;
 }
 

@@ -173,8 +173,8 @@ static void test_nets(void) {
         CHECK(in_nets(&c.doors->allow, &in), "%s", good[i].text);
         CHECK(!in_nets(&c.doors->target, &o), "%s lets %s in", good[i].text,
               good[i].out);
-        CHECK(allowed(c.doors, &in) && !allowed(c.doors, &o), "%s",
-              good[i].text);
+        CHECK(allowed(&c.doors->allow, &in) && !allowed(&c.doors->allow, &o),
+              "%s", good[i].text);
         config_free(&c);
     }
     for (unsigned i = 0; i < sizeof(bad) / sizeof(*bad); i++) {

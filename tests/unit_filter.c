@@ -59,7 +59,7 @@ static void random_locals(struct sniffer *s, unsigned n, unsigned interfaces) {
 static size_t random_packet(const struct sniffer *s, uint8_t *b,
                             struct spec *spec, struct meta *m) {
     const struct locals *l = s->locals;
-    const struct door *d = &s->conf->doors[rnd(s->conf->ndoors)];
+    const struct watch *d = &s->doors[rnd(s->ndoors)];
     static const uint8_t flags[] = { 2, 16, 18, 24, 0, 1, 41, 4 };
     static const uint8_t headers[] = { 0, 60, 43, 135 };
 
@@ -105,8 +105,8 @@ static uint64_t memory_of(const struct sniffer *s) {
             h = h * 31 + a->stage + a->strays * 977 +
                 (uint64_t)a->deadline * 13 + i;
     }
-    for (unsigned i = 0; i < s->conf->ndoors && i < 100; i++)
-        h = h * 31 + (uint64_t)s->conf->doors[i].quiet_until;
+    for (unsigned i = 0; i < s->ndoors && i < 100; i++)
+        h = h * 31 + (uint64_t)s->doors[i].quiet_until;
     return h;
 }
 

@@ -364,7 +364,7 @@ static void test_twins(void) {
     CHECK(said(OPEN) == 1);
     s = simple(3);
     one_door.seq.knock[1] = 1000; /* 1000,1000,1002 */
-    index_doors(s);
+    watch(s, &one_conf);
     p = syn_from(&a, 1000);
     match(s, &p);
     match(s, &p);
@@ -387,7 +387,7 @@ static void test_filter_narrow_again(void) {
 
     one_door.seq.knock[0] |= TO_UDP;
     one_door.seq.knock[1] |= TO_UDP;
-    index_doors(s);
+    watch(s, &one_conf);
     for (unsigned i = 1; i <= 10; i++) {
         snprintf(text, sizeof(text), "192.0.2.%u", i);
         struct addr a = addr_of(text);
@@ -430,12 +430,13 @@ static void test_doors_that_are_not_there(void) {
     struct packet p;
 
     one_door.allow = (struct nets){ &net, 1 };
+    watch(s, &one_conf);
     knock_from(s, &a, 1000);
     CHECK(!heard && !s->active);
     one_door.allow.n = 0;
     net = (struct net){ other, 128 };
     one_door.target = (struct nets){ &net, 1 };
-    index_doors(s);
+    watch(s, &one_conf);
     knock_from(s, &a, 1000);
     CHECK(!heard);
     p = syn_from(&a, 1000);
@@ -445,6 +446,7 @@ static void test_doors_that_are_not_there(void) {
     one_door.target.n = 0;
     s = simple(2);
     one_door.cooldown = 5;
+    watch(s, &one_conf);
     knock_from(s, &a, 1000);
     knock_from(s, &a, 1001);
     CHECK(said(OPEN) == 1);
@@ -456,6 +458,7 @@ static void test_doors_that_are_not_there(void) {
     CHECK(said(STAGE) == 1);
     s = simple(2);
     one_door.one_time = "once";
+    watch(s, &one_conf);
     knock_from(s, &a, 1000);
     knock_from(s, &a, 1001);
     CHECK(said(OPEN) == 1);
@@ -553,7 +556,7 @@ static void random_sequence(struct sniffer *s, unsigned n) {
             if (k[j] == k[i]) i = j = n; /* once more */
         if (i == n) i = UINT_MAX;
     }
-    index_doors(s);
+    watch(s, &one_conf);
 }
 
 static void test_random_scans(void) {
@@ -597,7 +600,7 @@ static void test_ordered_scans(void) {
             continue;
         for (int i = 0; i < 3; i++)
             one_door.seq.knock[i] = (uint32_t)(at + i * gap * step);
-        index_doors(s);
+        watch(s, &one_conf);
         for (int i = -5; i <= 2 * gap + 5; i++)
             order[n++] = (uint16_t)(at + i * step);
         opens += scan(s, order, (unsigned)n);
@@ -647,7 +650,7 @@ static void test_other_scans(void) {
         one_door.tcp = kinds[k % 12].door;
         for (unsigned i = 0; i < 3; i++)
             one_door.seq.knock[i] = knock_on(7000 + 1000 * i, udp);
-        index_doors(s);
+        watch(s, &one_conf);
         for (unsigned i = 1; i < 65536; i++) {
             p.knock = knock_on(i, udp);
             p.mark = (uint16_t)i;

@@ -195,7 +195,8 @@ static void test_life(void) {
     life = 0;
     life_of = m;
     m->packets = ring;
-    s = (struct sniffer){ .conf = &one_conf,
+    s = (struct sniffer){ .doors = the_sniffer.doors,
+                          .ndoors = 1,
                           .packets = ring,
                           .channel = life_ends[1],
                           .locals = &locals,
@@ -227,6 +228,7 @@ static void test_life(void) {
     tell(&s, (struct event){ .kind = OPEN, .stage = 1 });
     CHECK(ENDS(events_send(&s)) && end_status == 1);
     /* as the monitor starts it */
+    m->conf = one_conf;
     t_forks[0] = 0;
     t_nforks = 1;
     fail(FAULT_realloc, 1, ENOMEM);

@@ -113,9 +113,8 @@ static void draw_door(unsigned i) {
 /* Which of the 64 bits of strays a port takes. */
 static uint64_t stray_bit(const struct sniffer *s, struct o_knock k) {
     static struct attempt table[SEQUENCE_MAX + 2];
-    static struct door door = { .stray_limit = 63, .wide = true };
-    static struct conf conf = { .doors = &door, .ndoors = 1 };
-    static struct sniffer t = { .conf = &conf, .attempts = table };
+    static struct watch door = { .stray_limit = 63, .wide = true };
+    static struct sniffer t = { .doors = &door, .attempts = table };
     struct attempt *link = &table[SEQUENCE_MAX + 1];
     struct packet p = { .knock = knock_on(k.port, k.udp),
                         .proto = k.udp ? UDP : TCP };
@@ -466,5 +465,5 @@ static bool right_record(const struct monitor *m, const struct event *e,
     if (e->kind == 2 && e->stage != d->seq.n) return false;
     if (settings.only_ipv4 && memcmp(e->src.b, mapped.b, 12) != 0) return false;
     return good_source(e->src.b, memcmp(e->src.b, mapped.b, 12) != 0) &&
-           allowed(d, &e->src);
+           allowed(&d->allow, &e->src);
 }
