@@ -23,6 +23,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <grp.h>
+#include <inttypes.h>
 #include <ifaddrs.h>
 #include <limits.h>
 #include <net/if.h>
@@ -141,6 +142,7 @@ enum kind {
     PACKET,     /* -D: src, dst; value: see frame() */
     SUPPRESSED, /* value: lines beyond the rate */
     DROPS,      /* value: packets lost in the kernel */
+    COUNTED,    /* stage: a counter; value: what to add to it */
     KINDS
 };
 enum { PACKETS, LOST, HITS, ATTEMPTS, EVICTIONS, CANCELLED, OPENS, COUNTERS };
@@ -149,8 +151,8 @@ struct event {
     struct addr src, dst;               /* dst: PACKET only */
     uint32_t door, kind, stage, unused; /* explicit padding */
 };
-struct order { /* monitor to sniffer */
-    enum { NEW_LOCALS, NEW_SEQUENCE } kind;
+struct order { /* monitor to sniffer; COUNT: to be answered by COUNTED */
+    enum { NEW_LOCALS, NEW_SEQUENCE, COUNT } kind;
     uint32_t door;
     struct sequence seq;
     struct locals locals;
@@ -897,6 +899,7 @@ struct sniffer {
     int packets, channel; /* descriptors */
     bool resting;
     union slot *ring;
+    uint32_t at;                            /* the slot that is read next */
     uint32_t burst, empty;                  /* see rest() */
     int64_t now, burst_start, second, look; /* ms; look: expire() is due */
 
@@ -915,7 +918,7 @@ struct sniffer {
     uint32_t lines[KINDS], suppressed; /* in this second */
     struct event events[EVENTS_MAX];   /* not yet sent */
     unsigned unsent;
-    unsigned long long *counters; /* which the monitor reads */
+    uint64_t counters[COUNTERS]; /* since they were told last */
 };
 
 /* A classic BPF program, built backwards: what a jump leads to exists before
@@ -1184,7 +1187,8 @@ static void events_send(struct sniffer *s) {
 
 /* Queues an event.  Kinds that a stranger can cause are limited per second. */
 static void tell(struct sniffer *s, struct event e) {
-    bool limited = e.kind != READY && e.kind != OPEN && e.kind != SUPPRESSED;
+    bool limited = e.kind != READY && e.kind != OPEN && e.kind != SUPPRESSED &&
+                   e.kind != COUNTED;
     if (limited && s->lines[e.kind]++ >= LINES_PER_SECOND) s->suppressed++;
     else s->events[s->unsent++] = e;
     if (s->unsent == EVENTS_MAX) events_send(s);
@@ -1538,11 +1542,12 @@ static void drops_tell(struct sniffer *s) {
 /* Parses the packet in a slot; false if match() has no use for it. */
 static bool frame(struct sniffer *s, const union slot *slot, struct packet *p) {
     const struct tpacket2_ *t = &slot->head;
+    if (t->net > FRAME_BYTES) return false; /* only in a poisoned ring */
     size_t n = FRAME_BYTES - (size_t)t->net;
     if (n > t->captured) n = t->captured;
-    if (!parse(slot->bytes + t->net, n, t->len, p) ||
-        (addr_loopback(&p->src) && slot->from.sll_hatype != HATYPE_LOOPBACK))
-        return false;
+    if (!parse(slot->bytes + t->net, n, t->len, p)) return false;
+    bool inside = slot->from.sll_hatype == HATYPE_LOOPBACK;
+    if (addr_loopback(&p->src) && !inside) return false; /* forged */
     p->interface = (uint32_t)slot->from.sll_ifindex;
     if (settings.debug)
         tell(s, (struct event){ .kind = PACKET,
@@ -1559,31 +1564,29 @@ static bool is_full(const union slot *slot) {
     return __atomic_load_n(&slot->head.status, __ATOMIC_ACQUIRE) & TP_USER;
 }
 
-/* poll() reports packets, but the slot where we expect one is empty: a
- * hijacked predecessor may have changed the shared counter.  Goes to the
- * oldest packet. */
+/* Goes to the oldest packet, the first full slot after an empty one, if there
+ * is any: in a ring that a sniffer has read before us, only the kernel knows
+ * its place. */
 static void ring_find(struct sniffer *s) {
-    uint32_t i = 0;
-    while (i < FRAMES && (is_full(&s->ring[(i + FRAMES - 1) % FRAMES]) ||
-                          !is_full(&s->ring[i])))
-        i++;
-    if (i < FRAMES) s->counters[PACKETS] += (i - s->counters[PACKETS]) % FRAMES;
+    bool full = is_full(&s->ring[FRAMES - 1]);
+    for (uint32_t i = 0; i < FRAMES; i++) {
+        bool full_before = full;
+        full = is_full(&s->ring[i]);
+        if (full && !full_before) s->at = i;
+    }
 }
 
-/* Takes a few packets from the ring; returns how many.  The shared counter is
- * our place in it, and tells a successor where to go on.  A slot is counted
- * and given back before it is parsed: a packet that kills us can't kill the
- * next sniffer. Table entries are prefetched: in a flood they are in no
- * cache. */
+/* Takes a few packets from the ring; returns how many.  Table entries are
+ * prefetched: in a flood they are in no cache. */
 static uint32_t ring_read(struct sniffer *s) {
     union slot slot;
     struct packet p[FRAMES_AT_ONCE];
     uint32_t n = 0, good = 0;
     for (; n < FRAMES_AT_ONCE; n++) {
-        union slot *next = &s->ring[s->counters[PACKETS] % FRAMES];
+        union slot *next = &s->ring[s->at];
         if (!is_full(next)) break;
         slot = *next;
-        s->counters[PACKETS]++;
+        s->at = (s->at + 1) % FRAMES;
         __atomic_store_n(&next->head.status, 0, __ATOMIC_RELEASE);
         if (frame(s, &slot, &p[good]))
             __builtin_prefetch(bucket(s, &p[good++].src));
@@ -1591,6 +1594,7 @@ static uint32_t ring_read(struct sniffer *s) {
     for (uint32_t i = 0; i < good && s->active; i++)
         __builtin_prefetch(*bucket(s, &p[i].src));
     for (uint32_t i = 0; i < good; i++) match(s, &p[i]);
+    s->counters[PACKETS] += n;
     return n;
 }
 
@@ -1640,17 +1644,38 @@ static void limit(struct sniffer *s) {
     s->second = s->now;
 }
 
-/* Carries out an order of the monitor; if the channel has closed, exits. */
+/* Tells what has been counted since the last time. */
+static void counters_tell(struct sniffer *s) {
+    drops_tell(s);
+    for (uint32_t i = 0; i < COUNTERS; i++)
+        tell(s, (struct event){
+                    .kind = COUNTED, .stage = i, .value = s->counters[i] });
+    memset(s->counters, 0, sizeof s->counters);
+}
+
+/* Gives a door its next one-time sequence; attempts at the old one are over. */
+static void sequence_change(struct sniffer *s, uint32_t door,
+                            const struct sequence *seq) {
+    struct attempt *first = &s->attempts[SEQUENCE_MAX + 1];
+    for (struct attempt *a = first; a <= &s->attempts[s->used]; a++)
+        if (a->stage && a->door == door) attempt_move(s, a, 0);
+    s->doors[door].seq = *seq;
+    index_doors(s);
+}
+
+/* Carries out an order of the monitor.  If the channel has closed, the sniffer
+ * tells what it has counted, in case the monitor listens still, and ends. */
 static void obey(struct sniffer *s) {
     static struct order o;
-    if (read(s->channel, &o, sizeof o) <= 0) _exit(0);
-    if (o.kind == NEW_LOCALS) *s->locals = o.locals;
-    else {
-        for (uint32_t i = SEQUENCE_MAX + 1; i <= s->used; i++)
-            if (s->attempts[i].stage && s->attempts[i].door == o.door)
-                attempt_move(s, &s->attempts[i], 0);
-        s->doors[o.door].seq = o.seq;
-        index_doors(s);
+    if (read(s->channel, &o, sizeof o) <= 0) {
+        counters_tell(s);
+        events_send(s);
+        _exit(0);
+    }
+    switch (o.kind) {
+    case NEW_LOCALS: *s->locals = o.locals; break;
+    case NEW_SEQUENCE: sequence_change(s, o.door, &o.seq); break;
+    case COUNT: counters_tell(s); return;
     }
     filter_attach(s);
 }
@@ -1663,6 +1688,7 @@ static void sniffer_init(struct sniffer *s) {
     s->attempts = map(attempts * sizeof *s->attempts, own, -1);
     s->buckets = map(ATTEMPTS_MAX * sizeof(struct attempt *), own, -1);
     s->ports = map(KNOCKS * sizeof *s->ports, own, -1);
+    ring_find(s);
     s->look = INT64_MAX;
     s->used = SEQUENCE_MAX;
     for (struct attempt *a = s->attempts; a <= s->attempts + s->used; a++)
@@ -1735,7 +1761,8 @@ struct monitor {
     bool dirty;       /* the state file is to be written */
     struct output outputs[OUTPUTS_MAX];
     unsigned noutputs, most_outputs;
-    unsigned long long commands, *counters; /* shared with the sniffer */
+    uint64_t commands, counters[COUNTERS]; /* of all sniffers */
+    bool asked;                            /* counters are to be logged */
 };
 
 /* Returns the command with each %IP% replaced.  What is put in can only be hex
@@ -2402,6 +2429,7 @@ static bool in_rate(struct monitor *m, const struct event *e) {
 static bool is_true(struct monitor *m, const struct event *e) {
     if (e->kind >= KINDS) return refuse(m, "kind");
     if (!in_rate(m, e)) return refuse(m, "rate");
+    if (e->kind == COUNTED && e->stage >= COUNTERS) return refuse(m, "counter");
     if (e->kind != STAGE && e->kind != OPEN && e->kind != TIMEOUT) return true;
     if (e->door >= m->conf.ndoors) return refuse(m, "door");
     const struct door *d = &m->conf.doors[e->door];
@@ -2425,6 +2453,21 @@ static void packet_say(const struct event *e) {
         (unsigned)e->value >> 16, (unsigned)e->value & 0xffff);
 }
 
+/* SIGUSR1: logs the counters, once the sniffer has told its own. */
+static void counters_say(struct monitor *m) {
+    const uint64_t *c = m->counters;
+    unsigned grants = 0;
+    for (const struct opening *o = m->openings; o; o = o->next)
+        if (o->stop) grants++;
+    say(LOG,
+        "counters: packets %" PRIu64 ", drops %" PRIu64 ", hits %" PRIu64
+        ", attempts %" PRIu64 ", evictions %" PRIu64 ", cancelled %" PRIu64
+        ", opens %" PRIu64 ", grants %u, commands %" PRIu64,
+        c[PACKETS], c[LOST], c[HITS], c[ATTEMPTS], c[EVICTIONS], c[CANCELLED],
+        c[OPENS], grants, m->commands);
+    m->asked = false;
+}
+
 /* Carries out an event that is_true() has checked. */
 static void event_take(struct monitor *m, const struct event *e) {
     struct door *d = m->conf.doors + (e->door < m->conf.ndoors ? e->door : 0);
@@ -2441,6 +2484,10 @@ static void event_take(struct monitor *m, const struct event *e) {
     case PACKET: packet_say(e); break;
     case SUPPRESSED: say(LOG, "%llu messages suppressed", value); break;
     case DROPS: say(TROUBLE, "%llu packets came too fast: lost", value); break;
+    case COUNTED:
+        m->counters[e->stage] += e->value;
+        if (m->asked && e->stage == COUNTERS - 1) counters_say(m);
+        break;
     case KINDS: break;
     }
 }
@@ -2517,8 +2564,7 @@ static void sniffer_start(struct monitor *m) {
                                .ndoors = w->ndoors,
                                .locals = &m->locals,
                                .packets = m->packets,
-                               .channel = ends[1],
-                               .counters = m->counters };
+                               .channel = ends[1] };
         sniff(s);
     }
     if (m->sniffer < 0) {
@@ -2555,6 +2601,7 @@ static void sniffer_died(struct monitor *m, int status) {
         killed ? WTERMSIG(status) : WEXITSTATUS(status),
         m->ready ? ": starting another" : "");
     if (!m->ready) exit(1);
+    if (m->asked) counters_say(m);
 }
 
 /* Opens the log file, again after SIGHUP.  The configuration's beats -g's, as
@@ -2609,16 +2656,10 @@ static void reload(struct monitor *m) {
 
 /* ---- The monitor's loop ------------------------------------------------- */
 
-static void counters_say(const struct monitor *m) {
-    const unsigned long long *c = m->counters;
-    unsigned grants = 0;
-    for (const struct opening *o = m->openings; o; o = o->next)
-        grants += !!o->stop;
-    say(LOG,
-        "counters: packets %llu, drops %llu, hits %llu, attempts %llu, "
-        "evictions %llu, cancelled %llu, opens %llu, grants %u, commands %llu",
-        c[PACKETS], c[LOST], c[HITS], c[ATTEMPTS], c[EVICTIONS], c[CANCELLED],
-        c[OPENS], grants, m->commands);
+static void counters_ask(struct monitor *m) {
+    m->asked = true;
+    order_send(m, &(struct order){ .kind = COUNT });
+    if (m->sniffer < 0) counters_say(m);
 }
 
 static void signal_take(struct monitor *m) {
@@ -2627,7 +2668,7 @@ static void signal_take(struct monitor *m) {
     if (read(m->signals, &info, sizeof info) != sizeof info) return;
     if (info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT) m->ending = true;
     if (info.ssi_signo == SIGHUP && !m->ending) reload(m);
-    if (info.ssi_signo == SIGUSR1) counters_say(m);
+    if (info.ssi_signo == SIGUSR1) counters_ask(m);
     if (info.ssi_signo != SIGCHLD) return;
     for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;)
         if (pid == m->sniffer) sniffer_died(m, status);
@@ -2835,8 +2876,6 @@ int main(int argc, char **argv) {
     if (settings.daemon) detach(&m);
     signals_open(&m);
     m.packets = packet_socket();
-    m.counters =
-        map(COUNTERS * sizeof *m.counters, MAP_SHARED | MAP_ANONYMOUS, -1);
     interfaces_open(&m);
     log_open(&m);
     files_open(&m);

@@ -582,7 +582,6 @@ static struct sniffer *sniffer_new(const struct conf *c) {
     static struct attempt *attempts;
     static struct attempt **buckets;
     static struct port ports[KNOCKS];
-    static unsigned long long counters[COUNTERS];
     static struct locals locals;
     struct sniffer *s = &the_sniffer;
     uint32_t used = s->used;
@@ -597,13 +596,11 @@ static struct sniffer *sniffer_new(const struct conf *c) {
         *bucket(s, &attempts[i].src) = NULL;
     memset(attempts, 0, (size_t)(used + 1) * sizeof(*attempts));
     memset(ports, 0, sizeof(ports));
-    memset(counters, 0, sizeof(counters));
     *s = (struct sniffer){ .channel = CHANNEL,
                            .packets = -1,
                            .attempts = attempts,
                            .buckets = buckets,
                            .ports = ports,
-                           .counters = counters,
                            .locals = &locals,
                            .look = INT64_MAX,
                            .now = clock_ms };

@@ -146,9 +146,11 @@ static long forbidden(const char *name) {
 
 static void forge(int channel, const char *deed) {
     static const char *const kinds[] = {
-        [READY] = "READY",     [STAGE] = "STAGE",   [OPEN] = "OPEN",
-        [TIMEOUT] = "TIMEOUT", [PACKET] = "PACKET", [SUPPRESSED] = "SUPPRESSED",
-        [DROPS] = "DROPS",     [KINDS] = "none"
+        [READY] = "READY",   [STAGE] = "STAGE",
+        [OPEN] = "OPEN",     [TIMEOUT] = "TIMEOUT",
+        [PACKET] = "PACKET", [SUPPRESSED] = "SUPPRESSED",
+        [DROPS] = "DROPS",   [COUNTED] = "COUNTED",
+        [KINDS] = "none"
     };
     static struct {
         struct event e;

@@ -183,6 +183,7 @@ static const struct {
     { "monitor: the end", test_end },
     { "sniffer: rest", test_rest },
     { "sniffer: ring", test_ring },
+    { "sniffer: poisoned ring", test_ring_poisoned },
     { "sniffer: sandbox", test_sandbox },
     { "sniffer: from start to end", test_life },
     { "log: syslog", test_syslog },

@@ -48,7 +48,6 @@ static pid_t spawn_note(const char *path, char *const *argv, char *const *env) {
 }
 
 static struct monitor monitor;
-static unsigned long long monitor_counters[COUNTERS];
 
 /* A monitor without a sniffer, its state in a file of ours. */
 static struct monitor *monitor_new(struct conf *c) {
@@ -68,7 +67,6 @@ static struct monitor *monitor_new(struct conf *c) {
     settings = (struct settings){ .config = CONFIG_PATH, .pidfile = PID_PATH };
     settings.config = "conf";
     posix_spawnattr_init(&m->attr);
-    m->counters = monitor_counters;
     out.started = true;
     out.detached = false;
     ncommands = 0;

@@ -150,6 +150,8 @@ static void test_signals(void) {
     static struct conf c;
     struct monitor *m;
     struct addr a = addr_of("192.0.2.1");
+    struct event counted = { .kind = COUNTED, .stage = OPENS, .value = 3 };
+    struct order order;
     int ends[2];
     const struct door *door;
 
@@ -166,7 +168,10 @@ static void test_signals(void) {
     turn(m);
     reap(m, 0, 0); /* stands open over all of this */
     take_signal(m, SIGUSR1);
-    CHECK(has_text("counters: packets ") && has_text("grants 1, "));
+    CHECK(read(ends[1], &order, sizeof(order)) > 0 && order.kind == COUNT);
+    CHECK(!has_text("counters: "));
+    CHECK(write(ends[1], &counted, sizeof(counted)) > 0 && record_take(m) == 1);
+    CHECK(has_text("counters: packets 0, ") && has_text("opens 3, grants 1, "));
     /* a bad file changes nothing */
     put_text("conf", "[one]\nsequence=0\n");
     forget();

@@ -457,7 +457,8 @@ static bool right_record(const struct monitor *m, const struct event *e,
                          size_t n) {
     const struct door *d;
 
-    if (n != sizeof(*e) || e->kind > 6) return false;
+    if (n != sizeof(*e) || e->kind > 7) return false;
+    if (e->kind == 7) return e->stage < 7; /* a counter */
     if (e->kind == 0 || e->kind > 3) return true;
     if (e->door >= m->conf.ndoors || e->stage < 1 || e->stage > 32)
         return false;
