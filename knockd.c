@@ -444,86 +444,132 @@ static const struct keyword {
     { "Stop_Command", "", DOOR, COMMAND, D(stop), 0 },
     { "Stop_Command_6", "", DOOR, COMMAND, D(stop6), 0 },
 };
-#define KEYWORDS (sizeof keywords / sizeof *keywords)
-static const char flags[][4] = { "fin", "syn", "rst", "psh", "ack", "urg" };
+enum { KEYWORDS = sizeof keywords / sizeof *keywords, FLAG_BITS = 6 };
+static const char flags[FLAG_BITS][4] = { "fin", "syn", "rst",
+                                          "psh", "ack", "urg" };
 
-#define complain(c, fmt, ...) \
-    say(TROUBLE, "%s:%d: " fmt, (c)->path, (c)->line, __VA_ARGS__)
-#define wrong(c, ...) ((c)->errors++, complain(c, __VA_ARGS__))
-#define warn(c, ...) \
-    ((c)->test ? (void)complain(c, "warning: " __VA_ARGS__) : (void)0)
+/* Prints what is wrong in the current line and counts it or, with a kind of
+ * "warning: ", what is doubtful, under -t alone.  Returns false. */
+__attribute__((format(printf, 3, 4))) static bool complain(struct conf *c,
+                                                           const char *kind,
+                                                           const char *fmt,
+                                                           ...) {
+    char text[TEXT_MAX];
+    va_list ap;
+    if (!*kind) c->errors++;
+    else if (!c->test) return false;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    return say(TROUBLE, "%s:%d: %s%s", c->path, c->line, kind, text);
+}
 
-/* Reads "port[:protocol], ..."; what follows a second colon is ignored, as in
- * 0.8.  False if something is wrong, which it says. */
+#define wrong(c, ...) complain(c, "", __VA_ARGS__)
+#define warn(c, ...) complain(c, "warning: ", __VA_ARGS__)
+
+/* Parses "port[:protocol]"; as in 0.8, a second colon and what follows it are
+ * ignored.  Returns 0 if the item is wrong, which it prints. */
+static uint32_t knock_parse(struct conf *c, char *item) {
+    char *name = trim(strsep(&item, ":")), *protocol = strsep(&item, ":");
+    unsigned port;
+    if (!number(name, 1, 65535, &port)) {
+        wrong(c, "port '%.40s' is not a number from 1 to 65535", name);
+        return 0;
+    }
+    if (!protocol) return port;
+    protocol = trim(protocol);
+    if (!strcasecmp(protocol, "tcp")) return port;
+    if (!strcasecmp(protocol, "udp")) return port | TO_UDP;
+    wrong(c, "protocol '%.40s' is neither tcp nor udp", protocol);
+    return 0;
+}
+
+/* Parses "port[:protocol], ...".  False if something is wrong, which it
+ * prints. */
 static bool sequence_parse(struct conf *c, struct sequence *seq, char *text) {
-    unsigned n = 0, port;
+    unsigned n = 0;
+    char *item;
     seq->n = 1; /* given, even if it is wrong */
-    for (char *item; (item = strsep(&text, ",")); n++) {
-        char *name = trim(strsep(&item, ":")), *proto = strsep(&item, ":");
-        bool udp = proto && !strcasecmp(proto = trim(proto), "udp");
-        if (!*name) return wrong(c, "item %u of the sequence is empty", n + 1);
+    while ((item = strsep(&text, ","))) {
+        item = trim(item);
+        if (!*item) return wrong(c, "item %u of the sequence is empty", n + 1);
         if (n == SEQUENCE_MAX)
             return wrong(c, "more than %u ports in a sequence", n);
-        if (!number(name, 1, 65535, &port))
-            return wrong(c, "port '%.40s' is not a number from 1 to 65535",
-                         name);
-        if (proto && !udp && strcasecmp(proto, "tcp"))
-            return wrong(c, "protocol '%.40s' is neither tcp nor udp", proto);
-        seq->knock[n] = port | (udp ? TO_UDP : 0);
+        seq->knock[n] = knock_parse(c, item);
+        if (!seq->knock[n]) return false;
+        n++;
     }
     seq->n = n;
     return true;
 }
 
+/* Parses "flag, !flag, ..." and adds the flags to those in f. */
 static void flags_parse(struct conf *c, struct flags *f, char *text) {
-    for (char *item; (item = strsep(&text, ","));) {
-        unsigned bit = 0;
-        bool not = *(item = trim(item)) == '!';
-        item = trim(item + not );
-        while (bit < 6 && strcasecmp(item, flags[bit])) bit++;
-        if (bit == 6) wrong(c, "unknown TCP flag '%.40s'", item);
-        else *(not ? &f->forbid : &f->want) |= 1u << bit;
+    char *item;
+    while ((item = strsep(&text, ","))) {
+        unsigned bit = 0, *set = &f->want;
+        item = trim(item);
+        if (*item == '!') {
+            set = &f->forbid;
+            item = trim(item + 1);
+        }
+        while (bit < FLAG_BITS && strcasecmp(item, flags[bit])) bit++;
+        if (bit < FLAG_BITS) *set |= 1u << bit;
+        else wrong(c, "unknown TCP flag '%.40s'", item);
     }
 }
 
+/* Parses "address[/bits], ...". */
 static void nets_parse(struct conf *c, struct nets *l, char *text) {
+    char *bits;
     l->n = 0;
-    for (char *item; (item = strsep(&text, ","));) {
-        char *address = trim(strsep(&item, "/"));
+    while ((bits = strsep(&text, ","))) {
+        char *address = trim(strsep(&bits, "/"));
         struct net n;
         if (!addr_parse(address, &n.addr))
             wrong(c, "'%.40s' is not an IPv4 or IPv6 address", address);
-        unsigned most = n.bits = is_v4(&n.addr) ? 32 : 128;
-        if (item && !number(item = trim(item), 0, most, &n.bits))
-            wrong(c, "'%.40s' is no number of bits from 0 to %u", item, most);
+        unsigned most = is_v4(&n.addr) ? 32 : 128;
+        n.bits = most;
+        if (bits && !number(trim(bits), 0, most, &n.bits))
+            wrong(c, "'%.40s' is no number of bits from 0 to %u", trim(bits),
+                  most);
         n.bits += 128 - most;
         l->net = allocate(l->net, (l->n + 1) * sizeof n);
         l->net[l->n++] = n;
     }
 }
 
-/* A path, a text, a list of names or a command; field is where it belongs. */
+/* Checks the names of interfaces in a list. */
+static void names_check(struct conf *c, const char *list) {
+    while (*(list += strspn(list, LIST))) {
+        size_t n = strcspn(list, LIST);
+        if (n >= IFNAMSIZ)
+            wrong(c, "interface name '%.40s' is longer than %d characters",
+                  list, IFNAMSIZ - 1);
+        list += n;
+    }
+}
+
+/* Stores a path, a text, a list of names or a command in *field.  In [options]
+ * an empty one counts as if not given. */
 static void text_parse(struct conf *c, const struct keyword *k, char **field,
                        char *value) {
     char first = value[strspn(value, LIST)];
     bool empty = k->kind != COMMAND && (!first || first == '#');
+    *field = value;
     if (empty && k->section == DOOR) wrong(c, "%s is empty", k->name);
-    else if (empty) warn(c, "%s is empty: as if not given", k->name);
-    *field = empty && k->section == OPTIONS ? NULL : value;
-    if (k->kind != NAMES) return;
-    while (*(value += strspn(value, LIST))) {
-        size_t n = strcspn(value, LIST);
-        if (n >= IFNAMSIZ)
-            wrong(c, "interface name '%.40s' is longer than %d characters",
-                  value, IFNAMSIZ - 1);
-        value += n;
+    else if (empty) {
+        warn(c, "%s is empty: as if not given", k->name);
+        *field = NULL;
     }
+    if (k->kind == NAMES) names_check(c, value);
 }
 
-/* One directive; value is NULL where its line has no '='. */
+/* Parses the value of a directive, NULL where its line has no '='. */
 static void directive(struct conf *c, const struct keyword *k, char *value) {
     struct door *d = &c->doors[c->ndoors ? c->ndoors - 1 : 0];
-    void *field = (k->section == DOOR ? (char *)d : (char *)c) + k->offset;
+    char *base = k->section == DOOR ? (char *)d : (char *)c;
+    void *field = base + k->offset;
     if (k->kind == FLAG && value) {
         wrong(c, "%s stands alone: it takes no value", k->name);
         return;
@@ -544,23 +590,22 @@ static void directive(struct conf *c, const struct keyword *k, char *value) {
         break;
     case TEXT:
     case NAMES:
-    case COMMAND:
-        text_parse(c, k, field, value);
-        if (field == &d->one_time) d->one_time_line = c->line;
-        break;
+    case COMMAND: text_parse(c, k, field, value); break;
     }
+    if (field == &d->one_time) d->one_time_line = c->line;
 }
 
-/* Does somebody listen on that port?  Then a knock on it is answered. */
+/* Does a program on this host use that port?  Then a knock on it is answered. */
 static bool in_use(uint32_t knock) {
     struct sockaddr_in6 any = { .sin6_family = AF_INET6,
                                 .sin6_port = htons((uint16_t)knock) };
     int yes = 1, type = knock & TO_UDP ? SOCK_DGRAM : SOCK_STREAM;
     int fd = socket(AF_INET6, type | SOCK_CLOEXEC, 0);
+    if (fd < 0) return false;
     if (type == SOCK_STREAM) /* no connection in TIME_WAIT */
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
     bool used = bind(fd, (void *)&any, sizeof any) && errno == EADDRINUSE;
-    close(fd); /* -1 harms neither */
+    close(fd);
     return used;
 }
 
@@ -569,14 +614,17 @@ static const char *sequence_doubt(const struct sequence *seq) {
     unsigned rises = 0;
     for (unsigned i = 1; i < seq->n; i++)
         rises += (seq->knock[i] & 0xffff) > (seq->knock[i - 1] & 0xffff);
-    if (seq->n > 1 && (rises == 0 || rises == seq->n - 1))
+    bool ordered = rises == 0 || rises == seq->n - 1;
+    if (seq->n > 1 && ordered)
         return "the ports stand in the order of a scan and of the manuals";
-    return seq->n == 1 || seq->n == 2 ? "fewer than 3 ports are easily guessed"
-                                      : NULL;
+    if (seq->n == 1 || seq->n == 2)
+        return "fewer than 3 ports are easily guessed";
+    return NULL;
 }
 
 /* What is doubtful about a door's commands; NULL if nothing is. */
 static const char *commands_doubt(const struct door *d) {
+    static const char *const closing[] = { "-D", "delete", "timeout" };
     const char *start = d->start;
     if (!start || !*start)
         return d->start6 ? NULL : "no command: it will only log";
@@ -586,10 +634,10 @@ static const char *commands_doubt(const struct door *d) {
         return "-A puts the rule behind those that reject: -I is meant?";
     if (d->stop && d->cmd_timeout == UINT_MAX)
         return "a Stop_Command without a Cmd_Timeout: it is 10 s";
-    if (!d->stop && !strstr(start, "-D") && !strstr(start, "delete") &&
-        !strstr(start, "timeout"))
-        return "no Stop_Command: another door must close it";
-    return NULL;
+    bool closes = d->stop;
+    for (unsigned i = 0; i < 3; i++)
+        if (strstr(start, closing[i])) closes = true;
+    return closes ? NULL : "no Stop_Command: another door must close it";
 }
 
 /* -t: warns of what is legal, also in 0.8, but probably not meant. */
@@ -620,16 +668,10 @@ static void door_review(struct conf *c, const struct door *d) {
             warn(c, "there is a door '%s' at line %d, too", d->name, o->line);
 }
 
-static void section(struct conf *c, char *line) {
-    char *end = strrchr(line, ']'), *name = line + 1;
-    if (!end || end[1]) wrong(c, "bad section line '%.40s'", line);
-    else *end = '\0';
-    if (!*(name = trim(name)) || strlen(name) > DOOR_NAME_MAX)
-        wrong(c, "a section name has 1 to %d characters", DOOR_NAME_MAX);
-    c->section = strcasecmp(name, "options") ? DOOR : OPTIONS;
-    c->seen = 0;
-    if (c->section == OPTIONS) return;
-    if (!(c->ndoors & (c->ndoors - 1))) /* room for the next power of 2 */
+/* Adds a door; the array has room for the next power of 2. */
+static void door_add(struct conf *c, const char *name) {
+    bool full = !(c->ndoors & (c->ndoors - 1));
+    if (full)
         c->doors = allocate(c->doors, (c->ndoors * 2 + 1) * sizeof *c->doors);
     c->doors[c->ndoors++] = (struct door){ .name = name,
                                            .line = c->line,
@@ -638,29 +680,55 @@ static void section(struct conf *c, char *line) {
                                            .stray_limit = UINT_MAX };
 }
 
+/* Begins the section of a line "[name]". */
+static void section(struct conf *c, char *line) {
+    char *end = strrchr(line, ']');
+    if (!end || end[1]) wrong(c, "bad section line '%.40s'", line);
+    else *end = '\0';
+    char *name = trim(line + 1);
+    if (!*name || strlen(name) > DOOR_NAME_MAX)
+        wrong(c, "a section name has 1 to %d characters", DOOR_NAME_MAX);
+    c->section = DOOR;
+    c->seen = 0;
+    if (strcasecmp(name, "options")) door_add(c, name);
+    else c->section = OPTIONS;
+}
+
 /* Are the first n letters of text this word, in either case?  The first letter
  * is compared first: that makes files of 10,000 doors fast. */
 static bool is_word(const char *text, size_t n, const char *word) {
-    return (*text | 32) == (*word | 32) && !strncasecmp(text, word, n) &&
-           !word[n];
+    if ((*text | 32) != (*word | 32)) return false;
+    return !strncasecmp(text, word, n) && !word[n];
 }
 
 /* Where a comment begins, a '#' after white space, not in [name]; or NULL. */
 static char *comment_in(char *line) {
-    char *p = line + (*line == '[' ? strcspn(line, "]") : 0);
+    char *p = line;
+    if (*line == '[') p += strcspn(line, "]");
     for (; *p; p++)
         if (*p == '#' && p > line && strchr(BLANKS, p[-1])) return p;
     return NULL;
 }
 
-/* The keyword that the line's first n letters are; if two, the section's. */
+/* The keyword that the line's first n letters are, NULL if none.  Of two with
+ * the same name, the one of the current section. */
 static const struct keyword *keyword_of(const char *line, size_t n, int where) {
     const struct keyword *found = NULL;
-    for (const struct keyword *k = keywords; k < keywords + KEYWORDS; k++)
-        if ((is_word(line, n, k->name) || is_word(line, n, k->alias)) &&
-            (!found || k->section & where))
-            found = k;
+    for (const struct keyword *k = keywords; k < keywords + KEYWORDS; k++) {
+        if (found && !(k->section & where)) continue;
+        if (is_word(line, n, k->name) || is_word(line, n, k->alias)) found = k;
+    }
     return found;
+}
+
+/* May this directive stand in the current section?  If not, prints why. */
+static bool in_place(struct conf *c, const struct keyword *k) {
+    if (!c->section)
+        return wrong(c, "%s stands before the first [section]", k->name);
+    if (k->section & c->section) return true;
+    if (k->section == DOOR)
+        return wrong(c, "%s belongs in a door, not in [options]", k->name);
+    return wrong(c, "%s belongs in [options], not in a door", k->name);
 }
 
 /* Parses a line of the file.  '#' after white space begins a comment, but not
@@ -674,22 +742,20 @@ static void config_line(struct conf *c, char *line) {
     char *hash = k && k->kind == COMMAND ? NULL : comment_in(line);
     if (hash) *hash = '\0';
     char *rest = trim(line + n);
-    if (*line == '[') section(c, trim(line));
-    else if (!k || (*rest && *rest != '='))
-        wrong(c, "unknown directive '%.40s'", trim(line));
-    else if (!c->section)
-        wrong(c, "%s stands before the first [section]", k->name);
-    else if (!(k->section & c->section))
-        wrong(c, "%s belongs in %s", k->name,
-              k->section == DOOR ? "a door, not in [options]"
-                                 : "[options], not in a door");
-    else {
-        uint32_t bit = 1u << (k - keywords);
-        if (c->seen & bit && k->kind != FLAGS)
-            warn(c, "%s is given again: the last one counts", k->name);
-        c->seen |= bit;
-        directive(c, k, *rest ? trim(rest + 1) : NULL);
+    if (*line == '[') {
+        section(c, trim(line));
+        return;
     }
+    if (!k || (*rest && *rest != '=')) {
+        wrong(c, "unknown directive '%.40s'", trim(line));
+        return;
+    }
+    if (!in_place(c, k)) return;
+    uint32_t bit = 1u << (k - keywords);
+    if (c->seen & bit && k->kind != FLAGS)
+        warn(c, "%s is given again: the last one counts", k->name);
+    c->seen |= bit;
+    directive(c, k, *rest ? trim(rest + 1) : NULL);
 }
 
 static void config_free(struct conf *c) {
@@ -705,6 +771,11 @@ static bool same_sequence(const struct sequence *a, const struct sequence *b) {
     return a->n == b->n && !memcmp(a->knock, b->knock, a->n * sizeof *a->knock);
 }
 
+/* Puts a '#' in the first column of a line, on disk; false if it can't. */
+static bool mark_used(int fd, off_t line) {
+    return pwrite(fd, "#", 1, line) == 1 && !fsync(fd);
+}
+
 /* Gives a door the first unused sequence of its one-time file, a path seen
  * from the directory dir.  With spend, its present one is first marked as
  * used, on disk.  Returns how many are left.  0 leaves the door without one,
@@ -713,27 +784,29 @@ static bool same_sequence(const struct sequence *a, const struct sequence *b) {
 static int one_time(struct conf *c, struct door *d, int dir, bool spend) {
     struct conf file = { .path = d->one_time };
     struct sequence old = d->seq, next = old;
-    int left = 0,
-        fd = openat(dir, file.path,
-                    O_NONBLOCK | O_CLOEXEC | (c->test ? O_RDONLY : O_RDWR));
+    bool marked = !spend;
+    int how = O_NONBLOCK | O_CLOEXEC, left = 0;
     size_t size;
-    char *text = read_all(fd, &size), *rest = text;
+    how |= c->test ? O_RDONLY : O_RDWR;
+    int fd = openat(dir, file.path, how);
+    char *text = read_all(fd, &size), *rest = text, *line;
     c->line = d->one_time_line;
     d->seq.n = 0;
-    bool to_mark = spend; /* the one in use is not yet marked */
     if (!text)
         wrong(c, "door '%s': %s: %s", d->name, file.path, strerror(errno));
-    for (char *line; (line = strsep(&rest, "\n"));) {
+    while ((line = strsep(&rest, "\n"))) {
         off_t start = line - text;
         file.line++;
         line = trim(line);
-        if (!*line || *line == '#' || !sequence_parse(&file, &next, line))
-            continue;
-        if (to_mark && same_sequence(&next, &old))
-            to_mark = pwrite(fd, "#", 1, start) != 1 || fsync(fd);
+        if (!*line || *line == '#') continue;
+        if (!sequence_parse(&file, &next, line)) continue;
+        if (!marked && same_sequence(&next, &old))
+            marked = mark_used(fd, start);
         else if (left++ == 0) d->seq = next;
     }
-    if (to_mark) {
+    free(text);
+    if (fd >= 0) close(fd);
+    if (!marked) {
         say(TROUBLE,
             "door %s: can't mark its sequence as used in %s: disabling it",
             d->name, file.path);
@@ -743,9 +816,7 @@ static int one_time(struct conf *c, struct door *d, int dir, bool spend) {
             "no more sequences left in the one time sequences file for "
             "door %s --> disabling the door",
             d->name);
-    free(text);
-    if (fd >= 0) close(fd);
-    return to_mark || !text ? -1 : left;
+    return marked && text ? left : -1;
 }
 
 /* What to listen on: -i, or else Interface, or else any. */
@@ -755,71 +826,88 @@ static const char *listen_on(const struct conf *c) {
     return c->interface ? c->interface : "any";
 }
 
+/* Reads the file at c->path, seen from the directory dir, and parses it line
+ * by line. */
+static void config_read(struct conf *c, int dir) {
+    struct stat st;
+    size_t n;
+    int how = O_RDONLY | O_CLOEXEC;
+    if (out.started) how |= O_NONBLOCK; /* it could be a pipe */
+    int fd = openat(dir, c->path, how);
+    char *next = c->text = read_all(fd, &n);
+    if (!next) {
+        c->errors++;
+        say(TROUBLE, "could not open %s: %s", c->path, strerror(errno));
+    } else if (strlen(next) != n)
+        wrong(c, "byte %zu is zero: this is no text file", strlen(next));
+    else if (!fstat(fd, &st) && st.st_mode & S_IROTH)
+        warn(c, "everyone may read this file: chmod 600 %s", c->path);
+    if (fd >= 0) close(fd);
+    if (next && !strncmp(next, "\xef\xbb\xbf", 3)) next += 3; /* RFC 3629 */
+    c->line = 0;
+    while (next) config_line(c, strsep(&next, "\n"));
+}
+
+/* Checks a door when all of its section has been read, and completes it. */
+static void door_finish(struct conf *c, struct door *d, int dir) {
+    c->line = d->line;
+    if (!d->one_time && !d->seq.n)
+        wrong(c, "door '%s' has no sequence", d->name);
+    if (d->seq_timeout == 0 && d->seq.n > 1)
+        wrong(c, "Seq_Timeout 0 leaves door '%s' no time", d->name);
+    if (c->test) door_review(c, d);
+    if (d->cmd_timeout == UINT_MAX) d->cmd_timeout = CMD_TIMEOUT;
+    if (d->stray_limit == UINT_MAX) d->stray_limit = c->stray_limit;
+    if (d->one_time && *d->one_time) one_time(c, d, dir, false);
+}
+
 /* Reads the file at path, seen from the directory dir, into c.  Logs
  * everything that is wrong with it (false then) and, with test, what is
  * doubtful. */
 static bool config_load(struct conf *c, int dir, const char *path, bool test) {
-    int fd =
-        openat(dir, path,
-               O_RDONLY | O_CLOEXEC |
-                   (out.started ? O_NONBLOCK : 0)); /* it could be a pipe */
-    struct stat st;
-    size_t n;
     *c = (struct conf){ .path = path,
                         .test = test,
                         .stray_limit = STRAY_LIMIT,
                         .line = 1,
                         .doors = allocate(NULL, sizeof *c->doors) };
-    char *next = c->text = read_all(fd, &n);
-    if (!next) {
-        c->errors++;
-        say(TROUBLE, "could not open %s: %s", path, strerror(errno));
-    } else if (strlen(next) != n)
-        wrong(c, "byte %zu is zero: this is no text file", strlen(next));
-    else if (!fstat(fd, &st) && st.st_mode & S_IROTH)
-        warn(c, "everyone may read this file: chmod 600 %s", path);
-    close(fd);
-    if (next && !strncmp(next, "\xef\xbb\xbf", 3)) next += 3; /* RFC 3629 */
-    for (c->line = 0; next;) config_line(c, strsep(&next, "\n"));
+    config_read(c, dir);
     c->listen = listen_on(c);
-    for (struct door *d = c->doors; d < c->doors + c->ndoors; d++) {
-        c->line = d->line;
-        if (!d->one_time && !d->seq.n)
-            wrong(c, "door '%s' has no sequence", d->name);
-        if (d->seq_timeout == 0 && d->seq.n > 1)
-            wrong(c, "Seq_Timeout 0 leaves door '%s' no time", d->name);
-        if (c->test) door_review(c, d);
-        if (d->cmd_timeout == UINT_MAX) d->cmd_timeout = CMD_TIMEOUT;
-        if (d->stray_limit == UINT_MAX) d->stray_limit = c->stray_limit;
-        if (d->one_time && *d->one_time) one_time(c, d, dir, false);
-    }
+    for (struct door *d = c->doors; d < c->doors + c->ndoors; d++)
+        door_finish(c, d, dir);
     if (!c->ndoors && !c->errors) warn(c, "%s has no door", path);
     return !c->errors;
 }
 
 static void sequence_print(const char *name, const struct sequence *seq) {
-    for (unsigned i = 0; i < seq->n; i++)
-        printf("%s%u%s", i ? "," : name, seq->knock[i] & 0xffff,
-               seq->knock[i] & TO_UDP ? ":udp" : "");
+    const char *before = name;
+    for (unsigned i = 0; i < seq->n; i++) {
+        bool udp = seq->knock[i] & TO_UDP;
+        printf("%s%u%s", before, seq->knock[i] & 0xffff, udp ? ":udp" : "");
+        before = ",";
+    }
     if (seq->n) printf("\n");
 }
 
 static void flags_print(const char *name, const struct flags *f) {
     const char *before = name;
-    for (unsigned i = 0; i < 12; i++) { /* those wanted, then the others */
-        unsigned set = i < 6 ? f->want : f->forbid;
-        if (!(set >> i % 6 & 1)) continue;
-        printf("%s%s%s", before, i < 6 ? "" : "!", flags[i % 6]);
+    for (unsigned i = 0; i < 2 * FLAG_BITS; i++) { /* wanted, then forbidden */
+        bool forbidden = i >= FLAG_BITS;
+        unsigned bit = i % FLAG_BITS, set = forbidden ? f->forbid : f->want;
+        if (!(set >> bit & 1)) continue;
+        printf("%s%s%s", before, forbidden ? "!" : "", flags[bit]);
         before = ",";
     }
     if (before != name) printf("\n");
 }
 
 static void nets_print(const char *name, const struct nets *l) {
+    const char *before = name;
     char ip[ADDR_TEXT];
-    for (const struct net *n = l->net; n < l->net + l->n; n++)
-        printf("%s%s/%u", n == l->net ? name : ",", addr_text(&n->addr, ip),
-               n->bits - (is_v4(&n->addr) ? 96 : 0));
+    for (const struct net *n = l->net; n < l->net + l->n; n++) {
+        unsigned bits = is_v4(&n->addr) ? n->bits - 96 : n->bits;
+        printf("%s%s/%u", before, addr_text(&n->addr, ip), bits);
+        before = ",";
+    }
     if (l->n) printf("\n");
 }
 
@@ -845,17 +933,21 @@ static void directive_print(const struct keyword *k, const void *field) {
     }
 }
 
-static void config_print(const struct conf *c) {
-    for (unsigned i = 0; i <= c->ndoors; i++) {
-        const struct door *d = &c->doors[i ? i - 1 : 0];
-        printf("%s[%s]\n", i ? "\n" : "", i ? d->name : "options");
-        for (const struct keyword *k = keywords; k < keywords + KEYWORDS; k++)
-            if (!i && k->section & OPTIONS)
-                directive_print(k, (const char *)c + k->offset);
-            else if (i && k->section == DOOR &&
-                     !(k->kind == PORTS && d->one_time))
-                directive_print(k, (const char *)d + k->offset);
+static void door_print(const struct door *d) {
+    printf("\n[%s]\n", d->name);
+    for (const struct keyword *k = keywords; k < keywords + KEYWORDS; k++) {
+        bool from_file = k->kind == PORTS && d->one_time;
+        if (k->section == DOOR && !from_file)
+            directive_print(k, (const char *)d + k->offset);
     }
+}
+
+static void config_print(const struct conf *c) {
+    printf("[options]\n");
+    for (const struct keyword *k = keywords; k < keywords + KEYWORDS; k++)
+        if (k->section & OPTIONS)
+            directive_print(k, (const char *)c + k->offset);
+    for (unsigned i = 0; i < c->ndoors; i++) door_print(&c->doors[i]);
 }
 
 /* ---- Socket and kernel filter ------------------------------------------- */
@@ -2604,24 +2696,29 @@ static void sniffer_died(struct monitor *m, int status) {
     if (m->asked) counters_say(m);
 }
 
-/* Opens the log file, again after SIGHUP.  The configuration's beats -g's, as
- * in 0.8.  /dev/stdout and /dev/stderr are opened once, since -d closes
- * them. */
+/* Opens a log file; -1 and errno if that fails.  /dev/stdout and /dev/stderr
+ * are copied, since -d closes them. */
+static int log_file(int dir, const char *path) {
+    int how = O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY;
+    if (!strncmp(path, "/dev/stde", 9))
+        return fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+    if (!strncmp(path, "/dev/std", 8))
+        return fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
+    return openat(dir, path, how | O_NONBLOCK, 0640); /* it may be a pipe */
+}
+
+/* Opens the log, again after SIGHUP.  The configuration's file beats -g's, as
+ * in 0.8.  A log on stdout or stderr stays as it is. */
 static void log_open(struct monitor *m) {
-    const char *path = m->conf.logfile    ? m->conf.logfile
-                       : settings.logfile ? settings.logfile
-                                          : "";
+    const char *path = m->conf.logfile;
+    if (!path) path = settings.logfile;
+    if (!path) path = "";
     bool standard = !strncmp(path, "/dev/std", 8);
     out.use_syslog = m->conf.use_syslog;
     if (standard && !strcmp(path, m->log_path)) return;
     if (*m->log_path && settings.verbose)
         say(OUT, "closing log file: %s", m->log_path);
-    int fd = standard ? fcntl(path[8] == 'e' ? STDERR_FILENO : STDOUT_FILENO,
-                              F_DUPFD_CLOEXEC, 3)
-                      : openat(m->cwd, path,
-                               O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC |
-                                   O_NOCTTY | O_NONBLOCK,
-                               0640); /* it may be a pipe */
+    int fd = log_file(m->cwd, path);
     if (*path && fd < 0) {
         say(TROUBLE, "could not open log file %s: %s", path, strerror(errno));
         if (out.file >= 0) return; /* keep the old one */
@@ -2775,23 +2872,33 @@ static void detach(struct monitor *m) {
     setsid();
 }
 
-/* Writes the pidfile, locked while we run; another daemon's is left alone.
- * The state file stands beside it, for each of several daemons. */
-static void files_open(struct monitor *m) {
-    const char *path = m->conf.pidfile ? m->conf.pidfile : settings.pidfile;
-    int n = (int)strlen(path);
-    m->state = allocate(NULL, (size_t)n + sizeof STATE_PATH);
-    if (n > 4 && !strcmp(path + n - 4, ".pid")) n -= 4;
-    sprintf(m->state, "%.*s.state", n, path);
-    if (!strcmp(path, PID_PATH)) strcpy(m->state, STATE_PATH);
-    if (!settings.daemon) return;
-    int fd =
-        openat(m->cwd, path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+/* The name of the state file, to be freed: beside the pidfile, for each of
+ * several daemons. */
+static char *state_path(const char *pidfile) {
+    if (!strcmp(pidfile, PID_PATH)) return copy(STATE_PATH);
+    size_t n = strlen(pidfile);
+    char *path = allocate(NULL, n + sizeof ".state");
+    if (n > 4 && !strcmp(pidfile + n - 4, ".pid")) n -= 4;
+    sprintf(path, "%.*s.state", (int)n, pidfile);
+    return path;
+}
+
+/* -d: writes the pidfile, locked while we run; another daemon's is left
+ * alone. */
+static void pidfile_open(struct monitor *m, const char *path) {
+    int how = O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW;
+    int fd = openat(m->cwd, path, how, 0644);
     if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB))
         die("another knockd runs with pid file %s", path);
     if (fd < 0 || ftruncate(fd, 0) || dprintf(fd, "%d\n", (int)getpid()) < 0)
         say(TROUBLE, "could not create pid file %s: %s", path, strerror(errno));
     else m->pid_path = copy(path);
+}
+
+static void files_open(struct monitor *m) {
+    const char *path = m->conf.pidfile ? m->conf.pidfile : settings.pidfile;
+    m->state = state_path(path);
+    if (settings.daemon) pidfile_open(m, path);
 }
 
 /* Interfaces must exist at the start; up and with an address they may be
@@ -2805,9 +2912,9 @@ static void interfaces_open(struct monitor *m) {
             strerror(errno));
     if (!locals_read(m, &m->locals, m->waiting_for))
         die("could not read the interfaces: %s", strerror(errno));
-    if (!strstr(m->waiting_for, "not exist") &&
-        !strstr(m->waiting_for, "too many"))
-        return;
+    bool missing = strstr(m->waiting_for, "not exist") ||
+                   strstr(m->waiting_for, "too many");
+    if (!missing) return;
     struct if_nameindex *i = if_nameindex();
     for (size_t n = 0; i && i->if_name && n < sizeof there - 32; i++)
         n += (size_t)snprintf(there + n, 32, " %s", i->if_name);
@@ -2819,14 +2926,15 @@ static void interfaces_open(struct monitor *m) {
 static void signals_open(struct monitor *m) {
     static const int numbers[] = { SIGTERM, SIGINT,  SIGHUP, SIGUSR1,
                                    SIGCHLD, SIGPIPE, SIGXFSZ };
+    size_t n = sizeof numbers / sizeof *numbers;
+    short how = POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK;
     sigset_t set;
     sigemptyset(&set);
     posix_spawnattr_init(&m->attr);
-    posix_spawnattr_setflags(&m->attr,
-                             POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK);
+    posix_spawnattr_setflags(&m->attr, how);
     posix_spawnattr_setsigmask(&m->attr, &set);
     for (int i = 1; i < NSIG; i++) signal(i, SIG_DFL); /* undo our caller's */
-    for (int i = 0; i < 7; i++) sigaddset(&set, numbers[i]);
+    for (size_t i = 0; i < n; i++) sigaddset(&set, numbers[i]);
     sigprocmask(SIG_SETMASK, &set, NULL);
     m->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     if (m->signals < 0) die("signalfd: %s", strerror(errno));
