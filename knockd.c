@@ -950,7 +950,7 @@ static void config_print(const struct conf *c) {
     for (unsigned i = 0; i < c->ndoors; i++) door_print(&c->doors[i]);
 }
 
-/* ---- Socket and kernel filter ------------------------------------------- */
+/* ---- The sniffer: socket and kernel filter ------------------------------ */
 
 struct attempt {                   /* a source's progress at a door */
     _Alignas(64) struct addr src;  /* all but marks: one cache line */
@@ -999,10 +999,11 @@ struct sniffer {
     uint32_t edge[FILTER_EDGES_MAX], nedges; /* see find_edges() */
     bool indexed, targets;                   /* has any door a Target? */
 
-    uint64_t key[5];          /* of bucket() */
-    struct attempt *attempts; /* 0 to SEQUENCE_MAX: heads of stages */
-    struct attempt **buckets;
-    uint32_t used, active, advanced;          /* ever; stage >= 1; stage >= 2 */
+    uint64_t key[5];                 /* of bucket() */
+    struct attempt *attempts;        /* the table; `used` of them so far */
+    struct attempt *stages;          /* heads of the rings of 0 to 32 knocks */
+    struct attempt **buckets;        /* by source, see bucket() */
+    uint32_t used, active, advanced; /* ... at stage 1 or more; 2 or more */
     struct addr wide[FILTER_SOURCES_MAX + 1]; /* see wide_begins() */
     uint32_t nwide;
     struct recent recent[RECENT_MAX]; /* see is_twin() */
@@ -1021,17 +1022,18 @@ static struct {
 } program;
 
 /* Prepends an instruction and returns its label.  A test goes on at yes or no,
- * if that is further than BPF's 255 instructions through a JA; a JA goes to
- * yes. */
+ * through a JA if that is further away than BPF's 255 instructions; a JA goes
+ * to yes. */
 static unsigned put(unsigned code, uint32_t k, unsigned yes, unsigned no) {
-    bool test = code == JEQ || code == JGE || code == JSET;
-    if (test && yes - program.at > 250) yes = put(JA, 0, yes, 0);
-    if (test && no - program.at > 250) no = put(JA, 0, no, 0);
-    yes -= program.at;
-    no -= program.at;
-    program.code[--program.at] =
-        (struct bpf_insn_){ (uint16_t)code, test ? (uint8_t)yes : 0,
-                            test ? (uint8_t)no : 0, code == JA ? yes : k };
+    struct bpf_insn_ insn = { .code = (uint16_t)code, .k = k };
+    if (code == JEQ || code == JGE || code == JSET) {
+        if (yes - program.at > 250) yes = put(JA, 0, yes, 0);
+        if (no - program.at > 250) no = put(JA, 0, no, 0);
+        insn.jt = (uint8_t)(yes - program.at);
+        insn.jf = (uint8_t)(no - program.at);
+    }
+    if (code == JA) insn.k = yes - program.at;
+    program.code[--program.at] = insn;
     return program.at;
 }
 
@@ -1048,19 +1050,26 @@ static unsigned search(const uint32_t *edge, unsigned low, unsigned high,
     unsigned middle = (low + high) / 2;
     if (low == high) return low & 1 ? yes : no;
     unsigned above = search(edge, middle + 1, high, yes, no);
-    return put(JGE, edge[middle], above, search(edge, low, middle, yes, no));
+    unsigned below = search(edge, low, middle, yes, no);
+    return put(JGE, edge[middle], above, below);
 }
 
 /* Compares the address at offset v4 or v6 of the IP header with a. */
 static unsigned is_addr(const struct addr *a, int v4, int v6, unsigned yes,
                         unsigned no) {
-    for (int i = 12; i >= (is_v4(a) ? 12 : 0); i -= 4) {
-        uint32_t word;
+    uint32_t word, type = ETHERTYPE_V6;
+    int first = 0, at = v6;
+    if (is_v4(a)) {
+        type = ETHERTYPE_V4;
+        first = 12;
+        at = v4 - first;
+    }
+    for (int i = 12; i >= first; i -= 4) {
         memcpy(&word, a->b + i, 4);
         yes = put(JEQ, ntohl(word), yes, no);
-        yes = load(LD_W, is_v4(a) ? v4 : v6 + i, yes);
+        yes = load(LD_W, at + i, yes);
     }
-    yes = put(JEQ, is_v4(a) ? ETHERTYPE_V4 : ETHERTYPE_V6, yes, no);
+    yes = put(JEQ, type, yes, no);
     return load(LD_W, AD_PROTOCOL, yes);
 }
 
@@ -1076,23 +1085,38 @@ static long attach(int fd, unsigned at) {
 static const uint8_t headers6[] = { 0,  ROUTING, FRAGMENT, AUTH,
                                     60, 135,     139,      140 };
 
-/* Builds and attaches the kernel's filter, which drops what can't matter
- * before it wakes us up.  It may pass too much, since the parser tests again,
- * but never too little.  Bulk packets are UDP, and TCP with ACK but without
+/* Is the packet for us?  With Targets or too many addresses user space has to
+ * find out. */
+static unsigned filter_local(const struct sniffer *s, unsigned yes,
+                             unsigned no) {
+    const struct locals *l = s->locals;
+    if (s->targets || l->naddrs > FILTER_ADDRS_MAX) return yes;
+    unsigned next = no;
+    for (unsigned i = 0; i < l->naddrs; i++)
+        next = is_addr(&l->addr[i], 16, 24, yes, next);
+    return next;
+}
+
+/* Does the source have an attempt at a wide door?  If there are too many such
+ * sources, every source counts as one. */
+static unsigned filter_wide(const struct sniffer *s, unsigned yes,
+                            unsigned no) {
+    if (s->nwide > FILTER_SOURCES_MAX) return yes;
+    unsigned next = no;
+    for (unsigned i = 0; i < s->nwide; i++)
+        next = is_addr(&s->wide[i], 12, 8, yes, next);
+    return next;
+}
+
+/* Does an IP packet matter?  Bulk packets are UDP, and TCP with ACK but without
  * SYN.  They pass if their port is near one they can knock on, or if their
  * source has an attempt at a wide door (index_doors()), because there its
  * strays count.  All other TCP passes: it is an attempt to connect or a probe
  * of a scan. */
-static void filter_attach(const struct sniffer *s) {
-    const struct locals *l = s->locals;
-    program.at = FILTER_MAX;
-    unsigned drop = put(RET, 0, 0, 0), take = put(RET, 0xffff, 0, 0);
-    unsigned local = l->naddrs > FILTER_ADDRS_MAX || s->targets ? take : drop;
-    for (unsigned i = 0; local != take && i < l->naddrs; i++)
-        local = is_addr(&l->addr[i], 16, 24, take, local);
-    unsigned wide = s->nwide > FILTER_SOURCES_MAX ? local : drop;
-    for (unsigned i = 0; wide != local && i < s->nwide; i++)
-        wide = is_addr(&s->wide[i], 12, 8, local, wide);
+static unsigned filter_ip(const struct sniffer *s, unsigned take,
+                          unsigned drop) {
+    unsigned local = filter_local(s, take, drop);
+    unsigned wide = filter_wide(s, local, drop);
     unsigned port = search(s->edge, 0, s->nedges, local, wide);
     unsigned udp = load(LD_HX, 2, load(OR, TO_UDP, port));
     unsigned tcp = load(LD_HX, 2, port);
@@ -1103,27 +1127,45 @@ static void filter_attach(const struct sniffer *s) {
         v6 = put(JEQ, headers6[i], local, v6);
     v6 = put(JEQ, UDP, udp, put(JEQ, TCP, tcp, v6));
     v6 = load(LDX_IMM, 40, load(LD_B, 6, v6));
+    if (settings.only_ipv4) v6 = drop;
     unsigned v4 = put(JEQ, UDP, udp, put(JEQ, TCP, tcp, drop));
     v4 = put(JSET, 0x1fff, drop, load(LD_B, 9, v4)); /* a fragment */
     v4 = load(LDX_IHL, 0, load(LD_H, 6, v4));
-    unsigned ip = put(JEQ, ETHERTYPE_V6, settings.only_ipv4 ? drop : v6, drop);
-    ip = load(LD_W, AD_PROTOCOL, put(JEQ, ETHERTYPE_V4, v4, ip));
+    unsigned ip = put(JEQ, ETHERTYPE_V6, v6, drop);
+    return load(LD_W, AD_PROTOCOL, put(JEQ, ETHERTYPE_V4, v4, ip));
+}
+
+/* Has the packet come in on an interface that is listened on? */
+static unsigned filter_interface(const struct locals *l, unsigned yes,
+                                 unsigned no) {
+    if (l->any)
+        return load(LD_W, AD_HATYPE, put(JEQ, HATYPE_LOOPBACK, no, yes));
+    unsigned next = no;
+    for (unsigned i = 0; i < l->ninterfaces; i++)
+        next = put(JEQ, l->interface[i], yes, next);
+    return load(LD_W, AD_IFINDEX, next);
+}
+
+/* Builds and attaches the kernel's filter, which drops what can't matter
+ * before it wakes us up.  It may pass too much, since the parser tests again,
+ * but never too little. */
+static void filter_attach(const struct sniffer *s) {
+    program.at = FILTER_MAX;
+    unsigned drop = put(RET, 0, 0, 0), take = put(RET, 0xffff, 0, 0);
+    unsigned ip = filter_ip(s, take, drop);
     unsigned tag = load(AND, 0xfff, put(JEQ, 0, ip, drop));
     tag = load(LD_W, AD_VLAN_TAG, tag); /* 0: only a priority */
     ip = load(LD_W, AD_VLAN_PRESENT, put(JEQ, 0, ip, tag));
-    unsigned in = l->any ? put(JEQ, HATYPE_LOOPBACK, drop, ip) : drop;
-    for (unsigned i = 0; i < l->ninterfaces; i++)
-        in = put(JEQ, l->interface[i], ip, in);
-    in = load(LD_W, l->any ? AD_HATYPE : AD_IFINDEX, in);
+    unsigned in = filter_interface(s->locals, ip, drop);
     load(LD_W, AD_PKTTYPE, put(JGE, PKTTYPE_OTHERHOST, drop, in));
     if (!attach(s->packets, program.at)) return;
     attach(s->packets, take);       /* old and new together exceed */
     attach(s->packets, program.at); /* net.core.optmem_max */
 }
 
-/* Opens a packet socket with a ring on all interfaces.  A filter that drops
- * everything is attached before bind(): nothing is queued until the sniffer
- * sets its own.  SOCK_DGRAM: offset 0 is the IP header on every link
+/* Opens a packet socket with a ring on all interfaces, or dies.  A filter that
+ * drops everything is attached before bind(): nothing is queued until the
+ * sniffer sets its own.  SOCK_DGRAM: offset 0 is the IP header on every link
  * (packet(7)). */
 static int packet_socket(void) {
     int fd = socket(AF_PACKET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -1132,24 +1174,24 @@ static int packet_socket(void) {
                                  FRAME_BYTES, FRAMES };
     struct sockaddr_ll all = { .sll_family = AF_PACKET,
                                .sll_protocol = htons(ETHERTYPE_ALL) };
-    if (fd < 0)
-        die("opening a packet socket%s: %s",
-            errno == EPERM
-                ? " needs "
-                  "CAP_NET_RAW (start as root, or see capabilities(7))"
-                : "",
+    if (fd < 0 && errno == EPERM)
+        die("opening a packet socket needs CAP_NET_RAW (start as root, or see "
+            "capabilities(7)): %s",
             strerror(errno));
+    if (fd < 0) die("opening a packet socket: %s", strerror(errno));
     /* Fails before Linux 4.20; there the filter drops outgoing packets. */
     setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &yes, sizeof yes);
     program.at = FILTER_MAX;
-    if (setsockopt(fd, SOL_PACKET, PACKET_VERSION, &version, sizeof version) ||
-        setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &ring, sizeof ring) ||
-        attach(fd, put(RET, 0, 0, 0)) || bind(fd, (void *)&all, sizeof all))
-        die("setting up the packet socket: %s", strerror(errno));
+    bool bad =
+        setsockopt(fd, SOL_PACKET, PACKET_VERSION, &version, sizeof version) ||
+        setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &ring, sizeof ring);
+    bad = bad || attach(fd, put(RET, 0, 0, 0));
+    bad = bad || bind(fd, (void *)&all, sizeof all);
+    if (bad) die("setting up the packet socket: %s", strerror(errno));
     return fd;
 }
 
-/* ---- Parse -------------------------------------------------------------- */
+/* ---- The sniffer: parse ------------------------------------------------- */
 
 struct packet {
     struct addr src, dst;
@@ -1164,41 +1206,71 @@ struct packet {
 
 static unsigned get16(const uint8_t *b) { return (unsigned)b[0] << 8 | b[1]; }
 
-/* Parses the TCP (RFC 9293) or UDP (RFC 768) header at b[at].  n bytes are
- * there; the packet goes to end, by its IP header.  Only in a first fragment
- * may UDP's own length be more than that. */
-static bool parse_transport(const uint8_t *b, size_t at, size_t n, size_t end,
-                            struct packet *p) {
-    bool tcp = p->proto == TCP;
-    size_t least = tcp ? 20 : 8;
-    if ((!tcp && p->proto != UDP) || at + least > n) return false;
-    const uint8_t *h = b + at;
-    size_t length = tcp ? (size_t)(h[12] >> 4) * 4 : get16(h + 4);
-    bool may_be_longer = !tcp && p->part;
-    if (length < least || (at + length > end && !may_be_longer)) return false;
-    p->sport = (uint16_t)get16(h);
-    p->knock = get16(h + 2) | (tcp ? 0 : TO_UDP);
-    p->flags = tcp ? h[13] : 0;
-    p->bulk = !tcp || (p->flags & (ACK | SYN)) == ACK;
-    /* TCP's sequence number, or UDP's length and checksum; source port. */
-    uint32_t id = ((get16(h + 4) * 0x9e37) ^ get16(h + 6)) + p->sport * 0x85ebu;
-    p->mark = (uint16_t)(id ^ id >> 16 ^ p->mark);
+/* Parses a TCP header (RFC 9293).  n bytes of it are captured, size bytes are
+ * left of the packet by its IP header. */
+static bool parse_tcp(const uint8_t *h, size_t n, size_t size,
+                      struct packet *p) {
+    if (n < 20) return false;
+    size_t length = (size_t)(h[12] >> 4) * 4;
+    if (length < 20 || length > size) return false;
+    p->knock = get16(h + 2);
+    p->flags = h[13];
+    p->bulk = (p->flags & (ACK | SYN)) == ACK;
     return true;
 }
 
-/* Skips the extension headers of an IPv6 packet (RFC 8200), at most 8.
- * Returns where they end; 0 for a later fragment, or if it is routed on from
- * here. */
-static size_t parse_headers(const uint8_t *b, size_t n, struct packet *p) {
+/* Parses a UDP header (RFC 768), in the same way.  Only in a first fragment
+ * may the datagram's length exceed what is left. */
+static bool parse_udp(const uint8_t *h, size_t n, size_t size,
+                      struct packet *p) {
+    if (n < 8) return false;
+    size_t length = get16(h + 4);
+    if (length < 8 || (length > size && !p->part)) return false;
+    p->knock = get16(h + 2) | TO_UDP;
+    p->flags = 0;
+    p->bulk = true;
+    return true;
+}
+
+/* Parses an IPv4 header (RFC 791).  Returns where it ends; 0 if it is bad or
+ * of a later fragment. */
+static size_t parse_v4(const uint8_t *b, struct packet *p) {
+    size_t length = (size_t)(b[0] & 15) * 4;
+    p->src = addr_v4(b + 12);
+    p->dst = addr_v4(b + 16);
+    p->proto = b[9];
+    p->part = b[6] & 0x20;
+    if (p->proto == UDP) p->mark = (uint16_t)get16(b + 4);
+    bool later = get16(b + 6) & 0x1fff;
+    return later || length < 20 ? 0 : length;
+}
+
+/* Skips an IPv6 extension header.  Returns its length; 0 if it is of a later
+ * fragment, or if the packet is routed on from here. */
+static size_t parse_extension(const uint8_t *h, struct packet *p) {
+    unsigned kind = p->proto;
+    p->proto = h[0];
+    if (kind == ROUTING && h[3]) return 0;
+    if (kind == AUTH) return (h[1] + 2) * 4u;
+    if (kind != FRAGMENT) return (h[1] + 1) * 8u;
+    p->part = h[3] & 1;
+    return get16(h + 2) & 0xfff8 ? 0 : 8;
+}
+
+/* Parses an IPv6 header and at most 8 extension headers (RFC 8200).  Returns
+ * where they end; 0 if the packet is not for us to read. */
+static size_t parse_v6(const uint8_t *b, size_t n, struct packet *p) {
     size_t at = 40;
+    memcpy(&p->src, b + 8, 16);
+    memcpy(&p->dst, b + 24, 16);
+    p->proto = b[6];
+    p->part = false;
+    if (is_v4(&p->src)) return 0; /* forged */
     for (int i = 0; i < 8 && at + 8 <= n; i++) {
-        const uint8_t *h = b + at;
         if (!memchr(headers6, p->proto, sizeof headers6)) break;
-        bool part = p->proto == FRAGMENT, routing = p->proto == ROUTING;
-        if ((part && get16(h + 2) & 0xfff8) || (routing && h[3])) return 0;
-        if (part) p->part = h[3] & 1;
-        at += part ? 8 : p->proto == AUTH ? (h[1] + 2) * 4u : (h[1] + 1) * 8u;
-        p->proto = h[0];
+        size_t length = parse_extension(b + at, p);
+        if (!length) return 0;
+        at += length;
     }
     return at;
 }
@@ -1207,30 +1279,34 @@ static size_t parse_headers(const uint8_t *b, size_t n, struct packet *p) {
  * is not TCP or UDP, is a later fragment, or is cut short: every length is
  * checked against what is there and against what the other headers claim. */
 static bool parse(const uint8_t *b, size_t n, size_t wire, struct packet *p) {
-    bool v6 = n && b[0] >> 4 == 6;
-    size_t least = v6 ? 40 : 20, at, end;
-    if (n < least || (b[0] >> 4 != 4 && !v6)) return false;
-    end = v6 ? 40 + get16(b + 4) : get16(b + 2);
-    if (n > end) n = end;
+    unsigned version = n ? b[0] >> 4 : 0;
+    size_t at, end;
     p->mark = 0;
-    p->proto = b[v6 ? 6 : 9];
-    p->part = !v6 && b[6] & 0x20;
-    if (v6) {
-        memcpy(&p->src, b + 8, 16);
-        memcpy(&p->dst, b + 24, 16);
-        if (is_v4(&p->src)) return false; /* forged */
-        at = parse_headers(b, n, p);
-    } else { /* RFC 791 */
-        p->src = addr_v4(b + 12);
-        p->dst = addr_v4(b + 16);
-        if (p->proto == UDP) p->mark = (uint16_t)get16(b + 4);
-        at = get16(b + 6) & 0x1fff ? 0 : (size_t)(b[0] & 15) * 4;
+    if (version == 4 && n >= 20) {
+        end = get16(b + 2);
+        at = parse_v4(b, p);
+        if (n > end) n = end;
+    } else if (version == 6 && n >= 40) {
+        end = 40 + get16(b + 4);
+        if (n > end) n = end;
+        at = parse_v6(b, n, p);
+    } else {
+        return false;
     }
-    return at >= least && end <= wire && addr_usable(&p->src) &&
-           parse_transport(b, at, n, end, p);
+    if (!at || at > n || end > wire || !addr_usable(&p->src)) return false;
+    bool good = false;
+    if (p->proto == TCP) good = parse_tcp(b + at, n - at, end - at, p);
+    if (p->proto == UDP) good = parse_udp(b + at, n - at, end - at, p);
+    if (!good) return false;
+    p->sport = (uint16_t)get16(b + at);
+    /* TCP's sequence number, or UDP's length and checksum; source port. */
+    uint32_t id =
+        ((get16(b + at + 4) * 0x9e37) ^ get16(b + at + 6)) + p->sport * 0x85ebu;
+    p->mark = (uint16_t)(id ^ id >> 16 ^ p->mark);
+    return true;
 }
 
-/* ---- Match -------------------------------------------------------------- */
+/* ---- The sniffer: match ------------------------------------------------- */
 
 /* Lists where the ranges of bulk ports begin and end, in turn.  If there are
  * too many, the last range has no end, as the limit is odd: too much passes
@@ -1309,9 +1385,9 @@ static bool wide_begins(struct sniffer *s, const struct addr *src) {
 }
 
 /* Changes an attempt's stage; nothing else does.  From 0 it begins, to 0 it is
- * over.  Each stage is a ring, oldest first; its head is attempts[stage]. */
+ * over.  The attempts of a stage form a ring, oldest first. */
 static void attempt_move(struct sniffer *s, struct attempt *a, uint8_t stage) {
-    struct attempt *head = &s->attempts[stage], **link;
+    struct attempt *head = &s->stages[stage], **link;
     uint8_t was = a->stage;
     a->older->newer = a->newer;
     a->newer->older = a->older;
@@ -1340,8 +1416,8 @@ static void attempt_move(struct sniffer *s, struct attempt *a, uint8_t stage) {
  * it. */
 static void make_room(struct sniffer *s) {
     while (s->active >= ATTEMPTS_MAX || s->advanced >= ATTEMPTS_MAX / 2) {
-        bool full = s->active >= ATTEMPTS_MAX; /* else too many past 1 */
-        struct attempt *stage = &s->attempts[full ? 1 : 2];
+        struct attempt *stage = &s->stages[1];
+        if (s->active < ATTEMPTS_MAX) stage++; /* too many past stage 1 */
         while (stage->newer == stage) stage++;
         attempt_move(s, stage->newer, 0);
         __builtin_prefetch(bucket(s, &stage->newer->src));
@@ -1389,9 +1465,9 @@ static bool is_twin(struct sniffer *s, struct packet *p) {
 /* Makes an attempt, inserted at *link, that waits for the first knock. */
 static struct attempt *begin(struct sniffer *s, struct attempt **link,
                              uint32_t door, const struct addr *src) {
-    struct attempt *a = s->attempts->newer; /* one that is over, */
-    if (a == s->attempts) {
-        a += ++s->used; /* or one that was never used */
+    struct attempt *a = s->stages->newer; /* one that is over, */
+    if (a == s->stages) {                 /* or one that was never used */
+        a = &s->attempts[s->used++];
         a->older = a->newer = a;
     }
     a->src = *src;
@@ -1710,12 +1786,12 @@ static bool rest(struct sniffer *s, uint32_t n) {
  * It walks the whole table, so only when due, and once in EXPIRE_MS at most.
  * (match() checks the deadlines of its packet's source itself.) */
 static void expire(struct sniffer *s) {
-    struct attempt *a = s->attempts, *last = a + s->used;
+    struct attempt *end = s->attempts + s->used;
     int64_t next = INT64_MAX;
     bool wide = s->nwide;
     if (s->now < s->look) return;
     s->nwide = 0;
-    for (a += SEQUENCE_MAX + 1; a <= last; a++) {
+    for (struct attempt *a = s->attempts; a < end; a++) {
         if (a->stage && a->deadline <= s->now) time_out(s, a);
         if (!a->stage) continue;
         next = min_ms(next, a->deadline);
@@ -1748,8 +1824,8 @@ static void counters_tell(struct sniffer *s) {
 /* Gives a door its next one-time sequence; attempts at the old one are over. */
 static void sequence_change(struct sniffer *s, uint32_t door,
                             const struct sequence *seq) {
-    struct attempt *first = &s->attempts[SEQUENCE_MAX + 1];
-    for (struct attempt *a = first; a <= &s->attempts[s->used]; a++)
+    struct attempt *end = s->attempts + s->used;
+    for (struct attempt *a = s->attempts; a < end; a++)
         if (a->stage && a->door == door) attempt_move(s, a, 0);
     s->doors[door].seq = *seq;
     index_doors(s);
@@ -1774,16 +1850,16 @@ static void obey(struct sniffer *s) {
 
 /* Makes the tables, closes all but the two descriptors, locks itself in. */
 static void sniffer_init(struct sniffer *s) {
-    size_t attempts = SEQUENCE_MAX + ATTEMPTS_MAX + 1 + s->ndoors;
+    size_t attempts = ATTEMPTS_MAX + 1 + s->ndoors;
     int own = MAP_PRIVATE | MAP_ANONYMOUS;
     s->ring = map(RING_BYTES, MAP_SHARED, s->packets);
     s->attempts = map(attempts * sizeof *s->attempts, own, -1);
+    s->stages = map((SEQUENCE_MAX + 1) * sizeof *s->stages, own, -1);
     s->buckets = map(ATTEMPTS_MAX * sizeof(struct attempt *), own, -1);
     s->ports = map(KNOCKS * sizeof *s->ports, own, -1);
     ring_find(s);
     s->look = INT64_MAX;
-    s->used = SEQUENCE_MAX;
-    for (struct attempt *a = s->attempts; a <= s->attempts + s->used; a++)
+    for (struct attempt *a = s->stages; a <= s->stages + SEQUENCE_MAX; a++)
         a->older = a->newer = a;
     if (getrandom(s->key, sizeof s->key, 0) != sizeof s->key)
         die("sniffer: getrandom: %s", strerror(errno));

@@ -580,6 +580,7 @@ static void watch(struct sniffer *s, const struct conf *c) {
  */
 static struct sniffer *sniffer_new(const struct conf *c) {
     static struct attempt *attempts;
+    static struct attempt stages[SEQUENCE_MAX + 1];
     static struct attempt **buckets;
     static struct port ports[KNOCKS];
     static struct locals locals;
@@ -587,26 +588,24 @@ static struct sniffer *sniffer_new(const struct conf *c) {
     uint32_t used = s->used;
 
     if (!attempts) {
-        attempts =
-            calloc(SEQUENCE_MAX + ATTEMPTS_MAX + 1 + MANY, sizeof(*attempts));
+        attempts = calloc(ATTEMPTS_MAX + 1 + MANY, sizeof(*attempts));
         buckets = calloc(ATTEMPTS_MAX, sizeof(*buckets));
     }
     if (!attempts || !buckets) abort();
-    for (uint32_t i = SEQUENCE_MAX + 1; i <= used; i++)
-        *bucket(s, &attempts[i].src) = NULL;
-    memset(attempts, 0, (size_t)(used + 1) * sizeof(*attempts));
+    for (uint32_t i = 0; i < used; i++) *bucket(s, &attempts[i].src) = NULL;
+    memset(attempts, 0, (size_t)used * sizeof(*attempts));
     memset(ports, 0, sizeof(ports));
     *s = (struct sniffer){ .channel = CHANNEL,
                            .packets = -1,
                            .attempts = attempts,
+                           .stages = stages,
                            .buckets = buckets,
                            .ports = ports,
                            .locals = &locals,
                            .look = INT64_MAX,
                            .now = clock_ms };
     for (uint32_t i = 0; i <= SEQUENCE_MAX; i++)
-        attempts[i].older = attempts[i].newer = &attempts[i];
-    s->used = SEQUENCE_MAX;
+        stages[i].older = stages[i].newer = &stages[i];
     for (int i = 0; i < 5; i++) s->key[i] = rnd64();
     locals.any = true;
     locals.ninterfaces = locals.naddrs = 0;
@@ -619,7 +618,7 @@ static struct sniffer *sniffer_new(const struct conf *c) {
  * that such a look does comes in its time. */
 static void expire_now(struct sniffer *s) {
     expire(s);
-    for (uint32_t i = SEQUENCE_MAX + 1; i <= s->used; i++)
+    for (uint32_t i = 0; i < s->used; i++)
         if (s->attempts[i].stage && s->attempts[i].deadline <= s->now)
             time_out(s, &s->attempts[i]);
 }

@@ -98,7 +98,7 @@ static size_t random_packet(const struct sniffer *s, uint8_t *b,
 static uint64_t memory_of(const struct sniffer *s) {
     uint64_t h = s->counters[OPENS] * 3 + s->counters[CANCELLED] * 7;
 
-    for (uint32_t i = SEQUENCE_MAX + 1; i <= s->used; i++) {
+    for (uint32_t i = 0; i < s->used; i++) {
         const struct attempt *a = &s->attempts[i];
 
         if (a->stage)

@@ -112,10 +112,10 @@ static void draw_door(unsigned i) {
 
 /* Which of the 64 bits of strays a port takes. */
 static uint64_t stray_bit(const struct sniffer *s, struct o_knock k) {
-    static struct attempt table[SEQUENCE_MAX + 2];
+    static struct attempt a, stages[2];
     static struct watch door = { .stray_limit = 63, .wide = true };
-    static struct sniffer t = { .doors = &door, .attempts = table };
-    struct attempt *link = &table[SEQUENCE_MAX + 1];
+    static struct sniffer t = { .doors = &door, .stages = stages };
+    struct attempt *link = &a;
     struct packet p = { .knock = knock_on(k.port, k.udp),
                         .proto = k.udp ? UDP : TCP };
 
@@ -123,7 +123,7 @@ static uint64_t stray_bit(const struct sniffer *s, struct o_knock k) {
     link->stage = 1;
     link->strays = 0;
     spoil(&t, &link, 0, &p);
-    return table[SEQUENCE_MAX + 1].strays;
+    return a.strays;
 }
 
 /* Ports that no door ever has, all strays with a bit of their own, for the
