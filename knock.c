@@ -1,6 +1,10 @@
 /*
- * knock - hit ports of a host in order, so that its knockd opens a door. Below:
- * options, words, profiles, the knock, the way through the open door, main.
+ * knock - hits ports of a host in order, so that the knockd there opens a door.
+ *
+ * From top to bottom: what is given, messages and numbers, words, profiles, the
+ * host, the knock, the way through the open door, new sequences, and the start.
+ *
+ * SPDX-License-Identifier: ISC
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -11,7 +15,10 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,12 +30,14 @@
 #include "config.h"
 
 enum {
-    FIRST_TRY_MS = 25,  /* at the door, each further one twice as long, */
-    LAST_TRY_MS = 1600, /* but not longer than this */
-    SILENCE_MS = 2000   /* of stdin, after the peer has ended its side */
+    DELAY_MAX = 86400000, /* ms */
+    TIMEOUT_MAX = 86400,  /* s */
+    FIRST_TRY_MS = 25,    /* at the door, each further one twice as long, */
+    LAST_TRY_MS = 1600,   /* but not longer than this */
+    SILENCE_MS = 2000     /* of stdin, after the peer has ended its side */
 };
 
-static const char usage[] =
+static const char help[] =
     "usage: knock [options] HOST PORT[:tcp|udp]...\n"
     "       knock [options] PROFILE           (a section of "
     "~/.config/knock.conf)\n"
@@ -48,210 +57,272 @@ static const char usage[] =
     "          knock -w 22 example.org 7000 8000 9000 && ssh example.org\n"
     "          ssh -o ProxyCommand='knock -W %p %h 7000 8000 9000' example.org";
 
-/* The options; a profile has those before --generate as directives too. */
-static const struct option options[] = {
-    { "udp", 0, NULL, 'u' },       { "delay", 1, NULL, 'd' },
-    { "interface", 1, NULL, 'i' }, { "wait", 1, NULL, 'w' },
-    { "timeout", 1, NULL, 't' },   { "verbose", 0, NULL, 'v' },
-    { "generate", 1, NULL, 'g' },  { "connect", 1, NULL, 'W' },
-    { "ipv4", 0, NULL, '4' },      { "ipv6", 0, NULL, '6' },
-    { "version", 0, NULL, 'V' },   { "help", 0, NULL, 'h' },
-    { NULL, 0, NULL, 0 }
-};
-static const char *given[128]; /* by letter: an option's value, or NULL */
-static long delay, timeout;    /* of -d in ms, of -t in s */
-static in_port_t door;         /* of -W or -w */
+/* ---- What is given ---------------------------------------------------- */
 
-struct knock {        /* one port to hit; never freed: no free() is linked in */
-    const char *word; /* as the user wrote it */
+/* What the command line says and, where that is silent, the profile. */
+static struct given {
+    bool udp, ipv4, ipv6, verbose, help, version;
+    const char *interface;   /* or an address of this host */
+    unsigned delay, timeout; /* ms; s */
+    unsigned wait, connect;  /* ports; 0: none */
+    unsigned generate;       /* ports of a new sequence; 0: none */
+    uint32_t seen;           /* a bit for each of words[] that was given */
+} given = { .timeout = 10 };
+
+/* The options; those that a profile may have as well come first.  One without a
+ * short form has a letter that nobody types. */
+#define FIELD(name) offsetof(struct given, name)
+static const struct word {
+    const char *name;
+    char letter;
+    enum { IS_FLAG, IS_TEXT, IS_NUMBER, IS_PORT } kind;
+    size_t field;
+    unsigned min, max;
+} words[] = {
+    { "udp", 'u', IS_FLAG, FIELD(udp), 0, 0 },
+    { "delay", 'd', IS_NUMBER, FIELD(delay), 0, DELAY_MAX },
+    { "interface", 'i', IS_TEXT, FIELD(interface), 0, 0 },
+    { "wait", 'w', IS_PORT, FIELD(wait), 0, 0 },
+    { "timeout", 't', IS_NUMBER, FIELD(timeout), 1, TIMEOUT_MAX },
+    { "verbose", 'v', IS_FLAG, FIELD(verbose), 0, 0 },
+    { "connect", 'W', IS_PORT, FIELD(connect), 0, 0 },
+    { "ipv4", '4', IS_FLAG, FIELD(ipv4), 0, 0 },
+    { "ipv6", '6', IS_FLAG, FIELD(ipv6), 0, 0 },
+    { "generate", '\1', IS_NUMBER, FIELD(generate), 1, SEQUENCE_MAX },
+    { "version", 'V', IS_FLAG, FIELD(version), 0, 0 },
+    { "help", 'h', IS_FLAG, FIELD(help), 0, 0 },
+};
+enum { WORDS = sizeof words / sizeof *words, PROFILE_WORDS = 6 };
+
+struct knock {        /* a port to hit; never freed: no free() is linked in */
+    const char *text; /* as the user wrote the port */
     in_port_t port;
     bool udp;
     struct knock *next;
 };
 
+static struct knock *knocks, **last_knock = &knocks;
 static const char *host;
-static struct knock *knocks, **last = &knocks;
-static const char blanks[] = " \t\r=,"; /* between the words of a profile */
-static char section[NI_MAXHOST];        /* "[PROFILE]", as in the file */
-static char where[PATH_MAX + 16];       /* "FILE:LINE: " in a profile, or "" */
-static struct addrinfo *own;            /* of -i when that is an address */
-static struct addrinfo *peers, *peer; /* the host's addresses, the one in use */
-static char peer_name[NI_MAXHOST];
+static char where[PATH_MAX + 16]; /* "FILE:LINE: " in a profile, or "" */
 
-#define die(format, ...) \
-    (dprintf(2, "knock: " format "\n", __VA_ARGS__), exit(1))
+/* ---- Words ------------------------------------------------------------ */
 
-/* The value of a word of digits; anything else is the end. */
-static long number(const char *what, const char *word, long min, long max) {
-    long value = strtol(word, NULL, 10);
+/* Writes a message to stderr and ends with status 1. */
+__attribute__((format(printf, 1, 2), noreturn)) static void die(
+    const char *format, ...) {
+    char text[TEXT_MAX];
+    va_list ap;
+    va_start(ap, format);
+    vsnprintf(text, sizeof text, format, ap);
+    va_end(ap);
+    dprintf(STDERR_FILENO, "knock: %s\n", text);
+    exit(1);
+}
 
-    if (!*word || word[strspn(word, "0123456789")] || value < min ||
-        value > max)
-        die("%s%s '%s' is not a number from %ld to %ld", where, what, word, min,
+/* The value of a word of digits; dies if the word is anything else. */
+static unsigned number_of(const char *name, const char *text, unsigned min,
+                          unsigned max) {
+    bool digits = *text && !text[strspn(text, "0123456789")];
+    unsigned long value = strtoul(text, NULL, 10); /* ULONG_MAX on overflow */
+    if (!digits || value < min || value > max)
+        die("%s%s '%s' is not a number from %u to %u", where, name, text, min,
             max);
-    return value;
+    return (unsigned)value;
 }
 
 /* A port by its number or its name in /etc/services. */
-static in_port_t port_of(const char *word) {
-    const struct servent *service = getservbyname(word, NULL);
-
-    return service ? ntohs((in_port_t)service->s_port)
-                   : (in_port_t)number("port", word, 1, 65535);
+static in_port_t port_of(const char *text) {
+    const struct servent *service = getservbyname(text, NULL);
+    if (service) return ntohs((in_port_t)service->s_port);
+    return (in_port_t)number_of("port", text, 1, 65535);
 }
 
 /* Adds PORT[:PROTOCOL] to the knocks; the text is cut in two and kept. */
-static void add_knock(char *text) {
-    struct knock *new = *last = calloc(1, sizeof(*new));
-
-    if (!new) die("%s", strerror(errno));
-    new->word = strsep(&text, ":");
-    new->udp = text && !strcasecmp(text, "udp");
-    if (text && !new->udp && strcasecmp(text, "tcp") != 0)
+static void knock_add(char *text) {
+    struct knock *k = calloc(1, sizeof *k);
+    if (!k) die("%s", strerror(errno));
+    k->text = strsep(&text, ":");
+    k->udp = text && !strcasecmp(text, "udp");
+    if (text && !k->udp && strcasecmp(text, "tcp"))
         die("%sprotocol '%s' is not tcp or udp", where, text);
-    new->port = port_of(new->word);
-    last = &new->next;
+    k->port = port_of(k->text);
+    *last_knock = k;
+    last_knock = &k->next;
 }
 
-/* Reads the options that have a value; called whenever there are new ones. */
-static void read_values(void) {
-    const char *port = given['W'] ? given['W'] : given['w'];
-
-    door = port ? port_of(port) : 0;
-    delay = number("delay", given['d'] ? given['d'] : "0", 0, 86400000);
-    timeout = number("timeout", given['t'] ? given['t'] : "10", 1, 86400);
-}
-
-/* A line of a profile that is an option of the command line; false if not. */
-static bool given_in_profile(const char *word, const char *value) {
-    for (const struct option *o = options; o->val != 'g'; o++) {
-        if (strcasecmp(word, o->name) != 0) continue;
-        if (o->has_arg ? !value : value && strcasecmp(value, "yes") != 0)
-            return false;
-        if (!given[o->val]) /* the command line's counts */
-            given[o->val] = value ? value : "";
-        return true;
+/* Puts the value of an option or of a profile's directive into its field. */
+static void word_take(const struct word *w, const char *value) {
+    void *field = (char *)&given + w->field;
+    given.seen |= 1u << (w - words);
+    switch (w->kind) {
+    case IS_FLAG: *(bool *)field = true; break;
+    case IS_TEXT: *(const char **)field = value; break;
+    case IS_PORT: *(unsigned *)field = port_of(value); break;
+    case IS_NUMBER:
+        *(unsigned *)field = number_of(w->name, value, w->min, w->max);
+        break;
     }
-    return false;
 }
 
-/* Carries out a line of a profile: word, and what strtok() has left of it. */
-static void directive(const char *word) {
-    char *value = strtok(NULL, blanks);
+/* ---- Profiles --------------------------------------------------------- */
 
-    if (!strcasecmp(word, "ports") || !strcasecmp(word, "sequence"))
-        for (; value; value = strtok(NULL, blanks)) add_knock(value);
-    else if (!strcasecmp(word, "host") && value) host = value;
-    else if (!given_in_profile(word, value))
-        die("%s'%s' with '%s' is not understood", where, word,
+static const char separators[] = " \t\r=,"; /* between a profile's words */
+
+/* Takes a line of a profile that is an option of the command line, which beats
+ * the profile.  False if there is no such option, or its value does not fit. */
+static bool profile_option(const char *name, const char *value) {
+    const struct word *w = words;
+    while (w < words + PROFILE_WORDS && strcasecmp(name, w->name)) w++;
+    if (w == words + PROFILE_WORDS) return false;
+    if (w->kind == IS_FLAG && value && strcasecmp(value, "yes")) return false;
+    if (w->kind != IS_FLAG && !value) return false;
+    if (!(given.seen >> (w - words) & 1)) word_take(w, value);
+    return true;
+}
+
+/* Takes a line of a profile; strtok() returned its first word. */
+static void profile_line(const char *name) {
+    char *value = strtok(NULL, separators);
+    if (!strcasecmp(name, "ports") || !strcasecmp(name, "sequence"))
+        for (; value; value = strtok(NULL, separators)) knock_add(value);
+    else if (!strcasecmp(name, "host") && value) host = value;
+    else if (!profile_option(name, value))
+        die("%s'%s' with '%s' is not understood", where, name,
             value ? value : "");
-    if (strtok(NULL, blanks)) die("%s'%s' has too many words", where, word);
-    read_values();
+    if (strtok(NULL, separators)) die("%s'%s' has too many words", where, name);
 }
 
-/* Obeys the profile in the file dir/base, unless there were ports before. */
-static void read_profile(const char *dir, const char *base) {
-    static char path[PATH_MAX];
-    char *rest, *line;
-    bool wanted = false;
-    struct stat status;
-    int fd, n;
-
-    if (knocks || !dir || *dir != '/') return;
-    snprintf(path, sizeof(path), "%s/%s", dir, base);
-    fd = open(path, O_RDONLY);
-    if (fd < 0 && (errno == ENOENT || errno == ENOTDIR)) return;
-    if (fd < 0 || fstat(fd, &status) ||
-        !(rest = calloc(1, (size_t)status.st_size + 1)) ||
-        read(fd, rest, (size_t)status.st_size) < 0)
+/* Reads a file; NULL if it does not exist.  Warns if others can read it. */
+static char *profile_text(const char *path) {
+    int fd = open(path, O_RDONLY);
+    struct stat st;
+    if (fd < 0 && (errno == ENOENT || errno == ENOTDIR)) return NULL;
+    if (fd < 0 || fstat(fd, &st)) die("%s: %s", path, strerror(errno));
+    char *text = calloc(1, (size_t)st.st_size + 1);
+    if (!text || read(fd, text, (size_t)st.st_size) < 0)
         die("%s: %s", path, strerror(errno));
     close(fd);
-    if (status.st_mode & (S_IRGRP | S_IROTH))
-        dprintf(2, "knock: warning: others can read %s\n", path);
-    for (n = 1; (line = strsep(&rest, "\n")); n++) {
-        snprintf(where, sizeof(where), "%s:%d: ", path, n);
+    if (st.st_mode & (S_IRGRP | S_IROTH))
+        dprintf(STDERR_FILENO, "knock: warning: others can read %s\n", path);
+    return text;
+}
+
+/* Takes the section of this heading in the file dir/base, unless there are
+ * ports already. */
+static void profile_read(const char *dir, const char *base,
+                         const char *heading) {
+    char path[PATH_MAX];
+    if (knocks || !dir || *dir != '/') return;
+    snprintf(path, sizeof path, "%s/%s", dir, base);
+    char *text = profile_text(path), *line;
+    bool wanted = false;
+    for (int n = 1; (line = strsep(&text, "\n")); n++) {
+        snprintf(where, sizeof where, "%s:%d: ", path, n);
         line[strcspn(line, "#")] = '\0';
-        line = strtok(line, blanks);
-        if (line && *line == '[') wanted = !strcmp(line, section);
-        else if (line && wanted) directive(line);
+        char *name = strtok(line, separators);
+        if (name && *name == '[') wanted = !strcmp(name, heading);
+        else if (name && wanted) profile_line(name);
     }
     where[0] = '\0';
 }
 
-/* Begins a connection to the peer; *error is 0, EINPROGRESS or what failed. */
-static int reach(int type, int *error, in_port_t port) {
-    int fd = socket(peer->ai_family, type | SOCK_NONBLOCK, 0);
-    const char *via = given['i'];
+/* ---- The host --------------------------------------------------------- */
 
-    if (fd >= 0 && via &&
-        (own ? bind(fd, own->ai_addr, own->ai_addrlen)
-             : setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, via,
-                          (socklen_t)strlen(via))))
-        die("%s: %s", via, strerror(errno));
-    /* the port of an IPv6 address stands at the same place */
+static struct addrinfo *own;        /* of -i when that is an address, or NULL */
+static const struct addrinfo *peer; /* the host's address that is knocked at */
+static char peer_name[NI_MAXHOST];
+
+/* Makes a socket leave by the interface or the address of -i. */
+static void leave_by(int fd) {
+    const char *name = given.interface;
+    int failed = own ? bind(fd, own->ai_addr, own->ai_addrlen)
+                     : setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, name,
+                                  (socklen_t)strlen(name));
+    if (failed) die("%s: %s", name, strerror(errno));
+}
+
+/* Begins a connection to a port of the peer.  Returns the socket, or -1; *error
+ * is 0, EINPROGRESS or what failed. */
+static int reach(int type, in_port_t port, int *error) {
+    int fd = socket(peer->ai_family, type | SOCK_NONBLOCK, 0);
+    if (fd >= 0 && given.interface) leave_by(fd);
+    /* struct sockaddr_in6 has its port at the same place. */
     ((struct sockaddr_in *)(void *)peer->ai_addr)->sin_port = htons(port);
-    *error = fd < 0 || connect(fd, peer->ai_addr, peer->ai_addrlen) ? errno : 0;
+    *error = 0;
+    if (fd < 0 || connect(fd, peer->ai_addr, peer->ai_addrlen)) *error = errno;
     return fd;
 }
 
-/* Settles on the host's first address that there is a route to. */
-static void find_peer(void) {
-    struct addrinfo hints = { .ai_flags = AI_NUMERICHOST,
-                              .ai_family = given['4']   ? AF_INET
-                                           : given['6'] ? AF_INET6
-                                                        : AF_UNSPEC };
-    int error, at;
+/* Writes the peer's address into peer_name, with the zone that host has. */
+static void peer_write(void) {
+    int at = peer->ai_family == AF_INET ? 2 : 6; /* after the port */
+    inet_ntop(peer->ai_family, peer->ai_addr->sa_data + at, peer_name,
+              sizeof peer_name);
+    strncat(peer_name, host + strcspn(host, "%"), 99);
+}
 
-    if (given['i'] && !getaddrinfo(given['i'], NULL, &hints, &own))
+/* Looks the host up, once, and settles on its first address that has a
+ * route. */
+static void peer_find(void) {
+    struct addrinfo hints = { .ai_flags = AI_NUMERICHOST }, *all;
+    if (given.ipv6) hints.ai_family = AF_INET6;
+    if (given.ipv4) hints.ai_family = AF_INET;
+    if (given.interface && !getaddrinfo(given.interface, NULL, &hints, &own))
         hints.ai_family = own->ai_family;
     hints.ai_flags = 0;
     hints.ai_socktype = SOCK_STREAM;
-    if ((error = getaddrinfo(host, NULL, &hints, &peers)))
-        die("%s: %s", host, gai_strerror(error));
-    for (peer = peers; peer; peer = peer->ai_next) {
-        at = peer->ai_family == AF_INET ? 2 : 6; /* behind the port */
-        inet_ntop(peer->ai_family, peer->ai_addr->sa_data + at, peer_name,
-                  sizeof(peer_name));
-        strncat(peer_name, host + strcspn(host, "%"), 99);
-        close(reach(SOCK_DGRAM, &error, knocks->port));
+    int error = getaddrinfo(host, NULL, &hints, &all);
+    if (error) die("%s: %s", host, gai_strerror(error));
+    for (peer = all; peer; peer = peer->ai_next) {
+        peer_write();
+        close(reach(SOCK_DGRAM, knocks->port, &error));
         if (!error) return;
     }
     die("%s: %s", peer_name, strerror(error));
 }
 
-/* Sends one SYN or one datagram, whatever comes back, and sleeps the delay. */
-static void hit(const struct knock *knock) {
-    bool udp = given['u'] || knock->udp;
-    int fd, error;
+/* ---- The knock -------------------------------------------------------- */
 
-    if (given['v'])
-        dprintf(given['W'] ? 2 : 1, "hitting %s %s:%s\n", udp ? "udp" : "tcp",
-                peer_name, knock->word);
-    fd = reach(udp ? SOCK_DGRAM : SOCK_STREAM, &error, knock->port);
+/* Sends one SYN or one datagram, whatever comes back, and waits the delay. */
+static void hit(const struct knock *k) {
+    bool udp = given.udp || k->udp;
+    int out = given.connect ? STDERR_FILENO : STDOUT_FILENO, error;
+    if (given.verbose)
+        dprintf(out, "hitting %s %s:%s\n", udp ? "udp" : "tcp", peer_name,
+                k->text);
+    int fd = reach(udp ? SOCK_DGRAM : SOCK_STREAM, k->port, &error);
     if (udp && !error && send(fd, "", 1, 0) < 0) error = errno;
     if (error && error != EINPROGRESS && error != ECONNREFUSED)
-        die("%s:%s: %s", peer_name, knock->word, strerror(error));
-    close(fd); /* before the SYN could be repeated */
-    poll(NULL, 0, (int)delay);
+        die("%s:%s: %s", peer_name, k->text, strerror(error));
+    close(fd); /* before the kernel sends the SYN again */
+    poll(NULL, 0, (int)given.delay);
 }
 
-/*
- * A connection to the door, once it opens. A closed one refuses or is silent:
- * no try waits for long, but each for longer, as the peer may be far away.
- */
-static int enter(void) {
-    int left = (int)timeout * 1000, step = FIRST_TRY_MS;
-    int error, why = ETIMEDOUT;
-    socklen_t size = sizeof(error);
-    struct pollfd go = { .events = POLLOUT };
+/* ---- The way through the open door ------------------------------------ */
 
+/* Tries once to connect, for ms milliseconds.  Returns the socket, or -1 and in
+ * *error why not: EINPROGRESS if there was no answer. */
+static int door_try(in_port_t port, int ms, int *error) {
+    int fd = reach(SOCK_STREAM, port, error);
+    struct pollfd go = { fd, POLLOUT, 0 };
+    socklen_t size = sizeof *error;
+    if (*error == EINPROGRESS && poll(&go, 1, ms) > 0)
+        getsockopt(fd, SOL_SOCKET, SO_ERROR, error, &size);
+    if (!*error) return fd;
+    close(fd);
+    return -1;
+}
+
+/* Connects to the door's port once it opens.  A closed one refuses or is
+ * silent: no try waits for long, but each for longer than the one before, as
+ * the peer may be far away. */
+static int door_enter(in_port_t port) {
+    int left = (int)given.timeout * 1000, step = FIRST_TRY_MS;
+    int error, why = ETIMEDOUT;
     while (left > 0) {
         if (step > left) step = left;
-        go.fd = reach(SOCK_STREAM, &error, door);
-        if (error == EINPROGRESS && poll(&go, 1, step) > 0)
-            getsockopt(go.fd, SOL_SOCKET, SO_ERROR, &error, &size);
-        if (!error) return go.fd;
-        close(go.fd);
+        int fd = door_try(port, step, &error);
+        if (fd >= 0) return fd;
         if (error != EINPROGRESS) {
             why = error;
             poll(NULL, 0, step);
@@ -259,126 +330,148 @@ static int enter(void) {
         left -= step;
         if (step < LAST_TRY_MS) step *= 2;
     }
-    die("%s:%u did not open: %s", peer_name, door, strerror(why));
+    die("%s:%u did not open: %s", peer_name, port, strerror(why));
 }
 
-struct lane {     /* one direction of a join: bytes read and not yet written */
-    int from, to; /* from is -1 after its end */
-    size_t at, end; /* of these bytes; equal when there is none */
-    char buf[PIPE_BUF];
+struct lane {       /* one direction of a join */
+    int from, to;   /* descriptors; from is -1 after its end */
+    size_t at, end; /* of the bytes read and not yet written */
+    char bytes[PIPE_BUF];
 };
 
-/*
- * Writes what the lane holds or, if that is nothing, reads; passes an end on.
- * After poll neither blocks, even on a stdout in blocking mode: a pipe with any
- * room has it for PIPE_BUF bytes. Returns 0, or the error that ended the lane.
- */
-static int move(struct lane *lane) {
-    int error;
-    ssize_t n;
+static bool is_empty(const struct lane *l) { return l->at == l->end; }
 
-    if (lane->at < lane->end) {
-        n = write(lane->to, lane->buf + lane->at, lane->end - lane->at);
-        lane->at += n > 0 ? (size_t)n : 0;
+/* What a lane waits for: room for what it holds, or something to read. */
+static struct pollfd lane_wait(const struct lane *l) {
+    if (is_empty(l)) return (struct pollfd){ l->from, POLLIN, 0 };
+    return (struct pollfd){ l->to, POLLOUT, 0 };
+}
+
+/* Writes what the lane holds or, if that is nothing, reads; passes an end on.
+ * After poll() neither blocks, even on a stdout in blocking mode: a pipe with
+ * any room has room for PIPE_BUF bytes.  Returns 0, or the error that ended the
+ * lane. */
+static int lane_move(struct lane *l) {
+    ssize_t n;
+    if (is_empty(l)) {
+        n = read(l->from, l->bytes, sizeof l->bytes);
+        l->at = 0;
+        l->end = n > 0 ? (size_t)n : 0;
     } else {
-        n = read(lane->from, lane->buf, sizeof(lane->buf));
-        lane->at = 0;
-        lane->end = n > 0 ? (size_t)n : 0;
+        n = write(l->to, l->bytes + l->at, l->end - l->at);
+        if (n > 0) l->at += (size_t)n;
     }
-    if (n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR))) return 0;
-    error = n < 0 ? errno : 0;
-    lane->from = -1;
-    lane->at = lane->end;
-    if (shutdown(lane->to, SHUT_WR) && errno == ENOTSOCK) close(lane->to);
+    int error = n < 0 ? errno : 0;
+    if (n > 0 || error == EAGAIN || error == EINTR) return 0;
+    l->from = -1;
+    l->at = l->end;
+    if (shutdown(l->to, SHUT_WR) && errno == ENOTSOCK) close(l->to);
     return error;
 }
 
-/*
- * Copies stdin to the connection and that to stdout until both have ended. A
- * peer that ended its side may be gone: then silence of stdin is an end too.
- */
+/* Copies stdin to the connection and that to stdout until both have ended.  A
+ * peer that ended its side may be gone: then silence of stdin is an end too. */
 static void join(int fd) {
-    static struct lane lanes[2], *up = lanes, *down = lanes + 1, *lane;
-    struct pollfd ready[2];
-    int error = 0, lost = 0; /* of down and of up */
-
-    up->to = down->from = fd; /* up->from is 0, stdin */
-    down->to = STDOUT_FILENO;
+    static struct lane up, down;
+    int received = 0, sent = 0; /* errors */
+    up.from = STDIN_FILENO;
+    up.to = down.from = fd;
+    down.to = STDOUT_FILENO;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int));
-    signal(SIGPIPE, SIG_IGN);
-    while (!error && (up->from >= 0 || down->from >= 0)) {
-        for (lane = up; lane <= down; lane++)
-            ready[lane - up] = lane->at < lane->end
-                                   ? (struct pollfd){ lane->to, POLLOUT, 0 }
-                                   : (struct pollfd){ lane->from, POLLIN, 0 };
-        if (!poll(ready, 2,
-                  down->from < 0 && up->at == up->end ? SILENCE_MS : -1))
-            break;
-        if (ready[0].revents) lost = move(up);
-        if (ready[1].revents) error = move(down);
+    while (!received && (up.from >= 0 || down.from >= 0)) {
+        struct pollfd ready[] = { lane_wait(&up), lane_wait(&down) };
+        bool last = down.from < 0 && is_empty(&up);
+        if (!poll(ready, 2, last ? SILENCE_MS : -1)) break;
+        if (ready[0].revents) sent = lane_move(&up);
+        if (ready[1].revents) received = lane_move(&down);
     }
-    if (error || lost)
-        die("%s %s: %s", error ? "receiving from" : "sending to", peer_name,
-            strerror(error ? error : lost));
+    if (received) die("receiving from %s: %s", peer_name, strerror(received));
+    if (sent) die("sending to %s: %s", peer_name, strerror(sent));
+}
+
+/* ---- New sequences ---------------------------------------------------- */
+
+static bool is_among(in_port_t port, const in_port_t *ports, unsigned n) {
+    while (n && ports[n - 1] != port) n--;
+    return n > 0;
 }
 
 /* Is a sequence unfit: a port below 1024, or twice, or the order of a scan? */
-static bool unfit(const in_port_t *ports, long count) {
-    bool falls = count < 3, rises = count < 3;
-
-    for (long i = 0; i < count; i++) {
-        if (ports[i] < 1024) return true;
-        for (long j = 0; j < i; j++)
-            if (ports[i] == ports[j]) return true;
+static bool is_unfit(const in_port_t *ports, unsigned n) {
+    bool falls = n < 3, rises = n < 3;
+    for (unsigned i = 0; i < n; i++) {
+        if (ports[i] < 1024 || is_among(ports[i], ports, i)) return true;
         if (i > 0 && ports[i] < ports[i - 1]) falls = true;
         if (i > 0 && ports[i] > ports[i - 1]) rises = true;
     }
     return !falls || !rises;
 }
 
-/* Prints a new sequence for knockd.conf and knock, in no order of a scan. */
-static int generate(void) {
+/* Prints a new sequence for knockd.conf and for knock; false if that fails. */
+static bool generate(unsigned n) {
     in_port_t ports[SEQUENCE_MAX];
-    long count = number("--generate", given['g'], 1, SEQUENCE_MAX);
-
     do {
-        if (getrandom(ports, sizeof(ports), 0) < 0)
+        if (getrandom(ports, sizeof ports, 0) < 0)
             die("no random numbers: %s", strerror(errno));
-    } while (unfit(ports, count));
-    for (long i = 0; i < count; i++)
-        dprintf(1, "%s%u", i ? "," : "sequence = ", ports[i]);
-    for (long i = 0; i < count; i++)
-        dprintf(1, "%s%u", i ? " " : "\nknock HOST ", ports[i]);
-    return dprintf(1, "\n") < 0;
+    } while (is_unfit(ports, n));
+    dprintf(STDOUT_FILENO, "sequence = %u", ports[0]);
+    for (unsigned i = 1; i < n; i++) dprintf(STDOUT_FILENO, ",%u", ports[i]);
+    dprintf(STDOUT_FILENO, "\nknock HOST");
+    for (unsigned i = 0; i < n; i++) dprintf(STDOUT_FILENO, " %u", ports[i]);
+    return dprintf(STDOUT_FILENO, "\n") > 0;
+}
+
+/* ---- Start ------------------------------------------------------------ */
+
+/* Takes the options.  False if one is unknown or lacks its value, which
+ * getopt_long() says. */
+static bool options_take(int argc, char **argv) {
+    struct option names[WORDS + 1] = { 0 };
+    char letters[2 * WORDS + 1], *end = letters;
+    for (int i = 0; i < WORDS; i++) {
+        bool has_value = words[i].kind != IS_FLAG;
+        char letter = words[i].letter;
+        names[i] = (struct option){ words[i].name, has_value, NULL, letter };
+        *end++ = letter;
+        if (has_value) *end++ = ':';
+    }
+    *end = '\0';
+    for (int c; (c = getopt_long(argc, argv, letters, names, NULL)) >= 0;) {
+        const struct word *w = words;
+        while (w < words + WORDS && w->letter != c) w++;
+        if (w == words + WORDS) return false;
+        word_take(w, optarg);
+    }
+    return true;
 }
 
 /* Knocks at HOST PORT... or PROFILE, when all of that is found good. */
-static void run(char **words) {
-    host = *words;
-    while (*++words) add_knock(*words);
-    read_values();
-    snprintf(section, sizeof(section), "[%s]", host);
-    read_profile(getenv("XDG_CONFIG_HOME"), "knock.conf");
-    read_profile(getenv("HOME"), ".config/knock.conf");
-    read_profile(getenv("HOME"), ".knockrc");
+static void knock_at(char **operands) {
+    char heading[NI_MAXHOST];
+    host = *operands;
+    while (*++operands) knock_add(*operands);
+    snprintf(heading, sizeof heading, "[%s]", host);
+    profile_read(getenv("XDG_CONFIG_HOME"), "knock.conf", heading);
+    profile_read(getenv("HOME"), ".config/knock.conf", heading);
+    profile_read(getenv("HOME"), ".knockrc", heading);
     if (!knocks)
-        die("no ports, and no profile %s with ports\n%s", section, usage);
-    find_peer();
+        die("no ports, and no profile %s with ports\n%s", heading, help);
+    peer_find();
     for (struct knock *k = knocks; k; k = k->next) hit(k);
-    if (given['W']) join(enter());
-    else if (given['w']) enter();
+    signal(SIGPIPE, SIG_IGN);
+    if (given.connect) join(door_enter((in_port_t)given.connect));
+    else if (given.wait) door_enter((in_port_t)given.wait);
 }
 
 int knock_main(int argc, char **argv) {
-    int c;
-
-    while ((c = getopt_long(argc, argv, "ud:46i:w:W:t:vVh", options, NULL)) >=
-           0)
-        given[c] = optarg ? optarg : "";
-    if (given['h']) return dprintf(1, "%s\n", usage) < 0;
-    if (given['V']) return dprintf(1, "knock " VERSION "\n") < 0;
-    if (given['g']) return generate();
-    if (given['?'] || optind >= argc) return dprintf(2, "%s\n", usage), 1;
-    run(argv + optind);
+    bool good = options_take(argc, argv);
+    if (given.help) return dprintf(STDOUT_FILENO, "%s\n", help) < 0;
+    if (given.version) return dprintf(STDOUT_FILENO, "knock " VERSION "\n") < 0;
+    if (given.generate) return !generate(given.generate);
+    if (!good || optind >= argc) {
+        dprintf(STDERR_FILENO, "%s\n", help);
+        return 1;
+    }
+    knock_at(argv + optind);
     return 0;
 }

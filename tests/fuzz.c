@@ -53,7 +53,7 @@
 static jmp_buf end;
 static int status;
 static const char *profile; /* the file's text, or NULL */
-static size_t profile_size, profile_read;
+static size_t profile_size, profile_at;
 static uint64_t luck; /* what the network does, bit by bit */
 static unsigned sockets, messages, open_now;
 static bool resolved;
@@ -110,7 +110,7 @@ static int t_getaddrinfo(const char *name, const struct addrinfo *hints,
 }
 
 static int t_open(void) {
-    profile_read = 0;
+    profile_at = 0;
     return profile ? 2000 : (errno = ENOENT, -1);
 }
 
@@ -121,9 +121,9 @@ static int t_close(int fd) {
 
 static ssize_t t_read(int fd, void *to, size_t n) {
     if (fd != 2000) return lucky() ? (ssize_t)(n < 10 ? n : 10) : 0;
-    if (n > profile_size - profile_read) n = profile_size - profile_read;
-    memcpy(to, profile + profile_read, n);
-    profile_read += n;
+    if (n > profile_size - profile_at) n = profile_size - profile_at;
+    memcpy(to, profile + profile_at, n);
+    profile_at += n;
     return (ssize_t)n;
 }
 
@@ -184,11 +184,12 @@ static void *t_calloc(size_t size) {
 static void fresh(void) {
     while (npieces) free(pieces[--npieces]);
     knocks = NULL;
-    last = &knocks;
-    memset(given, 0, sizeof(given));
+    last_knock = &knocks;
+    given = (struct given){ .timeout = 10 };
     host = NULL;
-    where[0] = section[0] = peer_name[0] = '\0';
-    own = peers = peer = NULL;
+    where[0] = peer_name[0] = '\0';
+    own = NULL;
+    peer = NULL;
     optind = 0;
     opterr = 0;
     sockets = messages = open_now = 0;
