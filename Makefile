@@ -60,6 +60,9 @@ coverage:
 fuzz:
 	tests/fuzz.sh $(RUNS)
 
+prove:
+	tests/prove.sh
+
 # The daemon with address and undefined-behaviour sanitizers, which need more
 # system calls than seccomp would let them have.
 SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=undefined
@@ -76,7 +79,8 @@ TIDY = bugprone-*,clang-analyzer-*,-bugprone-easily-swappable-parameters,$(\
 	)-bugprone-suspicious-string-compare
 LINT = -std=c11 -D_GNU_SOURCE $(WARN) -Werror -O2 -fsyntax-only
 lint:
-	clang-format --dry-run -Werror knockd.c knock.c config.h tests/*.[ch]
+	clang-format --dry-run -Werror knockd.c knock.c config.h tests/*.[ch] \
+		tests/prove/*.[ch]
 	gcc $(LINT) knockd.c knock.c
 	clang $(LINT) knockd.c knock.c
 	clang-tidy --quiet --warnings-as-errors='*' --checks='$(TIDY)' \
@@ -133,5 +137,5 @@ cross:
 clean:
 	rm -rf knockd knock build
 
-.PHONY: all test demo bench bench-quick soak coverage fuzz sanitize lint install \
+.PHONY: all prove test demo bench bench-quick soak coverage fuzz sanitize lint install \
 	uninstall deb apk dist cross clean
