@@ -5,25 +5,10 @@
 load lib
 load packets
 
-did() {
-	wait_for_line "$T/did" "^$1\$" "${2:-1}"
-}
-
-times_did() {
-	count "$T/did" "^$1\$"
-}
-
 # script NAME: makes $T/NAME from standard input, a program to run directly.
 script() {
 	{ echo "#!$BASH"; cat; } >"$T/$1"
 	chmod 755 "$T/$1"
-}
-
-uptime_ms() {
-	local up
-
-	read -r up _ </proc/uptime
-	echo $((10#${up//./} * 10))
 }
 
 # --- grants ------------------------------------------------------------------
@@ -107,6 +92,43 @@ stop 10.77.0.2'
 	is "$(in_s iptables -w -S)" "$before"
 	not_logged 'non-zero'
 	stop_knockd
+}
+
+# rule_door SECONDS: a daemon whose door d is a real rule for so long.
+rule_door() {
+	need iptables
+	conf <<-EOF2
+	[d]
+	sequence = 7000:udp,7001:udp
+	start_command = iptables -I INPUT -s %IP% -p tcp --dport 22 -j ACCEPT
+	cmd_timeout = $1
+	stop_command = iptables -D INPUT -s %IP% -p tcp --dport 22 -j ACCEPT
+	EOF2
+	start
+}
+
+@test "who knocks again and again before the deadline does not pile up openings" {
+	local i n
+
+	rule_door 2
+	for i in {1..80}; do knock_a -u -d 100 10.77.0.1 7000 7001; done
+	n=$(in_s iptables -S INPUT | grep -c 'dport 22')
+	# knockd 0.8 has 10 here
+	[ "$n" -le 40 ] || { echo "$n rules for one address"; return 1; }
+}
+
+@test "more openings than may stand: each knock still runs, and all are closed at the end" {
+	local i
+
+	rule_door 600
+	for i in {1..20}; do
+		knock_a -u -d 50 10.77.0.1 7000 7001
+		logged 'd: running command: iptables -I' "$i"
+	done
+	logged 'd: CLOSE SESAME' 4
+	stop_knockd
+	is "$(count "$LOG" 'd: CLOSE SESAME')" 20
+	is "$(in_s iptables -S INPUT | grep -c 'dport 22')" 0
 }
 
 @test "SIGTERM with hours to go: every stop command runs at once, exit 0" {
@@ -477,6 +499,29 @@ has_children() {
 	echo >&"$START"
 	did stop 2
 	stop_knockd
+}
+
+@test "one address whose command hangs does not fill the queue of all" {
+	need python3
+	conf <<-EOF2
+	[d]
+	sequence = 7000:udp,7001:udp
+	start_command = [ %IP% = 10.77.0.3 ] || exec sleep 1000
+	EOF2
+	start
+	in_a python3 - 3>&- <<-'E'
+	import socket, time
+	for i in range(4300):
+	    for p in (7000, 7001):
+	        s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+	        s.sendto(b"\0", ("10.77.0.1", p)); s.close()
+	    time.sleep(0.001)
+	E
+	mark
+	knock_b -u -d 50 10.77.0.1 7000 7001
+	logged '10.77.0.3: d: OPEN SESAME'
+	mark
+	not_logged '10.77.0.3: d: refused'
 }
 
 # --- no process to be had ------------------------------------------------------

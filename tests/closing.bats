@@ -127,6 +127,25 @@ bad_place_of() {
 	is "$(times_did 'stop 10.77.0.3')" 1
 }
 
+@test "two daemons started at once never share a state file" {
+	local i j p n
+
+	conf </dev/null
+	for i in {1..20}; do
+		rm -f "$T"/k.state*
+		: >"$LOG"
+		in_s bash -c '"$@" & "$@" & wait' x "$KNOCKD" -c "$T/knockd.conf" \
+			-p "$T/k.pid" -i eth0 </dev/null >/dev/null 2>&1 3>&- &
+		j=$!
+		logged "$READY" 2
+		n=$(count "$LOG" 'is used by another knockd')
+		for p in $(pids_in "$S" knockd); do kill "$p" 2>/dev/null || :; done
+		wait "$j" || :
+		is "round $i: $n refused, $(count "$LOG" 'could not write') not written" \
+			"round $i: 1 refused, 0 not written"
+	done
+}
+
 # --- clocks -----------------------------------------------------------------------------
 
 # With clocks of the wall that jump while a door stands open, and again while the
@@ -193,13 +212,6 @@ restarted_at() {
 	restarted_at -$((up > 86400 + 60 ? 86400 : up - 60))
 }
 
-uptime_ms() {
-	local up
-
-	read -r up _ </proc/uptime
-	echo $((10#${up//./} * 10))
-}
-
 @test "a stop command that can't be started is in nobody's way, and SIGTERM tries it once more" {
 	mkdir "$T/bin"
 	echo x >"$T/dir"
@@ -242,4 +254,24 @@ uptime_ms() {
 	mark
 	not_logged CLOSE
 	stop_knockd
+}
+
+@test "two doors of one name: each keeps its own time" {
+	conf <<-EOF2
+	[ssh]
+	sequence = 7000
+	command = echo open >> $T/did
+	cmd_timeout = 3600
+	stop_command = echo shut >> $T/did
+	[ssh]
+	sequence = 7001
+	command = echo other >> $T/did
+	EOF2
+	start
+	knock_a 10.77.0.1 7000
+	wait_for_line "$T/did" open
+	knock_a 10.77.0.1 7001
+	wait_for_line "$T/did" other
+	pause 12
+	not has_lines "$T/did" shut 1
 }

@@ -4,11 +4,6 @@
 
 load lib
 
-# did TEXT [N]: N lines (1) that say so in the file that commands write to.
-did() {
-	wait_for_line "$T/did" "^$1\$" "${2:-1}"
-}
-
 # as_nobody COMMAND...: without any privilege, in S.
 as_nobody() {
 	need setpriv
@@ -126,6 +121,30 @@ as_nobody() {
 	until_true "$WAIT" test -s "$T/option.pid"
 	kill "$(cat "$T/option.pid")"
 	until_true "$WAIT" no_daemon_left
+}
+
+@test "an empty -i, Interface, LogFile or PidFile is none, as if not given" {
+	conf <<-EOF2
+	[d]
+	sequence = 7000
+	EOF2
+	start_knockd -i ''
+	knock_a 10.77.0.1 7000
+	logged ' d: OPEN SESAME'
+	stop_knockd
+	printf '[options]\ninterface =\nlogfile = \npidfile =\n[d]\nsequence = 7000\n' \
+		>"$T/knockd.conf"
+	start_knockd -g "$LOG"
+	knock_a 10.77.0.1 7000
+	logged ' d: OPEN SESAME' 2
+	stop_knockd
+}
+
+@test "a configuration from a descriptor, as in 0.8" {
+	conf </dev/null
+	export T KNOCKD
+	# shellcheck disable=SC2016
+	in_s bash -c '"$KNOCKD" -t -c <(cat "$T/knockd.conf")'
 }
 
 # --- detaching, pidfile, exit status -------------------------------------------
@@ -348,6 +367,35 @@ shut 10.77.0.2"
 	is "$(head -n 1 "$LOG")" before
 	stop_knockd
 	is "$(grep -c '^$' "$LOG")" 0
+}
+
+@test "a file size limit: what strangers do does not end the daemon" {
+	local i
+
+	conf <<-EOF2
+	[d]
+	sequence = 7000,7001
+	EOF2
+	: >"$T/out"; : >"$T/err"
+	in_s bash -c 'ulimit -f 1; exec "$@"' x "$KNOCKD" -c "$T/knockd.conf" \
+		-p "$T/k.pid" -i eth0 </dev/null >"$T/out" 2>"$T/err" 3>&- &
+	PID=$!
+	until_true "$WAIT" started 0
+	for i in {1..25}; do knock_a -d 5 10.77.0.1 7000; knock_b -d 5 10.77.0.1 7000 7001; done
+	pause 0.5
+	running "$PID"
+}
+
+@test "a tab in a command is one in the log" {
+	conf <<-EOF2
+	[d]
+	sequence = 7000
+	command = true	%IP%
+	EOF2
+	start
+	knock_a 10.77.0.1 7000
+	logged $'running command: true\t10.77.0.2$'
+	stop_knockd
 }
 
 @test "a sequence that takes too long: 'sequence timeout', by itself, not too early" {
@@ -578,6 +626,17 @@ in_syslog() {
 	mark
 	is "$(count "$T/did" second)" 1
 	is "$(count "$T/did" first)" 0
+	stop_knockd
+}
+
+@test "a door's name with a # in it" {
+	conf <<-EOF2
+	[ssh #1]   # the first
+	sequence = 7000
+	EOF2
+	start
+	knock_a 10.77.0.1 7000
+	logged ' ssh #1: OPEN SESAME$'
 	stop_knockd
 }
 
@@ -901,6 +960,42 @@ ANSWER='read -r -d "" q < <(od -An -v -tx1 | tr -d " \n"); id=${q:0:4}; qs=${q:2
 	not_logged ' u: OPEN'
 	knock_a 10.77.0.1 15637:udp
 	logged ' u: OPEN SESAME'
+	stop_knockd
+}
+
+pair() {
+	conf <<-EOF2
+	[open]
+	sequence = 7000,8000,9000
+	seq_timeout = 4
+	tcpflags = syn
+	[close]
+	sequence = 9000,8000,7000
+	seq_timeout = 4
+	tcpflags = syn
+	EOF2
+}
+
+@test "a closing knock soon after the opening one: its first port, hit again, begins anew" {
+	pair
+	start
+	knock_a 10.77.0.1 7000 8000 9000
+	logged ' open: OPEN SESAME'
+	# 9000 has begun an attempt at [close], which is nearly over now.
+	pause 3
+	knock_a -d 700 10.77.0.1 9000 8000 7000
+	logged ' close: OPEN SESAME'
+	stop_knockd
+}
+
+@test "an attempt given up, then the whole knock: its first port begins anew" {
+	pair
+	start
+	knock_a 10.77.0.1 7000
+	logged ' open: Stage 1'
+	pause 3
+	knock_a -d 700 10.77.0.1 7000 8000 9000
+	logged ' open: OPEN SESAME'
 	stop_knockd
 }
 

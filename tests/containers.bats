@@ -19,21 +19,6 @@ setup() {
 	cp "$KNOCKD" "$R/knockd"
 }
 
-refute() {
-	! "$@"
-}
-
-# all_but CAPABILITY...: every other one, by number, with commas.
-all_but() {
-	local last n out=
-
-	read -r last </proc/sys/kernel/cap_last_cap
-	for ((n = 0; n <= last; n++)); do
-		[[ " $* " == *" $n "* ]] || out+=,$n
-	done
-	echo "${out#,}"
-}
-
 # as_root PROGRAM ARG...: in the root, uid 0, with two capabilities.
 as_root() {
 	local program=$1
@@ -104,7 +89,7 @@ door() {
 	wait_for_line "$T/err" 'door: knockd [0-9]'
 	knock_a fd77::1 4001 4004:udp 4002
 	wait_for_line "$T/err" 'fd77::2: door: OPEN SESAME'
-	refute grep 'status code' "$T/err"
+	not grep 'status code' "$T/err"
 	stop_knockd
 }
 
@@ -211,7 +196,7 @@ game() {
 }
 
 daemon_gone() {
-	refute running "$1" && no_daemon_left
+	not running "$1" && no_daemon_left
 }
 
 @test "game server: -c F -d -i eth0 -p PID, log to /dev/stdout, as uid 1000" {
@@ -309,7 +294,7 @@ rescue() {
 	local b
 
 	b=$(command -v busybox) || skip "busybox is not installed"
-	refute ldd "$b" >/dev/null 2>&1 || skip "busybox is not static"
+	not ldd "$b" >/dev/null 2>&1 || skip "busybox is not static"
 	mkdir "$R/bin"
 	cp "$b" "$R/bin/busybox"
 	[ -z "${1:-}" ] || ln -s busybox "$R/bin/sh"
@@ -367,8 +352,23 @@ in_rescue() {
 	wait_for_line "$T/err" 'listening on'
 	knock_a 10.77.0.1 4001 4004:udp 4002
 	wait_for_line "$T/err" 'door: open 10\.77\.0\.2$'
-	refute grep -i 'state' "$T/err"
+	not grep -i 'state' "$T/err"
 	stop_knockd
+}
+
+@test "no /dev and descriptors 0-2 closed: -d still hears signals" {
+	local p t
+
+	mkdir "$T/root" "$T/root/run"
+	cp "$KNOCKD" "$T/root/knockd"
+	printf '[d]\nsequence = 7000,7001\n' >"$T/root/c"
+	in_s bash -c 'exec chroot "$1" /knockd -c /c -d -p /k.pid <&- >&- 2>&- 3>&-' x "$T/root"
+	p=$(cat "$T/root/k.pid")
+	t=$(awk '{ print $14 + $15 }' "/proc/$p/stat")
+	pause 2
+	t=$(($(awk '{ print $14 + $15 }' "/proc/$p/stat") - t))
+	kill "$p"
+	until_true 5 gone "$p" || { echo "SIGTERM ignored, $t ticks of CPU in 2 s"; return 1; }
 }
 
 @test "rescue root: the client, one file, too" {
@@ -445,7 +445,7 @@ image() {
 	PID=$!
 	wait_for_line "$T/out" '^listening on'
 	# all that locks up the reader of packets is there, and nothing else
-	refute grep -i warn "$T/out" "$T/err"
+	not grep -i warn "$T/out" "$T/err"
 	knock_a 10.77.0.1 4001 4004 4002
 	wait_for_line "$T/out" '10\.77\.0\.2: door: OPEN SESAME'
 	wait_for_line "$T/out" 'door: knock [0-9]'
@@ -481,10 +481,10 @@ rule_for_a() {
 		--drop="$(all_but $caps)" -- -v </dev/null >"$T/out" 2>"$T/err" 3>&- &
 	PID=$!
 	wait_for_line "$T/out" '^listening on'
-	refute grep -i warn "$T/out" "$T/err"
+	not grep -i warn "$T/out" "$T/err"
 	knock_a 10.77.0.1 4001 4004 4002
 	until_true "$WAIT" rule_for_a
-	refute grep 'status code' "$T/out"
+	not grep 'status code' "$T/out"
 	stop_knockd
 }
 

@@ -39,16 +39,16 @@ both_done() {
 	wait_for_line "$OLD_LOG" 'mark: OPEN SESAME' "$(count "$LOG" 'mark: OPEN SESAME')"
 }
 
-# opened FILE: "address: door count" for every door that opened.
-opened() {
+# openings FILE: "address: door count" for every door that opened.
+openings() {
 	sed -n 's/^\[[^]]*\] \(.*\): OPEN SESAME$/\1/p' "$1" | grep -v ': mark$' |
 		sort | uniq -c | awk '{ print $2, $3, $1 }'
 }
 
 # ours_opens_all: every opening of 0.8's is one of ours.
 ours_opens_all() {
-	opened "$OLD_LOG" >"$T/old.opens"
-	opened "$LOG" >"$T/our.opens"
+	openings "$OLD_LOG" >"$T/old.opens"
+	openings "$LOG" >"$T/our.opens"
 	awk 'NR == FNR { ours[$1 $2] = $3; next }
 		ours[$1 $2] + 0 < $3 {
 			print $1, $2, "opened", $3, "times in 0.8,", ours[$1 $2] + 0, "in ours"
@@ -202,6 +202,6 @@ client() {
 	knock_b "$ME4" 7000 8000 9000
 	knock_a "$ME6" 5000:udp 5001 5002:udp
 	both_done
-	is "$(opened "$LOG")" "$(opened "$OLD_LOG")"
-	is "$(opened "$LOG" | wc -l)" 4
+	is "$(openings "$LOG")" "$(openings "$OLD_LOG")"
+	is "$(openings "$LOG" | wc -l)" 4
 }

@@ -7,18 +7,6 @@ setup() {
 	cd "$ROOT" || return
 }
 
-# In the middle of a test a command behind a mere ! does not fail it.
-refute() {
-	! "$@"
-}
-
-# The options of a --help text on standard input, a word each: what stands in
-# its first column.
-options() {
-	sed -n 's/^ *\(-.*\)/\1/p' | sed 's/  .*//' |
-		grep -oE '(^|[ ,])--?[A-Za-z0-9][A-Za-z0-9-]*' | tr -d ' ,' | sort -u
-}
-
 # The directives that the daemon knows: of all strings in its source, those
 # that it does not call unknown.
 directives() {
@@ -51,30 +39,12 @@ text_of() {
 	' man/knockd.conf.5
 }
 
-# A port of the server as A finds it.
-reaches() {
-	in_a nc -z -w 2 "$1" 22 2>/dev/null
-}
-
-reaches_not() {
-	! reaches "$1"
-}
-
 # A session of A's from before there were rules, which has been idle since. The
 # kernel knows nothing of it if nothing asked it to track connections.
 session_before() {
-	in_s socat TCP-LISTEN:22,fork,reuseaddr,bind=10.77.0.1 EXEC:cat 2>/dev/null 3>&- &
-	until_true "$WAIT" listens "$S" tcp 22
-	mkfifo "$T/say"
-	exec {SAY}<>"$T/say"
-	# shellcheck disable=SC2217
-	in_a socat - TCP:10.77.0.1:22 <"$T/say" >"$T/heard" 3>&- &
+	serve 22 EXEC:cat
+	session socat - TCP:10.77.0.1:22
 	session_lives before
-}
-
-session_lives() {
-	echo "$1" >&"$SAY"
-	wait_for_line "$T/heard" "^$1\$"
 }
 
 # spares COMMAND...: the rules that it loads in S shut port 22 and leave such a
@@ -84,7 +54,7 @@ spares() {
 	session_before
 	in_s "$@"
 	session_lives after
-	reaches_not 10.77.0.1
+	reaches_not a 10.77.0.1
 }
 
 @test "iptables' rules in the man page spare sessions from before" {
@@ -104,13 +74,11 @@ spares() {
 	spares nft -f "$ROOT/contrib/nftables.conf"
 }
 
-# A server on port 22, both families.
-serve() {
-	in_s nc -lk 22 >/dev/null 2>&1 3>&- &
-	in_s nc -6 -lk 22 >/dev/null 2>&1 3>&- &
-	until_true "$WAIT" listens "$S" tcp 22
-	until_true "$WAIT" reaches 10.77.0.1
-	until_true "$WAIT" reaches fd77::1
+# A server on port 22 that both families reach.
+serve_both() {
+	serve 22 EXEC:cat
+	until_true "$WAIT" reaches a 10.77.0.1
+	until_true "$WAIT" reaches a fd77::1
 }
 
 # ports FILE: the ports of its first sequence, as operands for knock.
@@ -133,7 +101,7 @@ ports() {
 				{ echo "$page lacks $o"; return 1; }
 			grep -qE -e "\`${o}[\` ]" README.md ||
 				{ echo "README lacks $o of $prog"; return 1; }
-		done < <(options <"$T/help")
+		done < <(help_options <"$T/help")
 	done
 }
 
@@ -303,7 +271,7 @@ ports() {
 	matches "$(./knockd -V)" "^knockd $v"
 	matches "$(./knock -V)" "^knock $v"
 	grep -qx "## $v" CHANGELOG.md
-	refute grep -rnF "$v" knockd.c knock.c Makefile man contrib docs README.md
+	not grep -rnF "$v" knockd.c knock.c Makefile man contrib docs README.md
 }
 
 @test "pictures are well-formed" {
@@ -385,23 +353,23 @@ without_times() {
 
 # opens_both CONF: knocks from A open port 22 for A, over IPv4 and IPv6.
 opens_both() {
-	until_true "$WAIT" reaches_not 10.77.0.1
-	until_true "$WAIT" reaches_not fd77::1
+	until_true "$WAIT" reaches_not a 10.77.0.1
+	until_true "$WAIT" reaches_not a fd77::1
 	# shellcheck disable=SC2046
 	knock_a 10.77.0.1 $(ports "$1")
-	until_true "$WAIT" reaches 10.77.0.1
-	refute in_b nc -z -w 2 10.77.0.1 22
+	until_true "$WAIT" reaches a 10.77.0.1
+	not in_b nc -z -w 2 10.77.0.1 22
 	# shellcheck disable=SC2046
 	knock_a fd77::1 $(ports "$1")
-	until_true "$WAIT" reaches fd77::1
-	refute in_b nc -z -w 2 fd77::1 22
+	until_true "$WAIT" reaches a fd77::1
+	not in_b nc -z -w 2 fd77::1 22
 	not_logged 'status code|killed by'
 }
 
 @test "example: iptables" {
 	need iptables nc
 	net_up
-	serve
+	serve_both
 	text_of iptables >"$T/rules"
 	in_s sh -e "$T/rules"
 	in_s sh -ec "$(sed 's/iptables/ip6tables/' "$T/rules")"
@@ -412,8 +380,8 @@ opens_both() {
 	opens_both "$T/c"
 	logged 'running command: /sbin/iptables -D'
 	logged 'running command: /sbin/ip6tables -D'
-	until_true "$WAIT" reaches_not 10.77.0.1
-	until_true "$WAIT" reaches_not fd77::1
+	until_true "$WAIT" reaches_not a 10.77.0.1
+	until_true "$WAIT" reaches_not a fd77::1
 	in_s iptables -S INPUT | diff - "$T/before"
 	stop_knockd
 }
@@ -421,7 +389,7 @@ opens_both() {
 @test "example: nftables, of the man page" {
 	need nft nc
 	net_up
-	serve
+	serve_both
 	text_of nftables | in_s nft -f -
 	conf_of nftables >"$T/c"
 	conf <"$T/c"
@@ -433,7 +401,7 @@ opens_both() {
 @test "example: nftables, contrib/nftables.conf, closed by the kernel" {
 	need nft nc
 	net_up
-	serve
+	serve_both
 	in_s nft -f "$ROOT/contrib/nftables.conf"
 	# twice: what is there is replaced
 	in_s nft -f "$ROOT/contrib/nftables.conf"
@@ -446,14 +414,14 @@ opens_both() {
 	in_a bash -c 'exec 5<>/dev/tcp/10.77.0.1/22; exec sleep 600' >/dev/null 2>&1 3>&- &
 	until_true "$WAIT" established
 	stop_knockd
-	until_true "$WAIT" reaches_not 10.77.0.1
-	until_true "$WAIT" reaches_not fd77::1
+	until_true "$WAIT" reaches_not a 10.77.0.1
+	until_true "$WAIT" reaches_not a fd77::1
 	established
 }
 
 # established: a session to port 22 of S is there.
 established() {
-	grep -qE ' [0-9A-F]+:0016 [0-9A-F]+:[0-9A-F]{4} 01 ' "/proc/$S/net/tcp"
+	grep -qE ' [0-9A-F]+:0016 [0-9A-F]+:[0-9A-F]{4} 01 ' "/proc/$S/net/tcp" "/proc/$S/net/tcp6"
 }
 
 @test "example: nftables, a second knock prolongs by three steps" {
@@ -482,7 +450,7 @@ prolonged() {
 @test "example: ufw" {
 	need ufw nc
 	net_up
-	serve
+	serve_both
 	in_s ufw default deny incoming
 	in_s ufw --force enable
 	conf_of ufw | sed 's/\(cmd_timeout *= \).*/\15/' >"$T/c"
@@ -490,8 +458,8 @@ prolonged() {
 	start
 	opens_both "$T/c"
 	logged 'running command: /usr/sbin/ufw delete' 2
-	until_true "$WAIT" reaches_not 10.77.0.1
-	until_true "$WAIT" reaches_not fd77::1
+	until_true "$WAIT" reaches_not a 10.77.0.1
+	until_true "$WAIT" reaches_not a fd77::1
 	not_logged 'status code|killed by'
 	stop_knockd
 }
@@ -499,7 +467,7 @@ prolonged() {
 @test "example: firewalld" {
 	need firewalld firewall-cmd dbus-daemon nc
 	net_up
-	serve
+	serve_both
 	in_s mkdir -p /run/dbus
 	in_s dbus-daemon --system --nofork --nopidfile >"$T/dbus" 2>&1 3>&- &
 	until_true "$WAIT" in_s test -S /run/dbus/system_bus_socket
@@ -510,283 +478,11 @@ prolonged() {
 	conf <"$T/c"
 	start
 	opens_both "$T/c"
-	until_true "$WAIT" reaches_not 10.77.0.1
-	until_true "$WAIT" reaches_not fd77::1
+	until_true "$WAIT" reaches_not a 10.77.0.1
+	until_true "$WAIT" reaches_not a fd77::1
 	stop_knockd
 }
 
 firewalld_runs() {
 	[ "$(in_s firewall-cmd --state 2>&1)" = running ]
-}
-
-# --- service files and scripts ---------------------------------------------
-
-@test "scripts are clean" {
-	local f
-
-	for f in contrib/knockd.init contrib/knockd.openrc contrib/knockd-log \
-		contrib/fleet/knock-* contrib/*.sh; do
-		[ -e "$f" ] || continue
-		sh -n "$f"
-	done
-	bash -n contrib/knock.bash
-	bash -n .ci/run
-	! command -v zsh >/dev/null || zsh -n contrib/_knock
-	need shellcheck
-	shellcheck contrib/knockd.init contrib/knockd.openrc contrib/knockd-log \
-		contrib/fleet/knock-* contrib/*.sh contrib/knock.bash .ci/run
-}
-
-@test "completion knows every option" {
-	local o prog have
-
-	for prog in knock knockd; do
-		have=$(bash -c '. contrib/knock.bash
-			COMP_WORDS=("$1" -) COMP_CWORD=1; "_$1"
-			printf "%s\n" "${COMPREPLY[@]}"' - $prog)
-		while read -r o; do
-			grep -qxe "$o" <<<"$have" || { echo "bash, $prog: $o"; return 1; }
-			grep -qE -e "[{,)-]${o}[][},]" contrib/_knock ||
-				{ echo "zsh, $prog: $o"; return 1; }
-		done < <("./$prog" --help | options)
-	done
-}
-
-# zsh_offers LINE: what a zsh on a terminal of its own offers there.
-zsh_offers() {
-	timeout 60 zsh -f tests/zsh_offers.zsh "$ROOT/contrib" "$1"
-}
-
-@test "completion in a real zsh: every option, and nothing that is none" {
-	local prog
-
-	need zsh
-	for prog in knock.1 knockd.8; do
-		{ zsh_offers "${prog%.*} -"; zsh_offers "${prog%.*} --"; } |
-			sort -u >"$T/offers"
-		grep '^\.It Fl' "man/$prog" | grep -oE 'Fl [-A-Za-z0-9]+' |
-			sed 's/^Fl /-/' | sort -u >"$T/options"
-		diff "$T/options" "$T/offers" ||
-			{ echo "$prog: <: should be offered, >: should not"; return 1; }
-	done
-	zsh_offers 'knockd -i ' >"$T/offers"
-	for prog in any lo; do grep -qx "$prog" "$T/offers"; done
-}
-
-@test "completion offers the user's profiles" {
-	mkdir -p "$T/.config"
-	printf '# x\n[ home ]\nhost = h\n[work]\n' >"$T/.config/knock.conf"
-	env -u XDG_CONFIG_HOME HOME="$T" bash -c '. contrib/knock.bash
-		COMP_WORDS=(knock "") COMP_CWORD=1; _knock
-		printf "%s\n" "${COMPREPLY[@]}"' >"$T/out"
-	grep -qx work "$T/out"
-	refute grep -q home "$T/out"
-	need zsh
-	(unset XDG_CONFIG_HOME; HOME=$T zsh_offers 'knock ') >"$T/out"
-	grep -qx work "$T/out"
-	(HOME=/nonexistent XDG_CONFIG_HOME=$T/.config zsh_offers 'knock ') >"$T/out"
-	grep -qx work "$T/out"
-}
-
-@test "the systemd unit and the drop-in are clean" {
-	local d=$T/root
-
-	need systemd-analyze
-	mkdir -p "$d/etc/systemd/system/knockd.service.d" "$d/usr/sbin" "$d/bin" \
-		"$d/lib" "$d/usr/lib"
-	[ -d /lib/systemd/system ] || skip "no systemd units here"
-	cp -r /lib/systemd "$d/lib/"
-	[ -e "$d/usr/lib/systemd" ] || cp -r /lib/systemd "$d/usr/lib/"
-	cp knockd "$d/usr/sbin/knockd"
-	cp /bin/true "$d/bin/kill"
-	cp contrib/knockd.service "$d/etc/systemd/system/"
-	systemd-analyze verify --man=no --root="$d" knockd.service >"$T/v" 2>&1
-	is "$(grep knockd "$T/v")" ''
-	exposure "$d" >"$T/scores"
-	cp contrib/knockd-tight.conf "$d/etc/systemd/system/knockd.service.d/"
-	systemd-analyze verify --man=no --root="$d" knockd.service >"$T/v" 2>&1
-	is "$(grep knockd "$T/v")" ''
-	exposure "$d" >>"$T/scores"
-	matches "$(tail -n 1 "$T/scores")" '^[0-3]\.'
-	# README has the scores of one systemd; others weigh differently
-	systemd-analyze --version | grep -q '^systemd 252 ' || return 0
-	grep -qF "exposure $(paste -sd' ' "$T/scores" | sed 's/ / and /') by" README.md ||
-		{ cat "$T/scores"; return 1; }
-}
-
-# exposure ROOT: the unit's score; the lower the better.
-exposure() {
-	systemd-analyze security --no-pager --offline=true --root="$1" \
-		knockd.service | sed -n 's/.*level for knockd.service: \([0-9.]*\).*/\1/p'
-}
-
-@test "the logrotate file is read" {
-	local logrotate=/usr/sbin/logrotate
-
-	[ -x $logrotate ] || skip "logrotate is not installed"
-	cp contrib/knockd.logrotate "$T/k"
-	chmod 644 "$T/k"
-	$logrotate -d -s "$T/state" "$T/k" >"$T/out" 2>&1
-	refute grep -i error "$T/out"
-}
-
-@test "a rotated log is reopened at the HUP that the logrotate file sends" {
-	local logrotate=/usr/sbin/logrotate
-
-	[ -x $logrotate ] || skip "logrotate is not installed"
-	net_up
-	conf <<<''
-	in_s "$KNOCKD" -d -i eth0 -c "$T/knockd.conf" -p "$T/k.pid" 3>&-
-	[ -s "$T/k.pid" ]
-	sed "s,/var/log/knockd.log,$LOG,; s,/var/run/knockd.pid,$T/k.pid,
-		s,/run/systemd/system,/nonexistent," contrib/knockd.logrotate >"$T/k"
-	chmod 644 "$T/k"
-	$logrotate -f -s "$T/state" "$T/k"
-	mark
-	[ -s "$LOG.1" ]
-	PID=$(<"$T/k.pid")
-	kill "$PID"
-	until_true "$WAIT" gone "$PID"
-}
-
-@test "the init script starts, reloads and stops, if START_KNOCKD is 1" {
-	net_up
-	conf <<<''
-	in_s cp "$KNOCKD" /run/knockd
-	printf '%s\n' "KNOCKD_OPTS='-c $T/knockd.conf -p $T/k.pid -i eth0'" \
-		"PIDFILE=$T/k.pid" >"$T/defaults"
-	script() {
-		in_s env DAEMON=/run/knockd DEFAULTS="$T/defaults" \
-			sh "$ROOT/contrib/knockd.init" "$@" 3>&-
-	}
-	run script start
-	matches "$output" disabled
-	run script status
-	is "$status" 3
-	echo START_KNOCKD=1 >>"$T/defaults"
-	script start
-	script status
-	run script start
-	matches "$output" 'already'
-	mark
-	script reload
-	logged 're-reading config file'
-	mark
-	script restart
-	mark
-	# a configuration with errors: no restart, the old one goes on
-	cp "$T/knockd.conf" "$T/good"
-	echo 'no such word' >>"$T/knockd.conf"
-	script status >"$T/before"
-	run script restart
-	is "$status" 1
-	script status | diff "$T/before" -
-	mark
-	cp "$T/good" "$T/knockd.conf"
-	script stop
-	run script status
-	is "$status" 3
-	[ ! -e "$T/k.pid" ]
-	run script nonsense
-	is "$status" 2
-}
-
-@test "the OpenRC script gives the right command line" {
-	# OpenRC itself is not needed: its variables and functions are.
-	# shellcheck disable=SC2016
-	run env -u KNOCKD sh -c '. contrib/knockd.openrc; echo "$command $command_args"' </dev/null
-	matches "$output" '^/usr/sbin/knockd -d'
-	run sh -c 'eerror() { echo "$@"; }; . contrib/knockd.openrc
-		START_KNOCKD=0; start_pre'
-	is "$status" 1
-	matches "$output" disabled
-	run sh -c 'KNOCKD=./knockd OPTS="-c knockd.conf.example"
-		. contrib/knockd.openrc; start_pre'
-	is "$status" 0
-}
-
-@test "install and uninstall, with an existing knockd.conf left alone" {
-	local d=$T/dest f
-
-	make install DESTDIR="$d" PREFIX=/usr SYSCONFDIR=/etc >/dev/null
-	[ -x "$d/usr/sbin/knockd" ]
-	[ -x "$d/usr/bin/knock" ]
-	[ -s "$d/usr/share/man/man8/knockd.8" ]
-	[ -s "$d/usr/share/man/man5/knockd.conf.5" ]
-	[ -s "$d/usr/share/man/man1/knock.1" ]
-	cmp knockd.conf.example "$d/etc/knockd.conf"
-	is "$(stat -c %a "$d/etc/knockd.conf")" 600
-	echo mine >"$d/etc/knockd.conf"
-	make install DESTDIR="$d" PREFIX=/usr SYSCONFDIR=/etc >/dev/null
-	is "$(<"$d/etc/knockd.conf")" mine
-	grep -qx 'ExecStart=/usr/sbin/knockd $KNOCKD_OPTS' \
-		"$d/usr/lib/systemd/system/knockd.service"
-	[ -x "$d/usr/bin/knockd-log" ]
-	for f in bash-completion/completions/knock zsh/site-functions/_knock; do
-		[ -s "$d/usr/share/$f" ]
-	done
-	[ "$d/usr/share/bash-completion/completions/knockd" -ef \
-		"$d/usr/share/bash-completion/completions/knock" ]
-	make uninstall DESTDIR="$d" PREFIX=/usr SYSCONFDIR=/etc >/dev/null
-	is "$(find "$d" ! -type d | sed "s,$d,,")" /etc/knockd.conf
-	is "$(<"$d/etc/knockd.conf")" mine
-}
-
-# --- reading the log --------------------------------------------------------
-
-@test "knockd-log says who opened what when" {
-	printf '%s\n' \
-		'[2026-11-23 15:04] starting up, listening on eth0' \
-		'[2026-11-23 15:04] 192.0.2.7: openSSH: Stage 1' \
-		'[2026-11-23 15:05] 192.0.2.7: openSSH: OPEN SESAME' \
-		'[2026-11-23 15:05] openSSH: running command: true' \
-		'[2026-11-23 15:06] openSSH: command returned non-zero status code (1)' \
-		'Nov 23 15:07:05 host knockd: 2001:db8::1: openSSH: OPEN SESAME' \
-		'2026-11-23T15:08:05+0000 host knockd[12]: 192.0.2.7: closeSSH: CLOSE SESAME' \
-		'192.0.2.8 (a.example): x: hello' >"$T/l"
-	contrib/knockd-log -m hello "$T/l" >"$T/out"
-	diff "$T/out" - <<-EOF
-	2026-11-23 15:05 192.0.2.7 openSSH OPEN SESAME
-	2026-11-23 15:06 - openSSH command returned non-zero status code (1)
-	Nov 23 15:07:05 2001:db8::1 openSSH OPEN SESAME
-	2026-11-23T15:08:05+0000 192.0.2.7 closeSSH CLOSE SESAME
-	- 192.0.2.8 (a.example) x hello
-	EOF
-	need busybox
-	mkdir "$T/bin"
-	ln -s "$(command -v busybox)" "$T/bin/awk"
-	PATH=$T/bin:$PATH contrib/knockd-log -m hello "$T/l" | diff - "$T/out"
-}
-
-@test "knockd-log reads the log of a real knock" {
-	net_up
-	printf '%s\n' '[a door]' ' sequence = 4001,4004,4002' ' tcpflags = syn' \
-		' command = false' | conf
-	start
-	knock_a 10.77.0.1 4001 4004 4002
-	logged 'status code'
-	contrib/knockd-log "$LOG" >"$T/out"
-	grep -qE '^[0-9-]+ [0-9:]+ 10.77.0.2 a door OPEN SESAME$' "$T/out"
-	grep -qE 'a door command returned non-zero status code \(1\)$' "$T/out"
-	stop_knockd
-}
-
-@test "the fail2ban filter finds knocks that ran out of time, nothing else" {
-	need fail2ban-regex
-	net_up
-	printf '%s\n' '[a]' ' sequence = 4001,4004,4002' ' tcpflags = syn' \
-		' seq_timeout = 1' '[b]' ' sequence = 4010,4011' ' tcpflags = syn' |
-		conf
-	start
-	knock_a 10.77.0.1 4001 4004
-	logged 'sequence timeout \(stage 2\)'
-	knock_a fd77::1 4001
-	logged 'sequence timeout \(stage 1\)'
-	knock_a 10.77.0.1 4010 4011
-	logged 'b: OPEN SESAME'
-	stop_knockd
-	fail2ban-regex "$LOG" "$ROOT/contrib/fail2ban-knockd.conf" >"$T/out"
-	grep -qE '^Failregex: 2 total' "$T/out"
-	grep -qE ', 2 matched,' "$T/out"
-	grep -q 'Date template hits' "$T/out"
 }

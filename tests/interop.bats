@@ -12,16 +12,11 @@ door() {
 	sequence = ${1:-7000,8000,9000}
 	tcpflags = syn
 	seq_timeout = 20
-	command = echo open %IP% >> $T/did
+	command = echo d %IP% >> $T/did
 	[end]
 	sequence = 6000,6000,6001
 	tcpflags = syn
 	EOF2
-}
-
-opened() {
-	logged "$OPEN" "${1:-1}"
-	wait_for_line "$T/did" '^open 10.77.0.2$' "${1:-1}"
 }
 
 # drop PORT...: packets to these ports vanish, and are counted.
@@ -50,16 +45,16 @@ dropped() {
 	door 7000,8000:udp,9000:tcp
 	start
 	in_a "${OLD_KNOCK[@]}" 10.77.0.1 7000 8000:udp 9000
-	opened 1
+	opened d
 	in_a "${OLD_KNOCK[@]}" -d 30 -v 10.77.0.1 7000:tcp 8000:udp 9000:tcp
-	opened 2
+	opened d 2
 	in_a "${OLD_KNOCK[@]}" -6 fd77::1 7000 8000:udp 9000
 	logged 'fd77::2: d: OPEN SESAME'
 	stop_knockd
 	door 7000:udp,8000:udp
 	start
 	in_a "${OLD_KNOCK[@]}" -u 10.77.0.1 7000 8000
-	opened 3
+	opened d 4
 	stop_knockd
 }
 
@@ -71,9 +66,9 @@ dropped() {
 	OLD=$!
 	logged "$READY"
 	knock_a 10.77.0.1 7000 8000:udp 9000
-	opened 1
+	opened d
 	knock_a 10.77.0.1 7000:tcp 8000:UDP 9000:Tcp -d 30
-	opened 2
+	opened d 2
 	knock_a -6 fd77::1 7000 8000:udp 9000
 	logged 'fd77::2: d: OPEN SESAME'
 	kill "$OLD"
@@ -87,10 +82,10 @@ dropped() {
 	door
 	start
 	for p in 7000 8000 9000; do in_a nc -z -w 5 10.77.0.1 $p 2>/dev/null || :; done
-	opened 1
+	opened d
 	in_a nc -z -n -v -w 5 10.77.0.1 7000 2>/dev/null || :
 	for p in 8000 9000; do in_a nc -z -w 5 10.77.0.1 $p 2>/dev/null || :; done
-	opened 2
+	opened d 2
 	stop_knockd
 }
 
@@ -101,7 +96,7 @@ dropped() {
 	echo x | in_a timeout 20 nc -u -w 1 10.77.0.1 7000 2>/dev/null || :
 	in_a nc -z -w 5 10.77.0.1 8000 2>/dev/null || :
 	echo x | in_a timeout 20 nc -u -w 1 10.77.0.1 9000 2>/dev/null || :
-	opened
+	opened d
 	stop_knockd
 }
 
@@ -112,7 +107,7 @@ dropped() {
 	for p in 7000 8000 9000; do
 		in_a hping3 -q -S -c 1 -p $p 10.77.0.1 >/dev/null 2>&1 || :
 	done
-	opened
+	opened d
 	stop_knockd
 }
 
@@ -123,22 +118,22 @@ dropped() {
 	for p in 7000 8000 9000; do
 		in_a nmap -n -Pn --host-timeout 20 --max-retries 0 -p $p 10.77.0.1 >/dev/null
 	done
-	opened 1
+	opened d
 	for p in 7000 8000 9000; do in_a nmap -n -Pn -sT -p $p 10.77.0.1 >/dev/null; done
-	opened 2
+	opened d 2
 	drop 7000 8000 9000
 	# Retries come from other source ports here.
 	for p in 7000 8000 9000; do
 		in_a nmap -n -Pn --max-retries 2 --max-rtt-timeout 200ms -p $p 10.77.0.1 >/dev/null
 	done
-	opened 3
+	opened d 3
 	stop_knockd
 	door 7000:udp,8000:udp
 	start
 	for p in 7000 8000; do
 		in_a nmap -n -Pn -sU --max-retries 0 -p $p 10.77.0.1 >/dev/null
 	done
-	opened 4
+	opened d 4
 	stop_knockd
 }
 
@@ -147,7 +142,7 @@ dropped() {
 	start
 	in_a bash -c 'exec 2>/dev/null
 		(: >/dev/tcp/10.77.0.1/7000); (echo >/dev/udp/10.77.0.1/8000); (: >/dev/tcp/10.77.0.1/9000)' || :
-	opened
+	opened d
 	stop_knockd
 }
 
@@ -158,7 +153,7 @@ dropped() {
 	for p in 7000 8000 9000; do
 		in_a curl -s -m 10 "http://10.77.0.1:$p/" || :
 	done
-	opened
+	opened d
 	stop_knockd
 }
 
@@ -171,7 +166,7 @@ dropped() {
 	in_a socat -u OPEN:/dev/null TCP:10.77.0.1:8000 2>/dev/null || :
 	in_a ssh -F none -o BatchMode=yes -o StrictHostKeyChecking=no -o ConnectTimeout=10 \
 		-p 9000 10.77.0.1 2>/dev/null || :
-	opened
+	opened d
 	stop_knockd
 }
 
@@ -183,7 +178,7 @@ dropped() {
 	in_a hping3 -q -S -c 1 -w 1 -t 1 -d 100 -p 8000 10.77.0.1 >/dev/null 2>&1 || :
 	# ECE and CWR, as a stack with ECN sends them.
 	in_a hping3 -q -S -X -Y -c 1 -p 9000 10.77.0.1 >/dev/null 2>&1 || :
-	opened
+	opened d
 	stop_knockd
 }
 
@@ -198,7 +193,7 @@ dropped() {
 		bg "$A" nc -z -w 3 10.77.0.1 $p 2>/dev/null
 		until_true "$WAIT" dropped $p 2
 	done
-	opened
+	opened d
 	mark
 	is "$(count "$LOG" "$OPEN")" 1
 	stop_knockd
@@ -218,7 +213,7 @@ dropped() {
 	until_true "$WAIT" dropped 8000 2
 	until_true "$WAIT" dropped 7000 3
 	bg "$A" nc -z -w 1 10.77.0.1 9000 2>/dev/null
-	opened
+	opened d
 	mark
 	is "$(count "$LOG" "$OPEN")" 1
 	stop_knockd
@@ -231,7 +226,7 @@ dropped() {
 	sequence = 7000,7000,8000
 	tcpflags = syn
 	seq_timeout = 60
-	command = echo open %IP% >> $T/did
+	command = echo d %IP% >> $T/did
 	EOF2
 	drop 7000 8000
 	start
@@ -243,7 +238,7 @@ dropped() {
 	in_a nc -z -w 1 10.77.0.1 7000 2>/dev/null || :
 	in_a nc -z -w 1 10.77.0.1 7000 2>/dev/null || :
 	in_a nc -z -w 1 10.77.0.1 8000 2>/dev/null || :
-	opened
+	opened d
 	stop_knockd
 }
 
@@ -252,7 +247,7 @@ dropped() {
 	drop 7000 8000 9000
 	start
 	knock_a 10.77.0.1 7000 8000 9000
-	opened
+	opened d
 	for p in 7000 8000 9000; do
 		dropped $p 1
 		not dropped $p 2
@@ -262,16 +257,7 @@ dropped() {
 
 # --- ports in use ---------------------------------------------------------------------
 
-# serve PORT...: something in S accepts and answers there.
-serve() {
-	local p
-
-	need socat
-	for p; do
-		bg "$S" socat "TCP-LISTEN:$p,fork,reuseaddr" SYSTEM:'read l; echo "you said $l"'
-		until_true "$WAIT" listens "$S" tcp "$p"
-	done
-}
+ANSWER='SYSTEM:read l; echo "you said $l"'
 
 # talk PORT: a whole conversation.
 talk() {
@@ -280,12 +266,13 @@ talk() {
 
 @test "knock ports with a service behind them, tcpflags = syn" {
 	door 80,443,9000
-	serve 80 443
+	serve 80 "$ANSWER"
+	serve 443 "$ANSWER"
 	start
 	talk 80
 	talk 443
 	knock_a 10.77.0.1 9000
-	opened
+	opened d
 	stop_knockd
 }
 
@@ -293,14 +280,15 @@ talk() {
 	conf <<-EOF2
 	[d]
 	sequence = 80,443,7000
-	command = echo open %IP% >> $T/did
+	command = echo d %IP% >> $T/did
 	EOF2
-	serve 80 443
+	serve 80 "$ANSWER"
+	serve 443 "$ANSWER"
 	start
 	talk 80
 	talk 443
 	knock_a 10.77.0.1 7000
-	opened 1
+	opened d
 	mark
 	is "$(count "$LOG" "$OPEN")" 1
 	stop_knockd
@@ -308,23 +296,23 @@ talk() {
 
 @test "a busy connection of the same address beside the knock" {
 	door
-	serve 5555
+	serve 5555 "$ANSWER"
 	start
 	bg "$A" bash -c 'exec 4<>/dev/tcp/10.77.0.1/5555; for ((i = 0; i < 200; i++)); do echo x >&4; done; cat <&4' >/dev/null 2>&1
 	knock_a 10.77.0.1 7000 8000
 	talk 5555
 	knock_a 10.77.0.1 9000
-	opened
+	opened d
 	stop_knockd
 }
 
 @test "a service on the last port: nothing is opened twice" {
 	door 7000,8000,80
-	serve 80
+	serve 80 "$ANSWER"
 	start
 	knock_a 10.77.0.1 7000 8000
 	talk 80
-	opened
+	opened d
 	mark
 	is "$(count "$LOG" "$OPEN")" 1
 	stop_knockd
@@ -341,6 +329,6 @@ talk() {
 	in_a bash -c 'exec 4<>/dev/tcp/10.77.0.1/7000; cat <&4' >/dev/null 2>&1 || :
 	in_a bash -c 'exec 4<>/dev/tcp/10.77.0.1/8000; cat <&4' >/dev/null 2>&1 || :
 	knock_a 10.77.0.1 9000
-	opened
+	opened d
 	stop_knockd
 }

@@ -4,11 +4,6 @@
 
 load lib
 
-# refute COMMAND...: which must fail.
-refute() {
-	! "$@" || { echo "should have failed: $*"; return 1; }
-}
-
 # --- what arrives at the server ----------------------------------------------
 
 # capture [FILTER]: records what arrives at S from now on; without a filter SYNs
@@ -74,13 +69,6 @@ tried() {
 
 unshut() {
 	in_s iptables -w -D INPUT -p tcp --dport "$1" -j "$2"
-}
-
-# serve PORT ADDRESS: S answers there with socat's other ADDRESS.
-serve() {
-	need socat
-	in_s socat "TCP6-LISTEN:$1,ipv6only=0,reuseaddr,fork" "$2" 2>"$T/serve" 3>&- &
-	until_true "$WAIT" listens "$S" tcp "$1"
 }
 
 # peer: S takes one connection on port 5000, and a Python program on stdin says
@@ -316,7 +304,7 @@ knock_named() {
 	done
 	is "$(knock_a -V)" "$(knock_a --version)"
 	matches "$(knock_a -V)" '^knock [0-9]+\.[0-9]'
-	refute knock_a -h >/dev/full
+	not knock_a -h >/dev/full
 }
 
 # --- the way out ----------------------------------------------------------------------
@@ -486,11 +474,28 @@ knock_named() {
 	exec {FIFO}>&-
 }
 
+@test "knock -W without stdin does not echo to the host" {
+	need python3
+	cat >"$T/host" <<-E
+	import socket
+	s = socket.socket(); s.setsockopt(1, 2, 1); s.bind(("", 22)); s.listen(9)
+	c, a = s.accept(); c.sendall(b"SSH-2.0-hello\r\n"); c.settimeout(2)
+	try: got = c.recv(99)
+	except OSError: got = b""
+	open("$T/got", "wb").write(got + b".")
+	c.close()
+	E
+	bg "$S" python3 "$T/host"
+	until_true "$WAIT" listens "$S" tcp 22
+	in_a timeout 5 bash -c '"$@" <&-' x "$KNOCK" -W 22 10.77.0.1 7000 || :
+	until_true "$WAIT" test -s "$T/got"
+	is "$(cat "$T/got")" "."
+}
+
 # --- ssh ------------------------------------------------------------------------
 
 # ssh_door: a real knockd and a real sshd in S, port 22 shut.
 ssh_door() {
-	need ssh sshd ssh-keygen
 	shut 22 REJECT
 	conf <<-EOF2
 	[ssh]
@@ -499,27 +504,7 @@ ssh_door() {
 	command = iptables -w -I INPUT -s %IP% -p tcp --dport 22 -j ACCEPT
 	EOF2
 	start
-	ssh-keygen -q -t ed25519 -N '' -f "$T/hostkey"
-	ssh-keygen -q -t ed25519 -N '' -f "$T/key"
-	in_s sed -i 's/^root:[^:]*:/root:*:/' /etc/shadow
-	cat >"$T/sshd_config" <<-EOF2
-	HostKey $T/hostkey
-	AuthorizedKeysFile $T/key.pub
-	PermitRootLogin yes
-	StrictModes no
-	PidFile none
-	UseDNS no
-	EOF2
-	in_s "$(command -v sshd)" -D -e -f "$T/sshd_config" 2>"$T/sshd" 3>&- &
-	until_true "$WAIT" listens "$S" tcp 22
-	cat >"$T/ssh_config" <<-EOF2
-	User root
-	IdentityFile $T/key
-	StrictHostKeyChecking no
-	UserKnownHostsFile /dev/null
-	LogLevel ERROR
-	BatchMode yes
-	EOF2
+	start_sshd
 	PATH=$(dirname "$KNOCK"):$PATH
 }
 
@@ -536,14 +521,14 @@ manual() {
 	matches "$recipe" 'knock -W %p %h'
 	recipe=${recipe/ssh /ssh -F $T/ssh_config }
 	recipe=${recipe/%host.example.org/10.77.0.1}
-	refute in_a ssh -F "$T/ssh_config" 10.77.0.1 true 2>/dev/null
+	not in_a ssh -F "$T/ssh_config" 10.77.0.1 true 2>/dev/null
 	in_a bash -c "$recipe echo it works" >"$T/out" 2>"$T/err"
 	is "$(cat "$T/out")" 'it works'
 	is "$(cat "$T/err")" ''
 	head -c 16777216 /dev/urandom >"$T/in"
 	in_a bash -c "$recipe cat" <"$T/in" >"$T/out"
 	cmp "$T/in" "$T/out"
-	refute in_b ssh -F "$T/ssh_config" 10.77.0.1 true 2>/dev/null
+	not in_b ssh -F "$T/ssh_config" 10.77.0.1 true 2>/dev/null
 	stop_knockd
 }
 
@@ -660,7 +645,7 @@ at_home() {
 	timeout = 1
 	EOF2
 	is "$(at_home home)" 'hitting tcp 10.77.0.1:7000'
-	refute at_home shut
+	not at_home shut
 	is "$(at_home -W 22 home <<<hello 2>/dev/null)" hello
 }
 
@@ -707,10 +692,10 @@ wrong() {
 @test "a profile that is not there or has no ports; files that can't be read" {
 	fails 'no ports, and no profile \[home\]' home
 	profile .knockrc <<<$'[home]\nhost = 10.77.0.1\nports =\n[away]\nports = 1'
-	refute at_home home 2>"$T/err"
+	not at_home home 2>"$T/err"
 	matches "$(cat "$T/err")" 'no profile \[home\] with ports'
 	mkdir -p "$T/home/.config/knock.conf"
-	refute at_home home 2>"$T/err"
+	not at_home home 2>"$T/err"
 	matches "$(cat "$T/err")" "^knock: $T/home/.config/knock.conf: Is a directory"
 	in_a env -u HOME -u XDG_CONFIG_HOME "$KNOCK" home 2>"$T/err" || :
 	matches "$(cat "$T/err")" 'no ports, and no profile \[home\]'
@@ -740,8 +725,8 @@ wrong() {
 			tr , '\n' <<<"$a" >"$T/ports"
 			is "$(sort -u "$T/ports" | wc -l)" "$n"
 			awk '$1 < 1024 || $1 > 65535 { exit 1 }' "$T/ports"
-			[ "$n" -lt 3 ] || refute sort -nc "$T/ports" 2>/dev/null
-			[ "$n" -lt 3 ] || refute sort -rnc "$T/ports" 2>/dev/null
+			[ "$n" -lt 3 ] || not sort -nc "$T/ports" 2>/dev/null
+			[ "$n" -lt 3 ] || not sort -rnc "$T/ports" 2>/dev/null
 		done
 	done
 	a=$("$KNOCK" --generate 4)
@@ -749,7 +734,7 @@ wrong() {
 	fails "'0' is not a number from 1 to 32" --generate 0
 	fails "'33' is not a number from 1 to 32" --generate 33
 	fails "'x' is not a number from 1 to 32" --generate=x
-	refute "$KNOCK" --generate 4 >/dev/full
+	not "$KNOCK" --generate 4 >/dev/full
 }
 
 @test "--generate: both lines work as they are" {

@@ -96,6 +96,14 @@ now_ms() {
 	echo $((t / 1000))
 }
 
+# uptime_ms: milliseconds since the boot.
+uptime_ms() {
+	local up
+
+	read -r up _ </proc/uptime
+	echo $((10#${up//./} * 10))
+}
+
 # need TOOL...: skips the test when one is not installed.
 need() {
 	local t
@@ -294,6 +302,22 @@ grant_door() {
 	EOF2
 }
 
+# did TEXT [N]: waits until N lines (1) of $T/did are this one.
+did() {
+	wait_for_line "$T/did" "^$1\$" "${2:-1}"
+}
+
+times_did() {
+	count "$T/did" "^$1\$"
+}
+
+# opened DOOR [N]: waits until the log has N openings (1) of the door, and $T/did N
+# lines that begin with its name.
+opened() {
+	logged " $1: OPEN SESAME" "${2:-1}"
+	wait_for_line "$T/did" "^$1 " "${2:-1}"
+}
+
 ready_lines() {
 	cat "$LOG" "$T/out" "$T/err" "$T/syslog" 2>/dev/null | grep -c "$READY" || :
 }
@@ -308,6 +332,17 @@ running() {
 
 	s=$(sed 's/.*) //; s/ .*//' "/proc/$1/stat" 2>/dev/null) || return 1
 	[ -n "$s" ] && [ "$s" != Z ]
+}
+
+# all_but CAPABILITY...: every other one, by number, with commas.
+all_but() {
+	local last n out=
+
+	read -r last </proc/sys/kernel/cap_last_cap
+	for ((n = 0; n <= last; n++)); do
+		[[ " $* " == *" $n "* ]] || out+=,$n
+	done
+	echo "${out#,}"
 }
 
 # launch ARG...: starts the daemon in S and does not wait; sets PID.
@@ -413,6 +448,42 @@ log_text() {
 	sed 's/^\[[0-9-]* [0-9:]*\] //' "$LOG"
 }
 
+# help_options: the options of a --help text on standard input, a word each: what stands in
+# its first column.
+help_options() {
+	sed -n 's/^ *\(-.*\)/\1/p' | sed 's/  .*//' |
+		grep -oE '(^|[ ,])--?[A-Za-z0-9][A-Za-z0-9-]*' | tr -d ' ,' | sort -u
+}
+
+# copy_of_machine ROOT: mounts in S, at $M, a copy of that root file system which
+# forgets what is written.
+copy_of_machine() {
+	local d
+
+	M=$T/machine
+	mkdir -p "$M" "$T/over"
+	in_s mount -t tmpfs none "$T/over"
+	in_s mkdir "$T/over/u" "$T/over/w"
+	in_s mount -t overlay overlay \
+		-o "lowerdir=$1,upperdir=$T/over/u,workdir=$T/over/w" "$M" ||
+		skip "no overlay file system here"
+	for d in proc sys dev run; do in_s mount --rbind "/$d" "$M/$d"; done
+}
+
+# in_m COMMAND...: there, as root, with root's PATH and nothing else of ours.
+in_m() {
+	in_s chroot "$M" env -i HOME=/root TERM=dumb DEBIAN_FRONTEND=noninteractive \
+		PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+		"$@" 3>&-
+}
+
+# readme_step N: the commands of that step of README's "Put it on a host".
+readme_step() {
+	awk -v n="$1" '/^[^ 0-9]/ { on = 0 } /^[0-9]\. / { on = $1 == n "." }
+		on && /^       / { print substr($0, 8) }' "$ROOT/README.md" |
+		sed 's/^sudo //'
+}
+
 # old_or_skip: sets OLD_KNOCKD and OLD_KNOCK to Debian's knockd 0.8.
 old_or_skip() {
 	local l
@@ -425,6 +496,68 @@ old_or_skip() {
 	done
 	"${OLD_KNOCKD[@]}" -V >/dev/null 2>&1 || skip "knockd 0.8 does not run here"
 }
+
+# --- servers and sessions in S --------------------------------------------------
+
+# serve PORT ADDRESS: S answers there, IPv4 and IPv6, with socat's other ADDRESS.
+serve() {
+	need socat
+	in_s socat "TCP6-LISTEN:$1,ipv6only=0,reuseaddr,fork" "$2" 2>"$T/serve" 3>&- &
+	until_true "$WAIT" listens "$S" tcp "$1"
+}
+
+# start_sshd: a real sshd in S, which says on $T/sshd what it does. `ssh -F
+# $T/ssh_config 10.77.0.1` gets in as root.
+start_sshd() {
+	need sshd ssh ssh-keygen
+	ssh-keygen -q -t ed25519 -N '' -f "$T/hostkey"
+	ssh-keygen -q -t ed25519 -N '' -f "$T/key"
+	in_s sed -i 's/^root:[^:]*:/root:*:/' /etc/shadow
+	cat >"$T/sshd_config" <<-EOF2
+	HostKey $T/hostkey
+	AuthorizedKeysFile $T/key.pub
+	PermitRootLogin yes
+	StrictModes no
+	PidFile none
+	UseDNS no
+	EOF2
+	cat >"$T/ssh_config" <<-EOF2
+	User root
+	IdentityFile $T/key
+	StrictHostKeyChecking no
+	UserKnownHostsFile /dev/null
+	LogLevel ERROR
+	BatchMode yes
+	ConnectTimeout 20
+	EOF2
+	in_s "$(command -v sshd)" -D -e -f "$T/sshd_config" 2>"$T/sshd" 3>&- &
+	until_true "$WAIT" listens "$S" tcp 22
+}
+
+# reaches BOX ADDRESS: port 22 of the address lets a or b in.
+reaches() {
+	"in_$1" nc -z -w 2 "$2" 22 2>/dev/null
+}
+
+reaches_not() {
+	! reaches "$@"
+}
+
+# session COMMAND...: begins one from A that lasts; the command's other end repeats
+# what it is told. session_lives WORD proves that it still does.
+session() {
+	mkfifo "$T/say"
+	exec {SAY}<>"$T/say"
+	# shellcheck disable=SC2217
+	bg "$A" "$@" <"$T/say" >"$T/heard"
+}
+
+session_lives() {
+	echo "$1" >&"$SAY"
+	wait_for_line "$T/heard" "^$1\$"
+}
+
+# --- the end of a test ---------------------------------------------------------
 
 # say_why: after a failed test, what the daemon said.
 say_why() {

@@ -19,11 +19,6 @@ once() {
 	EOF2
 }
 
-opened() {
-	logged 'once: OPEN SESAME' "$1"
-	wait_for_line "$T/did" '^once ' "$1"
-}
-
 LAST='no more sequences left in the one time sequences file for door once --> disabling the door'
 
 @test "each line opens once, in order; the used one is marked before the command runs" {
@@ -38,13 +33,13 @@ LAST='no more sequences left in the one time sequences file for door once --> di
 	mark
 	not_logged 'once: OPEN'
 	knock_a 10.77.0.1 1001 1002
-	opened 1
+	opened once
 	# The comment and the line that was just used.
 	is "$(cat "$T/did")" 'once 10.77.0.2 2'
 	knock_a 10.77.0.1 1001 1002
 	mark
 	knock_a 10.77.0.1 2001:udp 2002 2003
-	opened 2
+	opened once 2
 	is "$(cat "$T/seq")" '# comment
 #1001,1002
 
@@ -56,7 +51,7 @@ LAST='no more sequences left in the one time sequences file for door once --> di
 	echo ' 1001,1002' | once
 	start
 	knock_a 10.77.0.1 1001 1002
-	opened 1
+	opened once
 	logged "$LAST"
 	knock_a 10.77.0.1 1001 1002
 	mark
@@ -83,19 +78,19 @@ LAST='no more sequences left in the one time sequences file for door once --> di
 	printf ' 1001,1002\n 2001,2002\n 3001,3002\n' | once
 	start
 	knock_a 10.77.0.1 1001 1002
-	opened 1
+	opened once
 	stop_knockd
 	start
 	knock_a 10.77.0.1 1001 1002
 	mark
 	knock_a 10.77.0.1 2001 2002
-	opened 2
+	opened once 2
 	kill -HUP "$PID"
 	logged 're-reading config file'
 	mark
 	knock_a 10.77.0.1 2001 2002
 	knock_a 10.77.0.1 3001 3002
-	opened 3
+	opened once 3
 	mark
 	is "$(count "$LOG" 'once: OPEN')" 3
 	stop_knockd
@@ -105,11 +100,11 @@ LAST='no more sequences left in the one time sequences file for door once --> di
 	printf ' 1001,1002\n 2001,2002\n 3001,3002\n' | once
 	start
 	knock_a fd77::1 1001 1002
-	opened 1
+	opened once
 	knock_a fd77::1 2001 2002
-	opened 2
+	opened once 2
 	knock_a 10.77.0.1 3001 3002
-	opened 3
+	opened once 3
 	stop_knockd
 }
 
@@ -121,7 +116,7 @@ LAST='no more sequences left in the one time sequences file for door once --> di
 	until_true "$WAIT" ready_or_gone
 	if running "$PID"; then
 		knock_a 10.77.0.1 1001 1002
-		opened 1
+		opened once
 		knock_a 10.77.0.1 1001 1002
 		mark
 		is "$(count "$LOG" 'once: OPEN')" 1
@@ -137,12 +132,12 @@ LAST='no more sequences left in the one time sequences file for door once --> di
 	printf ' 1001,1002\n 1003,1004,1005,1006\n' | once
 	start
 	knock_a 10.77.0.1 1001 1002
-	opened 1
+	opened once
 	knock_a 10.77.0.1 1005 1006
 	mark
 	is "$(count "$LOG" 'once: OPEN')" 1
 	knock_a 10.77.0.1 1003 1004 1005 1006
-	opened 2
+	opened once 2
 	stop_knockd
 }
 
@@ -151,7 +146,7 @@ LAST='no more sequences left in the one time sequences file for door once --> di
 	start
 	printf ' 1001,1002,3001,3002\n 1001,1002,2001,2002\n' >"$T/seq"
 	knock_a 10.77.0.1 1001 1002 2001 2002
-	opened 1
+	opened once
 	grep -qE '^# ?1001,1002,2001,2002$' "$T/seq"
 	not grep -qE '^#.*3001' "$T/seq"
 	stop_knockd
@@ -161,7 +156,7 @@ LAST='no more sequences left in the one time sequences file for door once --> di
 	printf '1001,1002\n2001,2002\n' | once
 	start
 	knock_a 10.77.0.1 1001 1002
-	opened 1
+	opened once
 	is "$(cat "$T/seq")" '#001,1002
 2001,2002'
 	stop_knockd
@@ -170,7 +165,7 @@ LAST='no more sequences left in the one time sequences file for door once --> di
 	mark
 	is "$(count "$LOG" 'once: OPEN')" 1
 	knock_a 10.77.0.1 2001 2002
-	opened 2
+	opened once 2
 	stop_knockd
 }
 
@@ -178,9 +173,9 @@ LAST='no more sequences left in the one time sequences file for door once --> di
 	printf ' 1001,1002\r\n 2001,2002' | once
 	start
 	knock_a 10.77.0.1 1001 1002
-	opened 1
+	opened once
 	knock_a 10.77.0.1 2001 2002
-	opened 2
+	opened once 2
 	logged "$LAST"
 	knock_a 10.77.0.1 2001 2002
 	mark
@@ -192,7 +187,7 @@ LAST='no more sequences left in the one time sequences file for door once --> di
 	printf ' %d,%d\n' 1001 1002 2001 2002 3001 3002 | once
 	start
 	knock_a 10.77.0.1 1001 1002
-	opened 1
+	opened once
 	logged 'once: .*2 .*left'
 	stop_knockd
 }

@@ -1,10 +1,30 @@
 #!/usr/bin/env bats
-# The archive and the packages: same input, same bytes; from Debian's knockd 0.8
-# to ours and back, in a copy of this machine's file system that is thrown away.
+# Installing: the archive and the packages (same input, same bytes); from Debian's
+# knockd 0.8 to ours and back, in a copy of this machine's file system that is
+# thrown away; and what README and docs/from-0.8.md tell a stranger to type, typed
+# on a fresh Debian. The commands are taken out of these pages.
 
 load lib
 
-M=''
+# The root is made once, and kept in build/ for the next time.
+setup_file() {
+	local log=$BATS_FILE_TMPDIR/debootstrap suite
+	local with=gcc,make,musl-tools,iptables,libpcap0.8,logrotate
+
+	export CLEAN=$ROOT/build/clean-root
+	[ "$(id -u)" = 0 ] || return 0
+	[ "$(cat "$CLEAN/.made" 2>/dev/null)" != "$with" ] || return 0
+	command -v debootstrap >/dev/null || return 0
+	# shellcheck source=/dev/null
+	suite=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
+	rm -rf "$CLEAN"
+	if timeout 280 debootstrap --variant=minbase --include="$with" "$suite" \
+		"$CLEAN" >"$log" 2>&1 </dev/null; then
+		echo "$with" >"$CLEAN/.made"
+	else
+		tail -n 3 "$log" >&3
+	fi
+}
 
 setup() {
 	cd "$ROOT" || return
@@ -18,10 +38,6 @@ setup() {
 	cp -p "$KNOCK" "$W/knock"
 	touch "$W/knockd" "$W/knock"
 	export SOURCE_DATE_EPOCH=1700000000
-}
-
-refute() {
-	! "$@"
 }
 
 version() {
@@ -44,7 +60,7 @@ version() {
 	for f in knockd.c knock.c config.h Makefile README.md LICENSE test.sh; do
 		[ -e "$f" ] || { echo "lacks $f"; return 1; }
 	done
-	refute test -e knockd
+	not test -e knockd
 	make >"$T/make" 2>&1 || { tail "$T/make"; return 1; }
 	./knockd -V
 }
@@ -83,8 +99,8 @@ version() {
 	contrib/make-deb.sh
 	cmp "$T/first" dist/*.deb
 	dpkg-deb -c "$T/first" >"$T/list"
-	refute grep -E ' \./etc/' "$T/list"
-	refute grep -vE '^[^ ]+ root/root ' "$T/list"
+	not grep -E ' \./etc/' "$T/list"
+	not grep -vE '^[^ ]+ root/root ' "$T/list"
 	grep -q ' \./usr/bin/knock -> \.\./sbin/knockd$' "$T/list"
 	for f in usr/sbin/knockd usr/share/man/man8/knockd.8.gz \
 		lib/systemd/system/knockd.service; do
@@ -122,7 +138,7 @@ version() {
 	usr/share/zsh/site-functions/_knock
 	EOF
 	)
-	refute grep -vE '^([-d]...(-|r)-.(-|r)-.|lrwxrwxrwx) 0/0 ' <(tar -tvzf "$f")
+	not grep -vE '^([-d]...(-|r)-.(-|r)-.|lrwxrwxrwx) 0/0 ' <(tar -tvzf "$f")
 	tar -xzOf "$f" .PKGINFO >"$T/info"
 	for k in "pkgname = knockd" "pkgver = $v-r0" "arch = $(uname -m)" \
 		"builddate = $SOURCE_DATE_EPOCH"; do
@@ -139,42 +155,41 @@ version() {
 
 # --- from 0.8 and back -------------------------------------------------------
 
-# copy_of_machine: mounts in S a copy of / that forgets what is written.
-copy_of_machine() {
-	M=$T/machine
-	mkdir -p "$M" "$T/over"
-	in_s mount -t tmpfs none "$T/over"
-	in_s mkdir "$T/over/u" "$T/over/w"
-	in_s mount -t overlay overlay \
-		-o "lowerdir=/,upperdir=$T/over/u,workdir=$T/over/w" "$M" ||
-		skip "no overlay file system here"
-	for d in proc sys dev run; do in_s mount --rbind "/$d" "$M/$d"; done
-	in_s mkdir -p "$M/debs"
-}
-
-in_m() {
-	in_s chroot "$M" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin \
-		DEBIAN_FRONTEND=noninteractive "$@"
-}
-
 # old_debs: Debian's packages, which test.sh has fetched with apt.
 old_debs() {
 	local f
 
+	in_s mkdir -p "$M/debs"
 	for f in "$ROOT"/build/debs/knockd_0.8*.deb "$ROOT"/build/debs/libpcap0.8_*.deb; do
 		[ -e "$f" ] || skip "no Debian package of knockd 0.8 in build/debs"
 		in_s cp "$f" "$M/debs/"
 	done
 }
 
-opened() {
-	in_m grep -q "OPEN 10.77.0.2 $1" /opened 2>/dev/null
+# our_deb: $M/debs/ours.deb, built from the tree.
+our_deb() {
+	in_s mkdir -p "$M/debs"
+	(cd "$W" && contrib/make-deb.sh)
+	in_s cp "$W"/dist/knockd_*.deb "$M/debs/ours.deb"
 }
 
-# works N: the daemon that runs in M opens for A's Nth knock.
+# opened VERSION: a knock was the last to be answered by that one.
+opened() {
+	in_m tail -n 1 /opened 2>/dev/null | grep -q "^10.77.0.2 knockd $1"
+}
+
+# works VERSION: that version runs and opens for A's knock, whose command is OPENS.
+# A knock may come too early: 0.8 does not say when it listens.
+OPENS='echo %IP% $(/usr/sbin/knockd -V | head -n 1) >> /opened'
 works() {
-	knock_a 10.77.0.1 7001 8001 9001
-	until_true "$WAIT" opened "$1" || { echo "knock $1 did not open"; return 1; }
+	local end=$((SECONDS + WAIT))
+
+	in_m truncate -s 0 /opened
+	until opened "$1"; do
+		[ "$SECONDS" -le "$end" ] || { echo "$1 did not open"; return 1; }
+		knock_a 10.77.0.1 7001 8001 9001
+		until_true 1 opened "$1" || :
+	done
 }
 
 daemons() {
@@ -182,7 +197,7 @@ daemons() {
 }
 
 no_daemons() {
-	refute daemons
+	not daemons
 }
 
 init_script() {
@@ -192,10 +207,9 @@ init_script() {
 @test "over Debian's knockd 0.8, with its files in /etc, and back" {
 	need dpkg-deb
 	net_up
-	copy_of_machine
+	copy_of_machine /
 	old_debs
-	(cd "$W" && contrib/make-deb.sh)
-	in_s cp "$W"/dist/knockd_*.deb "$M/debs/ours.deb"
+	our_deb
 
 	# Debian's, configured as its users have it
 	in_m sh -c 'dpkg --force-depends -i debs/libpcap0.8_*.deb debs/knockd_0.8*.deb' \
@@ -207,16 +221,14 @@ init_script() {
 	[openSSH]
 		sequence    = 7001,8001,9001
 		seq_timeout = 5
-		command     = echo OPEN %IP% \$(wc -l < /n) >> /opened; echo >> /n
+		command     = $OPENS
 		tcpflags    = syn
 	EOF
-	in_m sh -c 'echo > /n'
 	in_m sh -c 'printf "START_KNOCKD=1\nKNOCKD_OPTS=\"-i eth0\"\n" > /etc/default/knockd'
 	in_m sh -c 'cd /etc && md5sum knockd.conf default/knockd init.d/knockd' >"$T/etc"
 	init_script start
 	until_true "$WAIT" daemons
-	old_ready
-	works 1
+	works 0.8
 	init_script stop
 	until_true "$WAIT" no_daemons
 
@@ -228,10 +240,10 @@ init_script() {
 	# Debian's own init script starts and stops it
 	init_script start
 	until_true "$WAIT" daemons
-	works 2
+	works "$(version)"
 	init_script restart
 	until_true "$WAIT" daemons
-	works 3
+	works "$(version)"
 	init_script stop
 	until_true "$WAIT" no_daemons
 
@@ -243,7 +255,7 @@ init_script() {
 	# shellcheck disable=SC2034 # stop_knockd takes it
 	PID=$!
 	wait_for_line "$T/out" 'listening on'
-	works 4
+	works "$(version)"
 	stop_knockd
 
 	# back
@@ -253,48 +265,187 @@ init_script() {
 	in_m sh -c 'cd /etc && md5sum -c' <"$T/etc"
 	init_script start
 	until_true "$WAIT" daemons
-	old_ready
-	works 5
-}
-
-# old_ready: 0.8 says in no log that it captures; its packet socket does.
-old_ready() {
-	until_true "$WAIT" has_lines "/proc/$S/net/packet" . 2
-}
-
-# all_but CAPABILITY...: every other one, by number, with commas.
-all_but() {
-	local last n out=
-
-	read -r last </proc/sys/kernel/cap_last_cap
-	for ((n = 0; n <= last; n++)); do
-		[[ " $* " == *" $n "* ]] || out+=,$n
-	done
-	echo "${out#,}"
+	works 0.8
 }
 
 @test "on a machine without knockd: the package brings its files, purge takes them" {
 	need dpkg-deb
 	net_up
-	copy_of_machine
+	copy_of_machine /
 	in_m rm -f /etc/knockd.conf /etc/default/knockd /etc/init.d/knockd
-	(cd "$W" && contrib/make-deb.sh)
-	in_s cp "$W"/dist/knockd_*.deb "$M/debs/ours.deb"
+	our_deb
 	in_m dpkg -i debs/ours.deb >"$T/dpkg" 2>&1
 	in_m cmp /etc/knockd.conf /usr/share/knockd/knockd.conf
 	is "$(in_m stat -c %a /etc/knockd.conf)" 600
 	in_m sh -c 'printf "START_KNOCKD=1\nKNOCKD_OPTS=\"-i eth0\"\n" > /etc/default/knockd'
-	in_m sh -c 'echo "[x]
+	in_m sh -c 'cat > /etc/knockd.conf' <<-EOF
+	[x]
 		sequence = 7001,8001,9001
-		command = echo OPEN %IP% 1 >> /opened" > /etc/knockd.conf'
+		command  = $OPENS
+	EOF
 	init_script start
 	until_true "$WAIT" daemons
-	works 1
+	works "$(version)"
 	init_script stop
 	until_true "$WAIT" no_daemons
 	in_m dpkg --purge knockd >"$T/dpkg" 2>&1
 	for f in /etc/knockd.conf /etc/default/knockd /etc/init.d/knockd \
 		/usr/sbin/knockd; do
-		refute in_m test -e $f
+		not in_m test -e $f
 	done
+}
+
+# --- on a fresh Debian -------------------------------------------------------
+
+# fresh_debian: $M is one, with what the pages ask for and nothing else; /src is a
+# fresh clone, no result of a build.
+fresh_debian() {
+	need debootstrap
+	[ -e "$CLEAN/.made" ] || skip "debootstrap made no root file system"
+	net_up
+	copy_of_machine "$CLEAN"
+	in_s mkdir "$M/src"
+	tar -c -C "$W" --exclude=./knockd --exclude=./knock . | in_s tar -x -C "$M/src"
+}
+
+# in_clone COMMAND...: there, in the clone.
+in_clone() {
+	in_m env -C /src "$@"
+}
+
+# type_in: the commands on standard input, one after another, stop at the first
+# that fails.
+type_in() {
+	in_clone bash -ec "$(cat)" </dev/null >"$T/typed" 2>&1 || {
+		cat "$T/typed"
+		return 1
+	}
+}
+
+@test "README, step by step: build, install, ports, firewall, first knock" {
+	local ip knock ports
+
+	need nc socat
+	fresh_debian
+	serve 22 EXEC:cat
+
+	# 1. only what it says is there; no warning
+	readme_step 1 | type_in
+	not grep -i 'warning\|error' "$T/typed"
+	matches "$(in_m knockd -V)" '^knockd [0-9]'
+	is "$(in_m stat -c %a /etc/knockd.conf)" 600
+
+	# 2. ports of one's own; what -t then still says is no surprise
+	ports=$(in_m knock --generate 4 | sed -n 's/^sequence = //p')
+	matches "$ports" '^[0-9]+(,[0-9]+){3}$'
+	in_m sed -i "s/7000,8000,9000/$ports/
+		s/9000,8000,7000/$(tr , '\n' <<<"$ports" | tac | paste -sd,)/" \
+		/etc/knockd.conf
+	readme_step 2 | sed '/^knock --generate/d; /^sudoedit/d' | type_in
+	grep -qi "^sequence = $ports" "$T/typed"
+	not grep 'warning.*manuals\|warning.*read this\|No such file' "$T/typed"
+
+	# 3. a session from before stays
+	session socat - TCP:10.77.0.1:22
+	session_lives one
+	readme_step 3 | sed 's/sleep 600/exec 3>\&-; sleep 600/' | type_in
+	matches "$(<"$T/typed")" 'way back: [0-9]+'
+	session_lives two
+	for ip in 10.77.0.1 fd77::1; do reaches_not a "$ip"; done
+
+	# 4.
+	is "$(readme_step 4)" 'knockd -v'
+	nsenter -t "$S" -m -n -r -w -- chroot "$M" env -i PATH=/usr/local/sbin:/bin \
+		knockd -v >"$T/out" 2>"$T/err" </dev/null 3>&- &
+	# shellcheck disable=SC2034 # stop_knockd takes it
+	PID=$!
+	wait_for_line "$T/out" '^listening on'
+
+	# 5. with the clone's knock, which is copied to the client; both families
+	cp "$M/src/knock" "$T/knock" 2>/dev/null || in_clone cat knock >"$T/knock"
+	chmod 755 "$T/knock"
+	for ip in 10.77.0.1 fd77::1; do
+		knock=$(readme_step 5 | sed -n 's/^knock HOST \([0-9 ]*\)\(-d [0-9]*\).*/\2/p' |
+			head -n 1)
+		is "$knock" '-d 500'
+		# shellcheck disable=SC2046,SC2086
+		in_a "$T/knock" "$ip" $(tr , ' ' <<<"$ports") $knock
+		until_true "$WAIT" reaches a "$ip"
+		reaches_not b "$ip"
+		# shellcheck disable=SC2046,SC2086
+		in_a "$T/knock" "$ip" $(tr , '\n' <<<"$ports" | tac) $knock
+		until_true "$WAIT" reaches_not a "$ip"
+	done
+	for line in 'Stage 1' 'Stage 2' 'Stage 3' 'OPEN SESAME' 'running command'; do
+		grep -q "$line" "$T/out"
+	done
+	not grep 'status code' "$T/out"
+	session_lives three
+	stop_knockd
+
+	# the way back opens port 22 again
+	readme_step 3 | sed -n 's/^nohup sh -c .sleep 600; \(.*\). > .*/\1/p' | type_in
+	for ip in 10.77.0.1 fd77::1; do reaches a "$ip"; done
+}
+
+# section HEADING: the commands in a section of docs/from-0.8.md.
+section() {
+	awk -v want="## $1" '/^## / { on = $0 == want }
+		on && /^    / { print substr($0, 5) }' "$ROOT/docs/from-0.8.md" |
+		sed 's/^sudo //; s/ sudo / /g'
+}
+
+# restart: in place of systemctl, which needs more than a root file system;
+# Debian's unit runs this very command.
+restart() {
+	local p
+
+	for p in $(pids_in "$S" knockd); do kill "$p" 2>/dev/null || :; done
+	until_true "$WAIT" no_daemons
+	# shellcheck disable=SC2016
+	in_m sh -c '. /etc/default/knockd; exec /usr/sbin/knockd $KNOCKD_OPTS' \
+		>"$T/out" 2>&1 </dev/null &
+}
+
+@test "docs/from-0.8.md: over Debian's package by hand, and back" {
+	fresh_debian
+	old_debs
+	in_m sh -c 'dpkg -i /debs/knockd_0.8*.deb' >"$T/dpkg" 2>&1 || { cat "$T/dpkg"; return 1; }
+	in_m sh -c 'cat >/etc/knockd.conf; echo "KNOCKD_OPTS=\"-i eth0\"" >/etc/default/knockd' \
+		<<-EOF
+	[options]
+		UseSyslog
+	[door]
+		sequence    = 7001,8001,9001
+		seq_timeout = 15
+		tcpflags    = syn
+		command     = $OPENS
+	EOF
+	in_m sh -c 'cd /etc && md5sum knockd.conf default/knockd init.d/knockd' >"$T/etc"
+	# shellcheck disable=SC2016
+	in_m sed -n 's/^ExecStart=//p' /lib/systemd/system/knockd.service |
+		grep -qx '/usr/sbin/knockd $KNOCKD_OPTS'
+	restart
+	works 0.8
+
+	in_clone make -s >"$T/make" 2>&1
+	section 'Over a Debian package' >"$T/commands"
+	# the way with dpkg -i is tested above, the unit in systemd.bats
+	sed '/^make deb/d; /dpkg -i/d; /contrib\/knockd.service/,$d; /systemctl/d' \
+		"$T/commands" >"$T/c"
+	matches "$(<"$T/c")" 'cp -p /usr/sbin/knockd /usr/sbin/knockd-0.8'
+	type_in <"$T/c"
+	restart
+	works "$(version)"
+
+	section 'How to go back' | sed '/systemctl restart/d
+		s/ && systemctl daemon-reload//' >"$T/c"
+	matches "$(<"$T/c")" 'install /usr/sbin/knockd-0.8'
+	type_in <"$T/c"
+	restart
+	works 0.8
+	in_m sh -c 'cd /etc && md5sum -c' <"$T/etc"
+	# and dpkg finds its own files again
+	is "$(in_m dpkg -V knockd | grep -v ' c /etc/')" ''
+	restart
 }

@@ -3,10 +3,8 @@
 # same process id, and the next knock opens.
 
 load lib
-
-did() {
-	wait_for_line "$T/did" "^$1\$" "${2:-1}"
-}
+load rogue
+load reloads
 
 same_daemon() {
 	running "$PID"
@@ -82,6 +80,28 @@ address() {
 	logged 're-reading config file' 3
 	same_daemon
 	stop_knockd
+}
+
+@test "SIGHUP with an emptied file: said, and everything stays as it is" {
+	grant_door 600
+	start
+	: >"$T/knockd.conf"
+	kill -HUP "$PID"
+	logged 're-reading config file'
+	pause 1
+	knock_a -d 50 10.77.0.1 7000 8000
+	WAIT=5 wait_for_line "$T/did" start
+}
+
+@test "SIGHUP with a FIFO for a configuration does not hang the daemon" {
+	conf </dev/null
+	start
+	mv "$T/knockd.conf" "$T/old"
+	mkfifo "$T/knockd.conf"
+	kill -HUP "$PID"
+	logged 're-reading config file'
+	kill "$PID"
+	until_true 5 gone "$PID" || { echo "hangs in $(cat "/proc/$PID/wchan")"; return 1; }
 }
 
 @test "SIGHUP after -d with relative paths" {
@@ -192,6 +212,15 @@ address() {
 	done
 	until_true "$WAIT" same_daemon
 	knock_until '10.77.0.2: d: OPEN SESAME' 1 10.77.0.1 7000 8000 9000
+	stop_knockd
+}
+
+@test "90 reloads, a third of them bad, in a stream of knocks: none is lost, nothing grows" {
+	reloads 90
+	is "$LOST" 0
+	[ "${GREW% *}" -le 64 ]
+	[ "${GREW#* }" -le 64 ]
+	not_logged 'died'
 	stop_knockd
 }
 
@@ -333,6 +362,47 @@ address() {
 	mark
 	is "$(count "$LOG" '10.78.0.2: d: OPEN')" 1
 	stop_knockd
+}
+
+@test "an interface by another name of it" {
+	in_s ip link property add dev eth0 altname enp0s3 || skip "no altnames here"
+	conf <<-EOF2
+	[d]
+	sequence = 7000
+	EOF2
+	start_knockd -i enp0s3
+	knock_a 10.77.0.1 7000
+	WAIT=5 logged ' d: OPEN SESAME'
+}
+
+@test "an address label (eth0:1) as the interface, by option and in the file" {
+	in_s ip addr add 10.77.0.50/24 dev eth0 label eth0:1
+	conf <<-EOF2
+	[d]
+	sequence = 7000
+	EOF2
+	start_knockd -i eth0:1
+	not_logged 'waiting:'
+	knock_a 10.77.0.1 7000
+	mark_label
+	not_logged ' d: OPEN'
+	knock_a 10.77.0.50 7000
+	logged ' d: OPEN SESAME'
+	stop_knockd
+	sed -i '1a interface = eth0:1' "$T/knockd.conf"
+	start_knockd
+	knock_a 10.77.0.50 7000
+	logged ' d: OPEN SESAME' 2
+	stop_knockd
+}
+
+# As mark, to the address with the label.
+mark_label() {
+	local n
+
+	n=$(count "$LOG" 'mark: OPEN SESAME')
+	in_a bash -c 'echo >/dev/udp/10.77.0.50/65000'
+	logged 'mark: OPEN SESAME' $((n + 1))
 }
 
 @test "any, and no interface given: every one but the loopback, also one that comes later" {

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Many reloads under a stream of knocks; for reloads.bats and soak.sh.
+# Many reloads under a stream of knocks; for reload.bats and soak.sh.
 
 # reloads_conf WHICH: good and other have the same doors "d" and "e" and one of
 # their own; bad is no configuration.

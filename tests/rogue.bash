@@ -58,14 +58,6 @@ has_sniffer() {
 	until_true "$WAIT" one_sniffer
 }
 
-did() {
-	wait_for_line "$T/did" "^$1\$" "${2:-1}"
-}
-
-times_did() {
-	count "$T/did" "^$1\$"
-}
-
 # schedules MODE [ACTION]: tests/schedules.bash as init of a pid namespace, in a
 # network of its own.
 schedules() {

@@ -155,18 +155,12 @@ whole_life() {
 	whole_life
 }
 
-# step N: the commands of that step of README's "Put it on a host".
-step() {
-	awk -v n="$1" '/^[^ 0-9]/ { on = 0 } /^[0-9]\. / { on = $1 == n "." }
-		on && /^       / { print substr($0, 8) }' "$ROOT/README.md"
-}
-
 @test "README: make install, then the commands of its last step" {
 	in_m rm /etc/systemd/system/knockd.service /usr/sbin/knockd
 	make -s -C "$ROOT" install DESTDIR="$T/dest" >/dev/null
 	install -m 755 "$KNOCKD" "$T/dest/usr/local/sbin/knockd"
 	tar -c -C "$T/dest" ./usr | in_m tar -x -C /
-	step 6 | sed 's/^sudo //; /^journalctl/d' >"$T/step"
+	readme_step 6 | sed '/^journalctl/d' >"$T/step"
 	matches "$(<"$T/step")" 'systemctl enable --now knockd'
 	# what multi-user.target wants is a link in /etc
 	in_m sh -ec "$(<"$T/step")" >"$T/out" 2>&1 || { cat "$T/out"; return 1; }

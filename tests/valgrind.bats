@@ -65,10 +65,6 @@ end_knockd() {
 	until_true "$WAIT" nothing_in_s
 }
 
-did() {
-	wait_for_line "$T/did" "^$1\$" "${2:-1}"
-}
-
 # doors [DIRECTIVE]: one that shuts soon, one-time sequences, one that stays open.
 doors() {
 	conf <<-EOF2

@@ -21,61 +21,15 @@ use_iptables() {
 	in_s "$IPT" -w -A INPUT -p tcp --dport 22 -j REJECT
 }
 
-# start_sshd: a real one where there is one, otherwise something that answers.
-start_sshd() {
-	SSHD=$(command -v sshd) || SSHD=''
-	if [ -n "$SSHD" ] && command -v ssh >/dev/null; then
-		ssh-keygen -q -t ed25519 -N '' -f "$T/hostkey"
-		ssh-keygen -q -t ed25519 -N '' -f "$T/key"
-		in_s sed -i 's/^root:[^:]*:/root:*:/' /etc/shadow
-		cat >"$T/sshd_config" <<-EOF2
-		HostKey $T/hostkey
-		AuthorizedKeysFile $T/key.pub
-		PermitRootLogin yes
-		StrictModes no
-		PidFile none
-		UseDNS no
-		EOF2
-		bg "$S" "$SSHD" -D -e -f "$T/sshd_config" 2>"$T/sshd"
-	else
-		bg "$S" socat TCP-LISTEN:22,fork,reuseaddr EXEC:cat
-	fi
-	until_true "$WAIT" listens "$S" tcp 22
-}
-
-SSH=(ssh -F none -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null
-	-o LogLevel=ERROR -o BatchMode=yes -o ConnectTimeout=20)
-
 # gets_in BOX: whether a new session comes about, from A or B.
 gets_in() {
-	if [ -n "$SSHD" ]; then
-		nsenter -t "$1" -n -- "${SSH[@]}" -i "$T/key" root@10.77.0.1 true 2>"$T/ssh"
-	else
-		nsenter -t "$1" -n -- bash -c ': </dev/tcp/10.77.0.1/22' 2>"$T/ssh"
-	fi
+	nsenter -t "$1" -n -- ssh -F "$T/ssh_config" 10.77.0.1 true 2>"$T/ssh"
 }
 
 # refused BOX: a new session does not, and is told so at once.
 refused() {
 	! gets_in "$1" || { echo "got in"; return 1; }
 	grep -q 'Connection refused' "$T/ssh"
-}
-
-# session: begins one from A that lasts; session_lives proves it alive.
-session() {
-	local talk=(bash -c 'exec 4<>/dev/tcp/10.77.0.1/22; cat <&4 & cat >&4')
-
-	[ -z "$SSHD" ] || talk=("${SSH[@]}" -i "$T/key" root@10.77.0.1 cat)
-	mkfifo "$T/say"
-	exec {SAY}<>"$T/say"
-	# shellcheck disable=SC2217
-	bg "$A" "${talk[@]}" <"$T/say" >"$T/heard"
-	session_lives first
-}
-
-session_lives() {
-	echo "$1" >&"$SAY"
-	wait_for_line "$T/heard" "^$1\$"
 }
 
 # start_syslog: takes what arrives at S's /dev/log.
@@ -137,7 +91,8 @@ $cmd"
 	until_true "$WAIT" in_s "$IPT" -w -C INPUT -s 10.77.0.2 -p tcp --dport 22 -j ACCEPT 2>/dev/null
 	gets_in "$A"
 	refused "$B"
-	session
+	session ssh -F "$T/ssh_config" 10.77.0.1 cat
+	session_lives first
 
 	knock_a 10.77.0.1 9000 8000 7000 -d 500
 	cmd="closeSSH: running command: $IPT -D INPUT -s 10.77.0.2 -p tcp --dport 22 -j ACCEPT"
@@ -183,7 +138,8 @@ $cmd"
 	refused "$A"
 	knock_a 10.77.0.1 2222:udp 3333:tcp 4444:udp -d 50
 	until_true "$WAIT" in_s "$IPT" -w -C INPUT -s 10.77.0.2 -p tcp --dport 22 -j ACCEPT 2>/dev/null
-	session
+	session ssh -F "$T/ssh_config" 10.77.0.1 cat
+	session_lives first
 	logged '10.77.0.2: SSH: command timeout'
 	logged "SSH: running command: $IPT -w -D INPUT"
 	until_true "$WAIT" refused "$A"
