@@ -2164,34 +2164,93 @@ static int64_t commands_run(struct monitor *m, int64_t now) {
     return wake;
 }
 
-static struct opening *opening_new(struct monitor *m, const char *door,
-                                   const struct addr *src, const char *start,
-                                   const char *stop, unsigned timeout,
-                                   unsigned state) {
+/* Makes an opening of door d for src. */
+static struct opening *opening_new(struct monitor *m, const struct door *d,
+                                   const struct addr *src, unsigned state) {
+    bool six = !is_v4(src);
+    const char *start = six && d->start6 ? d->start6 : d->start;
+    const char *stop = six && d->stop6 ? d->stop6 : d->stop;
     struct opening *o = allocate(NULL, sizeof *o);
-    *o = (struct opening){ .timeout = timeout,
+    *o = (struct opening){ .timeout = d->cmd_timeout,
                            .on_record = state != START,
-                           .door = copy(door) };
+                           .door = copy(d->name) };
     addr_text(src, o->ip);
-    o->start = expand(start, o->ip);
-    o->stop = stop && *stop ? expand(stop, o->ip) : NULL;
+    if (start) o->start = expand(start, o->ip);
+    if (stop && *stop) o->stop = expand(stop, o->ip);
     opening_move(m, o, state);
     return o;
 }
 
-/* ---- The state file ----------------------------------------------------- */
+/* ---- The monitor: files that outlive us ---------------------------------- */
 
-/* Keeps the openings when the daemon ends or crashes.  Locked while in use, and
- * replaced as a whole:
- *     knockd-state 2
- *     open TIMEOUT-S DEADLINE-MS ADDRESS DOOR
- *     stop COMMAND
- *     sum FNV-1A-64 OF ALL THE ABOVE (RFC 9923) */
-#define STATE_HEAD "knockd-state 2\n"
+/* FNV-1a, 64 bits (RFC 9923). */
 static uint64_t checksum(const void *data, size_t n) {
     uint64_t h = 0xcbf29ce484222325;
     for (const uint8_t *p = data; n--;) h = (h ^ *p++) * 0x100000001b3;
     return h;
+}
+
+/* Replaces the file at path, seen from the directory dir: writes n bytes to a
+ * new file, locks that and renames it, so that a reader finds either file
+ * whole.  Returns its descriptor, or -1 and errno; the old file then stays. */
+static int file_replace(int dir, const char *path, const char *text, size_t n) {
+    char new[PATH_MAX];
+    snprintf(new, sizeof new, "%s.new", path);
+    unlinkat(dir, new, 0); /* left by one that was killed */
+    int fd = openat(dir, new, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd < 0) return -1;
+    errno = ENOSPC; /* a short write() sets none */
+    if (!flock(fd, LOCK_EX | LOCK_NB) && write(fd, text, n) == (ssize_t)n &&
+        !renameat(dir, new, dir, path))
+        return fd;
+    int error = errno;
+    close(fd);
+    unlinkat(dir, new, 0);
+    errno = error;
+    return -1;
+}
+
+/* The state file keeps the openings when the daemon ends or crashes.  It is
+ * locked while in use, and replaced as a whole:
+ *     knockd-state 2
+ *     open TIMEOUT-S DEADLINE-MS ADDRESS DOOR
+ *     stop COMMAND
+ *     sum CHECKSUM OF ALL THE ABOVE */
+#define STATE_HEAD "knockd-state 2\n"
+struct record { /* strings point into the file's text */
+    struct addr src;
+    int64_t deadline;
+    unsigned timeout;
+    char *door, *stop;
+};
+
+/* Checks the head and the sum of a state file's text of n bytes.  Returns the
+ * text between them; NULL if the file is damaged. */
+static char *records_of(char *text, size_t n) {
+    size_t head = strlen(STATE_HEAD), sum = strlen("sum 0123456789abcdef\n");
+    if (n < head + sum || strlen(text) != n) return NULL;
+    char *end = text + n - sum;
+    if (strncmp(text, STATE_HEAD, head) || strncmp(end, "sum ", 4) ||
+        checksum(text, n - sum) != strtoull(end + 4, NULL, 16))
+        return NULL;
+    *end = '\0';
+    return text + head;
+}
+
+/* Reads the record at the start of *text, and moves *text behind it; false if
+ * that is no record. */
+static bool record_read(char **text, struct record *r) {
+    char *line = strsep(text, "\n"), *word = strsep(&line, " ");
+    char *timeout = strsep(&line, " "), *deadline = strsep(&line, " ");
+    char *ip = strsep(&line, " "), *stop = strsep(text, "\n");
+    r->door = line;
+    if (strcmp(word, "open") || !line || strlen(line) > DOOR_NAME_MAX)
+        return false;
+    if (!stop || strncmp(stop, "stop ", 5) || !stop[5]) return false;
+    r->stop = stop + 5;
+    r->deadline = strtoll(deadline, NULL, 10);
+    return number(timeout, 0, SECONDS_MAX, &r->timeout) &&
+           addr_parse(ip, &r->src);
 }
 
 /* When a stop is due at the latest if nobody sees its start command end.  Also
@@ -2200,66 +2259,57 @@ static int64_t orphaned(const struct opening *o) {
     return now_ms() + o->timeout * INT64_C(1000) + ORPHAN_MS;
 }
 
-static void state_save(struct monitor *m) {
-    char *text = NULL, new[PATH_MAX];
-    size_t n = 0;
-    FILE *f = m->state ? open_memstream(&text, &n) : NULL;
-    m->dirty = m->state && !f;
-    if (!f) return;
+/* The state file's text, to be freed, and its length; NULL without memory. */
+static char *state_text(const struct monitor *m, size_t *n) {
+    char *text = NULL;
+    FILE *f = open_memstream(&text, n);
+    if (!f) return NULL;
     fputs(STATE_HEAD, f);
-    for (const struct opening *o = m->openings; o; o = o->next)
-        if (o->stop && o->on_record)
-            fprintf(f, "open %u %lld %s %s\nstop %s\n", o->timeout,
-                    (long long)(o->state == START ? orphaned(o) : o->when),
-                    o->ip, o->door, o->stop);
+    for (const struct opening *o = m->openings; o; o = o->next) {
+        if (!o->stop || !o->on_record) continue;
+        int64_t deadline = o->state == START ? orphaned(o) : o->when;
+        fprintf(f, "open %u %" PRId64 " %s %s\nstop %s\n", o->timeout, deadline,
+                o->ip, o->door, o->stop);
+    }
     fflush(f);
-    fprintf(f, "sum %016llx\n", (unsigned long long)checksum(text, n));
-    bool good = !fclose(f);
-    snprintf(new, sizeof new, "%s.new", m->state);
-    unlinkat(m->cwd, new, 0); /* left by one that was killed */
-    int fd = openat(m->cwd, new, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    if (fd >= 0) errno = ENOSPC; /* a short write() sets none */
-    good = good && fd >= 0 && !flock(fd, LOCK_EX | LOCK_NB) &&
-           write(fd, text, n) == (ssize_t)n &&
-           !renameat(m->cwd, new, m->cwd, m->state);
-    if (!good && !m->state_bad)
+    fprintf(f, "sum %016" PRIx64 "\n", checksum(text, *n));
+    if (!fclose(f)) return text;
+    free(text);
+    return NULL;
+}
+
+static void state_save(struct monitor *m) {
+    size_t n;
+    m->dirty = m->state;
+    char *text = m->state ? state_text(m, &n) : NULL;
+    if (!text) return;
+    int fd = file_replace(m->cwd, m->state, text, n);
+    if (fd < 0 && !m->state_bad)
         say(TROUBLE,
             "could not write %s: %s: doors that are open then stay open "
             "if knockd is killed",
             m->state, strerror(errno));
-    m->dirty = m->state_bad = !good; /* turn() tries again */
-    if (good) {
-        if (m->state_fd >= 0) close(m->state_fd);
-        m->state_fd = fd;
-    } else {
-        if (fd >= 0) close(fd);
-        unlinkat(m->cwd, new, 0);
-    }
     free(text);
+    m->dirty = m->state_bad = fd < 0; /* turn() tries again */
+    if (fd < 0) return;
+    if (m->state_fd >= 0) close(m->state_fd);
+    m->state_fd = fd;
 }
 
 /* Reads the openings from a state file's text; false if it is damaged. */
 static bool state_parse(struct monitor *m, char *text, size_t n) {
-    if (n < 21 || strlen(text) != n || strncmp(text + n - 21, "sum ", 4) ||
-        checksum(text, n - 21) != strtoull(text + n - 17, NULL, 16) ||
-        strncmp(text, STATE_HEAD, strlen(STATE_HEAD)))
-        return false;
-    text[n - 21] = '\0';
-    text += strlen(STATE_HEAD);
-    for (char *line; (line = strsep(&text, "\n")) && *line;) {
-        char *word = strsep(&line, " "), *time = strsep(&line, " ");
-        char *deadline = strsep(&line, " "), *ip = strsep(&line, " ");
-        char *stop = strsep(&text, "\n");
-        unsigned timeout;
-        struct addr src;
-        if (strcmp(word, "open") || !line || strlen(line) > DOOR_NAME_MAX ||
-            !number(time, 0, SECONDS_MAX, &timeout) || !addr_parse(ip, &src) ||
-            !stop || strncmp(stop, "stop ", 5) || !stop[5])
-            return false;
-        struct opening *o =
-            opening_new(m, line, &src, "", stop + 5, timeout, STANDING);
-        o->when = min_ms(strtoll(deadline, NULL, 10), orphaned(o));
-        say(LOG, "%s: %s: left open by an earlier run", ip, o->door);
+    struct record r;
+    char *next = records_of(text, n), ip[ADDR_TEXT];
+    if (!next) return false;
+    while (*next) {
+        if (!record_read(&next, &r)) return false;
+        struct door d = { .name = r.door,
+                          .stop = r.stop,
+                          .cmd_timeout = r.timeout };
+        struct opening *o = opening_new(m, &d, &r.src, STANDING);
+        o->when = min_ms(r.deadline, orphaned(o));
+        say(LOG, "%s: %s: left open by an earlier run", addr_text(&r.src, ip),
+            o->door);
     }
     return true;
 }
@@ -2502,7 +2552,6 @@ static void namer_start(struct monitor *m) {
 static void door_open(struct monitor *m, struct door *d,
                       const struct addr *src) {
     const char *start = d->start6 && !is_v4(src) ? d->start6 : d->start;
-    const char *stop = d->stop6 && !is_v4(src) ? d->stop6 : d->stop;
     struct opening *oldest = NULL;
     unsigned waiting = 0, others = 0, queued = 0, alike = 0;
     char ip[ADDR_TEXT];
@@ -2538,7 +2587,7 @@ static void door_open(struct monitor *m, struct door *d,
         oldest->when = 0;
         opening_move(m, oldest, STOP);
     }
-    opening_new(m, d->name, src, start, stop, d->cmd_timeout, START);
+    opening_new(m, d, src, START);
 }
 
 /* Tells systemd that the daemon is ready (sd_notify(3)). */
