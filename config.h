@@ -26,6 +26,7 @@ int knock_main(int argc, char **argv); /* knock.c */
 
 /* Configuration. */
 #define DOOR_NAME_MAX 127    /* of a door */
+#define KEYWORDS_MAX 32      /* directives there may be */
 #define SEQUENCE_MAX 32      /* ports in a sequence */
 #define INTERFACES_MAX 64    /* interfaces listened on */
 #define ADDRESSES_MAX 1024   /* local addresses known */

@@ -83,13 +83,15 @@ struct sequence {
 };
 
 struct door {
-    const char *name, *start, *start6, *stop, *stop6, *message, *one_time;
+    const char *path, *name; /* the file of the [name] */
+    const char *start, *start6, *stop, *stop6, *message, *one_time;
     struct sequence seq; /* n = 0: no one-time sequence is left */
     struct flags tcp;
     struct nets target, allow; /* n = 0: our addresses; everyone */
     unsigned seq_timeout, cmd_timeout, cooldown; /* seconds */
     unsigned stray_limit;                        /* ports; 0 = any number */
-    int line, one_time_line; /* in the file: [name], One_Time_... */
+    int line, lines[KEYWORDS_MAX]; /* of [name] and each directive, or 0 */
+    bool bad;                      /* the section has an error */
 };
 
 struct conf { /* strings point into text */
@@ -99,7 +101,7 @@ struct conf { /* strings point into text */
     unsigned ndoors, stray_limit, errors;
     bool use_syslog, duplicates, test; /* -t: also warn */
     int line, section;                 /* current; section: 0, OPTIONS, DOOR */
-    uint32_t seen;                     /* keywords in this section */
+    int lines[KEYWORDS_MAX]; /* of each directive of [options], or 0 */
 };
 
 /* What the sniffer knows of a door: what to look for, and nothing else.  The
@@ -445,6 +447,7 @@ static const struct keyword {
     { "Stop_Command_6", "", DOOR, COMMAND, D(stop6), 0 },
 };
 enum { KEYWORDS = sizeof keywords / sizeof *keywords, FLAG_BITS = 6 };
+_Static_assert(KEYWORDS <= KEYWORDS_MAX, "room for the line of each");
 static const char flags[FLAG_BITS][4] = { "fin", "syn", "rst",
                                           "psh", "ack", "urg" };
 
@@ -467,13 +470,29 @@ __attribute__((format(printf, 3, 4))) static bool complain(struct conf *c,
 #define wrong(c, ...) complain(c, "", __VA_ARGS__)
 #define warn(c, ...) complain(c, "warning: ", __VA_ARGS__)
 
+/* Lets messages be about a directive of a door, or its [name] if that has no
+ * such directive; field: where the directive is kept in the door. */
+static void be_at(struct conf *c, const struct door *d, size_t field) {
+    c->path = d->path;
+    c->line = d->line;
+    for (unsigned i = 0; i < KEYWORDS; i++) {
+        bool it = keywords[i].section == DOOR && keywords[i].offset == field;
+        if (it && d->lines[i]) c->line = d->lines[i];
+    }
+}
+
 /* Parses "port[:protocol]"; as in 0.8, a second colon and what follows it are
  * ignored.  Returns 0 if the item is wrong, which it prints. */
 static uint32_t knock_parse(struct conf *c, char *item) {
     char *name = trim(strsep(&item, ":")), *protocol = strsep(&item, ":");
+    const char *hint = "";
     unsigned port;
+    if (strpbrk(name, BLANKS ";."))
+        hint = ": a comma separates ports, as in 7000,8000";
+    if (strchr(name, '/'))
+        hint = ": a colon precedes the protocol, as in 7000:udp";
     if (!number(name, 1, 65535, &port)) {
-        wrong(c, "port '%.40s' is not a number from 1 to 65535", name);
+        wrong(c, "port '%.40s' is not a number from 1 to 65535%s", name, hint);
         return 0;
     }
     if (!protocol) return port;
@@ -507,15 +526,21 @@ static bool sequence_parse(struct conf *c, struct sequence *seq, char *text) {
 static void flags_parse(struct conf *c, struct flags *f, char *text) {
     char *item;
     while ((item = strsep(&text, ","))) {
-        unsigned bit = 0, *set = &f->want;
+        unsigned bit = 0, *set = &f->want, *other = &f->forbid;
         item = trim(item);
         if (*item == '!') {
             set = &f->forbid;
+            other = &f->want;
             item = trim(item + 1);
         }
         while (bit < FLAG_BITS && strcasecmp(item, flags[bit])) bit++;
-        if (bit < FLAG_BITS) *set |= 1u << bit;
-        else wrong(c, "unknown TCP flag '%.40s'", item);
+        if (bit == FLAG_BITS)
+            wrong(c,
+                  "'%.40s' is no TCP flag: these are fin syn rst psh ack urg",
+                  item);
+        else if (*other >> bit & 1)
+            wrong(c, "no packet fits both %s and !%s", flags[bit], flags[bit]);
+        else *set |= 1u << bit;
     }
 }
 
@@ -565,11 +590,15 @@ static void text_parse(struct conf *c, const struct keyword *k, char **field,
     if (k->kind == NAMES) names_check(c, value);
 }
 
-/* Parses the value of a directive, NULL where its line has no '='. */
+/* Parses a directive; value: NULL where its line has no '='. */
 static void directive(struct conf *c, const struct keyword *k, char *value) {
     struct door *d = &c->doors[c->ndoors ? c->ndoors - 1 : 0];
-    char *base = k->section == DOOR ? (char *)d : (char *)c;
-    void *field = base + k->offset;
+    bool of_door = k->section == DOOR;
+    void *field = (of_door ? (char *)d : (char *)c) + k->offset;
+    int *line = &(of_door ? d->lines : c->lines)[k - keywords];
+    if (*line && k->kind != FLAGS && k->kind != FLAG)
+        warn(c, "%s is given again: the last one counts", k->name);
+    *line = c->line;
     if (k->kind == FLAG && value) {
         wrong(c, "%s stands alone: it takes no value", k->name);
         return;
@@ -592,7 +621,6 @@ static void directive(struct conf *c, const struct keyword *k, char *value) {
     case NAMES:
     case COMMAND: text_parse(c, k, field, value); break;
     }
-    if (field == &d->one_time) d->one_time_line = c->line;
 }
 
 /* Does a program on this host use that port?  Then a knock on it is answered. */
@@ -609,63 +637,129 @@ static bool in_use(uint32_t knock) {
     return used;
 }
 
-/* What is weak about a door's sequence; NULL if nothing is. */
-static const char *sequence_doubt(const struct sequence *seq) {
-    unsigned rises = 0;
-    for (unsigned i = 1; i < seq->n; i++)
-        rises += (seq->knock[i] & 0xffff) > (seq->knock[i - 1] & 0xffff);
-    bool ordered = rises == 0 || rises == seq->n - 1;
-    if (seq->n > 1 && ordered)
-        return "the ports stand in the order of a scan and of the manuals";
-    if (seq->n == 1 || seq->n == 2)
-        return "fewer than 3 ports are easily guessed";
-    return NULL;
+/* -t: warns of a sequence that is weak, or whose ports are in use. */
+static void sequence_review(struct conf *c, const struct sequence *seq) {
+    const char *weak = NULL;
+    unsigned rises = 0, falls = 0, before = seq->knock[0] & 0xffff;
+    uint16_t r[4];
+    for (unsigned i = 0; i < seq->n; i++) {
+        unsigned port = seq->knock[i] & 0xffff;
+        rises += port > before;
+        falls += port < before;
+        before = port;
+        if (in_use(seq->knock[i]))
+            warn(c,
+                 "port %u is in use: a program answers the knock, and may "
+                 "log it",
+                 port);
+    }
+    if (rises == seq->n - 1 || falls == seq->n - 1)
+        weak = "the ports are in the order of a scan and of the manuals";
+    if (seq->n < 3) weak = "fewer than 3 ports are easily guessed";
+    if (weak && getrandom(r, sizeof r, 0) == sizeof r)
+        warn(c, "%s: use a random one, for example sequence = %d,%d,%d,%d",
+             weak, r[0] >> 1 | 1024, r[1] | 32768, r[2] >> 1 | 1024,
+             r[3] | 32768);
 }
 
-/* What is doubtful about a door's commands; NULL if nothing is. */
-static const char *commands_doubt(const struct door *d) {
-    static const char *const closing[] = { "-D", "delete", "timeout" };
-    const char *start = d->start;
-    if (!start || !*start)
-        return d->start6 ? NULL : "no command: it will only log";
-    if (!strstr(start, "%IP%"))
-        return "the command lacks %IP%: is it for everyone?";
-    if (strstr(start, "tables -A"))
-        return "-A puts the rule behind those that reject: -I is meant?";
-    if (d->stop && d->cmd_timeout == UINT_MAX)
-        return "a Stop_Command without a Cmd_Timeout: it is 10 s";
-    bool closes = d->stop;
-    for (unsigned i = 0; i < 3; i++)
-        if (strstr(start, closing[i])) closes = true;
-    return closes ? NULL : "no Stop_Command: another door must close it";
+/* Can a command begin with this word: one of the shell, or a program, along
+ * PATH if it has no slash?  errno says why not. */
+static bool can_run(const char *word) {
+    static const char shell[] = " . : cd case command eval exec exit export "
+                                "for if read set trap umask until while ";
+    char path[PATH_MAX];
+    const char *dir = getenv("PATH");
+    if (strchr(word, '/')) return !access(word, X_OK);
+    snprintf(path, sizeof path, " %s ", word);
+    bool found = strstr(shell, path);
+    while (!found && dir && *dir) {
+        int n = (int)strcspn(dir, ":");
+        snprintf(path, sizeof path, "%.*s/%s", n, dir, word);
+        found = !access(path, X_OK);
+        dir += n + (dir[n] == ':');
+    }
+    return found;
+}
+
+/* What puts a firewall's rule behind those that reject, and what does not. */
+static const char *const behind[][2] = {
+    { "-A INPUT", "-I INPUT" },
+    { "add rule", "insert rule" },
+    { "ufw allow", "ufw prepend allow" },
+};
+
+/* -t: warns of a start command that does not do what people expect. */
+static void start_review(struct conf *c, const struct door *d,
+                         const char *start) {
+    bool closes = d->stop || d->stop6 || strstr(start, "-D") ||
+                  strstr(start, "delete") || strstr(start, "timeout");
+    bool adds = strstr(start, " -I ") || strstr(start, " -A ");
+    for (unsigned i = 0; i < sizeof behind / sizeof *behind; i++)
+        if (strstr(start, behind[i][0]))
+            warn(c,
+                 "'%s' puts the rule behind those that reject: did you mean "
+                 "'%s'?",
+                 behind[i][0], behind[i][1]);
+    if (!strstr(start, "%IP%")) {
+        if (d->seq.n != 1)
+            warn(c, "the command lacks %%IP%%: is it for everyone?");
+        else if (!d->cooldown)
+            warn(c, "every packet runs the command: Seq_Cooldown limits that");
+    } else if (!closes && adds && !strstr(start, " -C "))
+        warn(c, "each knock adds a rule: use iptables -C ... || iptables -I "
+                "..., or add Stop_Command");
+    else if (!closes)
+        warn(c, "no Stop_Command: another door must close this one");
+}
+
+/* Are these networks, and all of IPv4? */
+static bool only_v4(const struct nets *l) {
+    for (unsigned i = 0; i < l->n; i++)
+        if (!is_v4(&l->net[i].addr)) return false;
+    return l->n;
+}
+
+/* -t: warns of a door's command, that of directive k.  The directive with _6
+ * is the next one. */
+static void command_review(struct conf *c, const struct door *d,
+                           const struct keyword *k, const char *command) {
+    bool start = k->offset == D(start), stop = k->offset == D(stop);
+    bool v4 = settings.only_ipv4 || only_v4(&d->target) || only_v4(&d->allow);
+    bool for_v4 = strstr(command, "iptables") && !strstr(command, "ip6tables");
+    bool lacks_six = (start || stop) && !d->lines[k + 1 - keywords];
+    char word[PATH_MAX];
+    int n = (int)strcspn(command, BLANKS ";&|<>");
+    snprintf(word, sizeof word, "%.*s", n, command);
+    bool plain = n && !strpbrk(word, "()$`\\\"'*?[]#~={}!%");
+    if (plain && !can_run(word))
+        warn(c, "can't run %.200s: %s", word, strerror(errno));
+    if (start || k->offset == D(start6)) start_review(c, d, command);
+    if (stop && d->cmd_timeout == UINT_MAX)
+        warn(c, "a Stop_Command without a Cmd_Timeout: it is %d s",
+             CMD_TIMEOUT);
+    if (!v4 && for_v4 && lacks_six)
+        warn(c, "iptables can't take IPv6 addresses: add %s", k[1].name);
 }
 
 /* -t: warns of what is legal, also in 0.8, but probably not meant. */
 static void door_review(struct conf *c, const struct door *d) {
-    const char *start = d->start ? d->start : "";
-    char path[PATH_MAX];
-    uint16_t r[4];
-    for (unsigned i = 0; i < d->seq.n; i++)
-        if (in_use(d->seq.knock[i]))
-            warn(c,
-                 "door '%s': port %u is in use: a knock on it is answered, "
-                 "and may be logged there",
-                 d->name, d->seq.knock[i] & 0xffff);
-    const char *weak = sequence_doubt(&d->seq);
-    if (weak && getrandom(r, sizeof r, 0) == sizeof r)
-        warn(c,
-             "door '%s': %s: take another; for example sequence = "
-             "%d,%d,%d,%d",
-             d->name, weak, r[0] >> 1 | 1024, r[1] | 32768, r[2] >> 1 | 1024,
-             r[3] | 32768);
-    const char *what = commands_doubt(d);
-    if (what) warn(c, "door '%s': %s", d->name, what);
-    snprintf(path, sizeof path, "%.*s", (int)strcspn(start, BLANKS), start);
-    if (*path == '/' && access(path, X_OK))
-        warn(c, "door '%s': %.200s: %s", d->name, path, strerror(errno));
+    bool runs = d->start && *d->start;
+    bool mixed = d->tcp.want & SYN && d->tcp.want != SYN;
     for (const struct door *o = c->doors; o < d; o++)
         if (!strcmp(o->name, d->name))
-            warn(c, "there is a door '%s' at line %d, too", d->name, o->line);
+            warn(c, "there is a door '%s' at %s:%d, too", d->name, o->path,
+                 o->line);
+    if (!runs && !d->start6) warn(c, "no command: the door only logs");
+    for (const struct keyword *k = keywords; k < keywords + KEYWORDS; k++) {
+        const char *const *command =
+            (const void *)((const char *)d + k->offset);
+        if (k->section != DOOR || !d->lines[k - keywords]) continue;
+        be_at(c, d, k->offset);
+        if (k->kind == PORTS) sequence_review(c, &d->seq);
+        if (k->kind == FLAGS && mixed)
+            warn(c, "no plain client sends syn with another flag");
+        if (k->kind == COMMAND && **command) command_review(c, d, k, *command);
+    }
 }
 
 /* Adds a door; the array has room for the next power of 2. */
@@ -673,7 +767,8 @@ static void door_add(struct conf *c, const char *name) {
     bool full = !(c->ndoors & (c->ndoors - 1));
     if (full)
         c->doors = allocate(c->doors, (c->ndoors * 2 + 1) * sizeof *c->doors);
-    c->doors[c->ndoors++] = (struct door){ .name = name,
+    c->doors[c->ndoors++] = (struct door){ .path = c->path,
+                                           .name = name,
                                            .line = c->line,
                                            .seq_timeout = SEQ_TIMEOUT,
                                            .cmd_timeout = UINT_MAX,
@@ -689,7 +784,6 @@ static void section(struct conf *c, char *line) {
     if (!*name || strlen(name) > DOOR_NAME_MAX)
         wrong(c, "a section name has 1 to %d characters", DOOR_NAME_MAX);
     c->section = DOOR;
-    c->seen = 0;
     if (strcasecmp(name, "options")) door_add(c, name);
     else c->section = OPTIONS;
 }
@@ -746,15 +840,13 @@ static void config_line(struct conf *c, char *line) {
         section(c, trim(line));
         return;
     }
+    bool equals = strchr(line, '=');
     if (!k || (*rest && *rest != '=')) {
-        wrong(c, "unknown directive '%.40s'", trim(line));
+        wrong(c, "%s '%.40s'", equals ? "unknown directive" : "no '=' in",
+              trim(line));
         return;
     }
     if (!in_place(c, k)) return;
-    uint32_t bit = 1u << (k - keywords);
-    if (c->seen & bit && k->kind != FLAGS)
-        warn(c, "%s is given again: the last one counts", k->name);
-    c->seen |= bit;
     directive(c, k, *rest ? trim(rest + 1) : NULL);
 }
 
@@ -790,7 +882,7 @@ static int one_time(struct conf *c, struct door *d, int dir, bool spend) {
     how |= c->test ? O_RDONLY : O_RDWR;
     int fd = openat(dir, file.path, how);
     char *text = read_all(fd, &size), *rest = text, *line;
-    c->line = d->one_time_line;
+    be_at(c, d, D(one_time));
     d->seq.n = 0;
     if (!text)
         wrong(c, "door '%s': %s: %s", d->name, file.path, strerror(errno));
@@ -845,17 +937,23 @@ static void config_read(struct conf *c, int dir) {
     if (fd >= 0) close(fd);
     if (next && !strncmp(next, "\xef\xbb\xbf", 3)) next += 3; /* RFC 3629 */
     c->line = 0;
-    while (next) config_line(c, strsep(&next, "\n"));
+    while (next) {
+        unsigned errors = c->errors;
+        config_line(c, strsep(&next, "\n"));
+        if (c->errors > errors && c->ndoors) c->doors[c->ndoors - 1].bad = true;
+    }
 }
 
-/* Checks a door when all of its section has been read, and completes it. */
+/* Checks a door when all of its section has been read, and completes it.  What
+ * an error in the section may have caused is not looked at. */
 static void door_finish(struct conf *c, struct door *d, int dir) {
-    c->line = d->line;
-    if (!d->one_time && !d->seq.n)
-        wrong(c, "door '%s' has no sequence", d->name);
+    be_at(c, d, D(seq_timeout));
     if (d->seq_timeout == 0 && d->seq.n > 1)
         wrong(c, "Seq_Timeout 0 leaves door '%s' no time", d->name);
-    if (c->test) door_review(c, d);
+    be_at(c, d, D(name));
+    if (!d->bad && !d->one_time && !d->seq.n)
+        wrong(c, "door '%s' has no sequence", d->name);
+    if (!d->bad && c->test) door_review(c, d);
     if (d->cmd_timeout == UINT_MAX) d->cmd_timeout = CMD_TIMEOUT;
     if (d->stray_limit == UINT_MAX) d->stray_limit = c->stray_limit;
     if (d->one_time && *d->one_time) one_time(c, d, dir, false);

@@ -476,7 +476,7 @@ fine() {
 	says '# eth0 10.77.0.1'
 	says '# eth0 fd77::1'
 	grep -q '^# firewall tools:.* /[a-z/]*/iptables' "$T/o"
-	warns '[0-9]+' 'take another; for example sequence = [0-9]+,[0-9]+,[0-9]+,[0-9]+$'
+	warns '[0-9]+' 'use a random one, for example sequence = [0-9]+,[0-9]+,[0-9]+,[0-9]+$'
 	warns '[0-9]+' 'port 8000 is in use'
 	is "$(grep -c 'is in use' "$T/e")" 1
 	# What is offered can be taken: no such warning any more.

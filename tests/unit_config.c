@@ -64,7 +64,15 @@ static void test_sequences(void) {
         { "+1", "port '+1' is not a number from 1 to 65535" },
         { "80x", "port '80x' is not a number from 1 to 65535" },
         { "abc", "port 'abc' is not a number from 1 to 65535" },
-        { "1 2", "port '1 2' is not a number from 1 to 65535" },
+        { "1 2", "port '1 2' is not a number from 1 to 65535: a comma "
+                 "separates ports, as in 7000,8000" },
+        { "7000 8000 9000", "port '7000 8000 9000' is not a number from 1 to "
+                            "65535: a comma separates ports" },
+        { "7000;8000",
+          "port '7000;8000' is not a number from 1 to 65535: a comma " },
+        { "7000-8000", "port '7000-8000' is not a number from 1 to 65535\n" },
+        { "7000,8000/udp", "port '8000/udp' is not a number from 1 to 65535: "
+                           "a colon precedes the protocol, as in 7000:udp" },
         { "1.0", "port '1.0' is not a number from 1 to 65535" },
         { "0x50", "port '0x50' is not a number from 1 to 65535" },
         { "4294967297", "port '4294967297' is not a number from 1 to" },
@@ -124,7 +132,8 @@ static void test_flags_of_doors(void) {
     for (unsigned i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
         snprintf(text, sizeof(text), "sequence=1\ntcpflags=%s", bad[i]);
         CHECK(!load_door(&c, text, false), "'%s'", bad[i]);
-        CHECK(has_text("conf:3: unknown TCP flag"), "%s", kept);
+        CHECK(has_text("is no TCP flag: these are fin syn rst psh ack urg"),
+              "%s", kept);
         config_free(&c);
     }
 }
@@ -302,8 +311,9 @@ static void test_errors(void) {
         { "[d]\nSequence=1\nPort = 3", "3: unknown directive 'Port = 3'" },
         { "[d]\nsequence=1\nsequence", "3: Sequence needs a value, with "
                                        "'=' before it" },
-        { "[d]\nsequence=1\nhello world", "3: unknown directive 'hello "
-                                          "world'" },
+        { "[d]\nsequence=1\nhello world", "3: no '=' in 'hello world'" },
+        { "[d]\nsequence=1\ntimeout 15", "3: no '=' in 'timeout 15'" },
+        { "[d]\nsequence=1\nfoo # =", "3: no '=' in 'foo'" },
         { "[d]\nsequence=1\nsequence 2 = 3", "3: unknown directive '"
                                              "sequence 2 = 3'" },
         { "[d]\nsequence=1\nSequencer=2", "3: unknown directive 'Seque"
@@ -323,8 +333,13 @@ static void test_errors(void) {
           "3: a section name has 1 to 127 characters" },
         { "[d\nsequence=1", "1: bad section line '[d'" },
         { "[d] x\nsequence=1", "1: bad section line '[d] x'" },
-        { "[d]\nsequence=1,2\ntimeout=0", "1: Seq_Timeout 0 leaves door "
+        { "[d]\nsequence=1,2\ntimeout=0", "3: Seq_Timeout 0 leaves door "
                                           "'d' no time" },
+        { "[d]\nsequnce=1,2\ncommand=x", "2: unknown directive 'sequnce=1,2'" },
+        { "[d]\nsequence=1\ntcpflags=syn,!syn",
+          "3: no packet fits both syn and !syn" },
+        { "[d]\nsequence=1\ntcpflags=!ack\n\ntcpflags=ack",
+          "5: no packet fits both ack and !ack" },
         { "[d]\nsequence=1\ntimeout=abc", "3: Seq_Timeout 'abc' is not a "
                                           "number from 0 to 31536000" },
         { "[d]\nsequence=1\ntimeout=-1", "3: Seq_Timeout '-1' is not a "
@@ -348,7 +363,7 @@ static void test_errors(void) {
           "to 31536000\n"
           "knockd: conf:5: port '0' is not a number from 1 to "
           "65535\n"
-          "knockd: conf:6: unknown directive 'foo'\n"
+          "knockd: conf:6: no '=' in 'foo'\n"
           "knockd: conf:7: door 'f' has no sequence" },
     };
     char want[1024];
@@ -453,50 +468,123 @@ static void test_files(void) {
     config_free(&c);
 }
 
-/* What -t warns of. */
+/* What -t warns of, each with the line of its directive, and what it does not
+ * warn of. */
 static void test_warnings(void) {
     static const char *const cases[][2] = {
-        { "[d]\nsequence=7000,8000,9000\ncommand=a %IP%\nstop_command=b",
-          "door 'd': the ports stand in the order of a scan and of" },
+        { "[d]\nsequence=7000,8000,9000", "2: the ports are in the order of" },
         { "[d]\nsequence=9000,8000,7000",
-          "order of a scan and of the manuals: take another; for" },
-        { "[d]\nsequence=1,5,9,9000", "the ports stand in the order of a" },
-        { "[d]\nsequence=4,3,2,1", "the ports stand in the order of a" },
-        { "[d]\nsequence=9,5", "the ports stand in the order of a scan" },
-        { "[d]\nsequence=5,5", "the ports stand in the order of a scan" },
-        { "[d]\nsequence=5", "fewer than 3 ports are easily guessed" },
-        { "[d]\nsequence=5,9,1", "no command: it will only log" },
-        { "[d]\nsequence=5,9,1\ncommand=true\nstop_command=x",
-          "the command lacks %IP%" },
+          "2: the ports are in the order of a scan and of the manuals: use a "
+          "random one, for example sequence = " },
+        { "[d]\nsequence=1,5,9,9000", "2: the ports are in the order of a" },
+        { "[d]\n\nsequence=4,3,2,1", "3: the ports are in the order of a" },
+        { "[d]\nsequence=9,5", "2: fewer than 3 ports are easily guessed" },
+        { "[d]\nsequence=5,5", "2: fewer than 3 ports are easily guessed" },
+        { "[d]\nsequence=5", "2: fewer than 3 ports are easily guessed" },
+        { "[d]\nsequence=5,9,1", "1: no command: the door only logs" },
+        { "[d]\nsequence=5,9,1\ncommand=", "1: no command: the door only" },
+        { "[d]\nsequence=5,9,1\nstop_command=true\ncommand=id",
+          "4: the command lacks %IP%" },
         { "[d]\nsequence=5,9,1\ncommand=iptables -A INPUT -s %IP%",
-          "-A puts the rule behind" },
-        { "[d]\nsequence=5,9,1\ncommand=a %IP%\nstop_command=b %IP%",
-          "a Stop_Command without a Cmd_Timeout: it is 10 s" },
-        { "[d]\nsequence=5,9,1\ncommand=a %IP%", "no Stop_Command" },
+          "3: '-A INPUT' puts the rule behind those that reject: did you mean "
+          "'-I INPUT'?" },
+        { "[d]\nsequence=5,9,1\ncommand_6=ip6tables -w -A INPUT -s %IP%",
+          "3: '-A INPUT' puts the rule behind those that reject" },
+        { "[d]\nsequence=5,9,1\ncommand=nft add rule inet a b ip saddr %IP%",
+          "3: 'add rule' puts the rule behind those that reject: did you mean "
+          "'insert rule'?" },
+        { "[d]\nsequence=5,9,1\ncommand=ufw allow from %IP%",
+          "3: 'ufw allow' puts the rule behind those that reject: did you mean "
+          "'ufw prepend allow'?" },
+        { "[d]\nsequence=5,9,1\ncommand=iptables -I INPUT -s %IP%",
+          "3: each knock adds a rule: use iptables -C ... || iptables -I" },
+        { "[d]\nsequence=5,9,1\ncommand=iptables -A KNOCK -s %IP% -j ACCEPT",
+          "3: each knock adds a rule: use iptables -C ... || iptables -I" },
+        { "[d]\nsequence=5,9,1\ncommand=iptables -I INPUT -s %IP%",
+          "3: iptables can't take IPv6 addresses: add Start_Command_6" },
+        { "[d]\nsequence=5,9,1\ncommand=id %IP%\nallow=10.0.0.1,::1\n"
+          "command_6=id\nstop_command=iptables -D INPUT -s %IP%",
+          "6: iptables can't take IPv6 addresses: add Stop_Command_6" },
+        { "[d]\nsequence=5,9,1\nstop_command=id\ncommand=id %IP%",
+          "3: a Stop_Command without a Cmd_Timeout: it is 10 s" },
+        { "[d]\nsequence=5,9,1\ncommand=id %IP%", "3: no Stop_Command" },
         { "[d]\nsequence=5,9,1\ncommand=/no/such %IP%",
-          "/no/such: No such file or directory" },
+          "3: can't run /no/such: No such file or directory" },
+        { "[d]\nsequence=5,9,1\ncommand=id %IP%\ncmd_timeout=1\n"
+          "stop_command=/no/such && id",
+          "5: can't run /no/such: No such file or directory" },
+        { "[d]\nsequence=5,9,1\ncommand=id %IP%\n\ncommand_6=nosuchtool %IP%",
+          "5: can't run nosuchtool: No such file or directory" },
+        { "[d]\nsequence=5,9,1\nstop_command_6=/etc/passwd;\n",
+          "3: can't run /etc/passwd: Permission denied" },
+        { "[d]\nsequence=5\ncommand=id",
+          "3: every packet runs the command: Seq_Cooldown limits that" },
+        { "[d]\nsequence=5,9,1\ntcpflags=syn,ack",
+          "3: no plain client sends syn with another flag" },
         { "[d]\nsequence=5,9,1\n[d]\nsequence=5,9,1",
-          "there is a door 'd' at line 1, too" },
+          "3: there is a door 'd' at conf:1, too" },
         { "[d]\nsequence=5,9,1\nmessage=a\nmessage=b",
-          "conf:4: warning: Message is given again: the last one" },
-        { "# no door", "conf has no door" },
+          "4: Message is given again: the last one counts" },
+        { "[options]\npidfile=a\n[d]\nsequence=5,9,1\n[options]\npidfile=b",
+          "6: PidFile is given again: the last one counts" },
+        { "# no door", "1: conf has no door" },
     };
+    /* and nothing at all of these, each as a door's lines */
+    static const char *const none[] = {
+        "sequence=5,9,1,7\ncommand=id %IP%\nstop_command=id\ncmd_timeout=5\n"
+        "tcpflags=syn\ntcpflags=!ack\n",
+        "sequence=15637,15637,15637\ncommand=id -D %IP%\n",
+        "sequence=5,5,9\ncommand=id -D %IP%\n",
+        "sequence=5,9,1\ncommand=test -C %IP% || test -I %IP% -D\n",
+        "sequence=5,9,1\ncommand=$SHELL -D %IP%\ncommand_6=\n",
+        "sequence=5,9,1\ncommand=cd / && id delete %IP%\n",
+        "sequence=5,9,1\ncommand='/no such/file' -D %IP%\n",
+        "sequence=5,9,1\ncommand=A=b id -D %IP%\ntcpflags=!syn,ack\n",
+        "sequence=5,9,1\ncommand=id -D %IP%;echo iptables ip6tables\n",
+        "sequence=5,9,1\ncommand=id -D %IP% iptables\ncommand_6=\n",
+        "sequence=5,9,1\ncommand=id -D %IP% iptables\nallow=10.0.0.0/8\n",
+        "sequence=5,9,1\ncommand=id -D %IP% iptables\ntarget=10.0.0.9\n",
+        "sequence=5,9,1\ncommand=id -D %IP% ufw prepend allow\n",
+    };
+    char want[256];
     struct conf c;
 
     for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        int n = (int)strcspn(cases[i][1], ":");
+
+        snprintf(want, sizeof(want), "knockd: conf:%.*s: warning%s", n,
+                 cases[i][1], cases[i][1] + n);
         CHECK(load_text(&c, cases[i][0], true), "%s", kept);
-        CHECK(has_text(cases[i][1]) && has_text("warning: "), "'%s' says '%s'",
-              cases[i][0], kept);
+        CHECK(has_text(want), "'%s' says '%s'", cases[i][0], kept);
         config_free(&c);
         CHECK(load_text(&c, cases[i][0], false) && !*kept, "%s", kept);
         config_free(&c);
     }
-    CHECK(load_text(&c,
-                    "[a]\nsequence=5,9,1,7\ncommand=id %IP%\n"
-                    "stop_command=id\ncmd_timeout=5\ntcpflags=syn\n"
-                    "tcpflags=!ack\n",
-                    true) &&
+    for (unsigned i = 0; i < sizeof(none) / sizeof(*none); i++) {
+        CHECK(load_door(&c, none[i], true) && !*kept, "'%s' says '%s'", none[i],
+              kept);
+        config_free(&c);
+    }
+    /* one port: with %IP% or a cooldown no hint at one; IPv4 alone, no _6 */
+    load_door(&c, "sequence=5\ncommand=id %IP%", true);
+    CHECK(!has_text("Cooldown"), "%s", kept);
+    config_free(&c);
+    load_door(&c, "sequence=5\ncommand=id\ncooldown=5", true);
+    CHECK(!has_text("Cooldown") && !has_text("%IP%"), "%s", kept);
+    config_free(&c);
+    settings.only_ipv4 = true;
+    CHECK(load_door(&c, "sequence=5,9,1\ncommand=id -D %IP% iptables", true) &&
               !*kept,
+          "%s", kept);
+    settings.only_ipv4 = false;
+    config_free(&c);
+    /* an error leads to no warning about its door, but others get theirs */
+    CHECK(
+        !load_text(&c, "[d]\nsequence=80x\ncomand=id\n[e]\nsequence=5", true));
+    CHECK(count_text("\n") == 4 && count_text("conf:2: port") == 1 &&
+              count_text("conf:3: unknown directive") == 1 &&
+              count_text("conf:5: warning: fewer") == 1 &&
+              count_text("conf:4: warning: no command") == 1,
           "%s", kept);
     config_free(&c);
     put_text("conf", "");

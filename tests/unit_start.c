@@ -195,7 +195,7 @@ static void test_command_line(void) {
                      "stop_command=y\n");
     snprintf(words, sizeof(words), "-tc %s/conf", directory);
     CHECK(run_main(words) == 0 && has_text("[d]\nSequence = 5,1,9,7\n") &&
-              has_text("warning: door 'd': "),
+              has_text("conf:3: warning: can't run x"),
           "%s", kept);
     put_text("conf", "[d]\nsequence=5,1,9,x\n");
     CHECK(run_main(words) == 1 && has_text("port 'x'") &&
