@@ -1,6 +1,7 @@
 #!/bin/sh
 # All tests. ./test.sh runs them all, ./test.sh config.bats reload those files whose
-# name has such a part (unit is one, too).
+# name has such a part (unit is one, too); ./test.sh --check the unit tests and the
+# corpus, without root, network or anything to install.
 #
 # On Debian and Alpine it first installs what is missing, as root, and says so;
 # NO_INSTALL=1 keeps it from that. What it makes is in build/. JOBS: files tested at
@@ -9,6 +10,7 @@
 # The last line is `N passed, N failed, N skipped`; exit status 1 if any failed.
 set -u
 cd "$(dirname "$0")" || exit 1
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin # where servers are, for a user too
 
 # --one FILE: one file's tests, as TAP in $TAPS; for ourselves, see below.
 if [ "${1:-}" = --one ]; then
@@ -36,6 +38,13 @@ if [ "${1:-}" = --one ]; then
 	exit 0
 fi
 
+# --check: what a packager's build can run. Without bats the corpus is skipped.
+check=''
+if [ "${1:-}" = --check ]; then
+	check=yes NO_INSTALL=1
+	set -- unit corpus
+fi
+
 # --- what is missing -------------------------------------------------------------
 
 # tool COMMAND DEBIAN-PACKAGE ALPINE-PACKAGE [WORD]: must be there, and if a WORD is
@@ -52,8 +61,10 @@ tool() {
 	alpine) p=$3 ;;
 	*) p=- ;;
 	esac
-	case "$packages " in *" $p "*) p=- ;; esac
-	[ "$p" = - ] || packages="$packages $p"
+	for q in $p; do
+		case "$packages " in *" $q "*) continue ;; esac
+		[ "$q" = - ] || packages="$packages $q"
+	done
 }
 
 if command -v apt-get >/dev/null 2>&1; then
@@ -65,32 +76,103 @@ else
 fi
 
 tools() {
+	# To build.
 	tool make make make
 	tool cc gcc gcc
 	[ $system = alpine ] || tool musl-gcc musl-tools -
 	# The headers of the libc, for the tests' own programs.
 	[ -e /usr/include/stdio.h ] || tool stdio.h libc6-dev musl-dev
+	tool git git git
+	# To test at all.
 	tool bash bash bash
 	tool bats bats bats
 	tool ip iproute2 iproute2 iproute2
 	tool unshare util-linux util-linux util-linux
 	tool nsenter util-linux util-linux util-linux
 	tool setpriv util-linux setpriv util-linux
+	tool ps procps procps
+	# Firewalls.
 	tool iptables iptables iptables
 	tool iptables-legacy iptables iptables-legacy
 	tool nft nftables nftables
+	tool conntrack conntrack conntrack-tools
+	tool ufw ufw ufw
+	tool firewalld firewalld -
+	tool dbus-daemon dbus-daemon dbus
+	# Clients, servers, scanners.
 	tool socat socat socat
 	tool nc netcat-openbsd netcat-openbsd
 	tool nmap nmap nmap
 	tool masscan masscan masscan
 	tool hping3 hping3 hping3
 	tool tcpdump tcpdump tcpdump
-	tool conntrack conntrack conntrack-tools
-	tool strace strace strace
 	tool curl curl curl
 	tool ssh openssh-client openssh-client
-	tool setcap libcap2-bin libcap-utils
-	tool ps procps procps
+	tool sshd openssh-server openssh-server
+	tool python3 python3 python3
+	tool redis-server redis-server redis
+	tool redis-cli redis-tools redis
+	# What knockd is looked at with, and what stands beside it.
+	tool strace strace strace
+	tool valgrind 'valgrind libc6-dbg' 'valgrind musl-dbg'
+	tool capsh libcap2-bin libcap-utils
+	if [ $system = alpine ]; then
+		tool busybox.static - busybox-static
+	else
+		tool busybox busybox-static -
+	fi
+	[ $system = alpine ] || tool systemctl systemd -
+	tool logrotate logrotate logrotate
+	tool fail2ban-regex fail2ban fail2ban
+	tool zsh zsh zsh
+	tool docker-compose docker-compose docker-cli-compose
+	# Documents, scripts, packages, other machines.
+	tool mandoc mandoc mandoc
+	tool xmllint libxml2-utils libxml2-utils
+	tool shellcheck shellcheck shellcheck
+	tool debootstrap debootstrap -
+	tool s390x-linux-gnu-gcc 'gcc-s390x-linux-gnu libc6-dev-s390x-cross' -
+	tool qemu-s390x-static qemu-user-static -
+}
+
+# forbid_starts, allow_starts: between the two no package starts a service of its
+# (Debian's policy-rc.d, which is put back as it was).
+policy=/usr/sbin/policy-rc.d
+forbid_starts() {
+	"$policy" knockd-tests start >/dev/null 2>&1
+	[ $? != 101 ] || return 0
+	[ ! -e "$policy" ] || mv "$policy" "$policy.of-before"
+	printf '#!/bin/sh\nexit 101\n' >"$policy"
+	chmod 755 "$policy"
+	forbidden=1
+}
+
+allow_starts() {
+	[ -n "${forbidden:-}" ] || return 0
+	rm -f "$policy"
+	[ ! -e "$policy.of-before" ] || mv "$policy.of-before" "$policy"
+	forbidden=''
+}
+
+# boot_links: what systemd or init starts at the next boot.
+boot_links() {
+	find /etc/systemd/system /etc/rc[2-5].d -type l \( -path '*.wants/*' -o -name 'S*' \) \
+		2>/dev/null | sort
+}
+
+# keep_boot_links FILE: those that are not in the file of links are removed: what is
+# installed for the tests starts at no boot either. (systemd's own may stay.)
+keep_boot_links() {
+	boot_links | comm -13 "$1" - | while read -r link; do
+		case ${link##*/} in systemd-* | getty@* | *.target) continue ;; esac
+		rm -f "$link"
+	done
+}
+
+# apt_install PACKAGE...: nothing that is installed has to go for it.
+apt_install() {
+	apt-get -qy -o DPkg::Lock::Timeout=120 install --no-install-recommends \
+		--no-remove "$@" >>build/install.log 2>&1 </dev/null
 }
 
 # install PACKAGE...: all at once, or one by one if one is not to be had.
@@ -98,12 +180,14 @@ install() {
 	case $system in
 	debian)
 		export DEBIAN_FRONTEND=noninteractive
+		boot_links >build/boot-links
+		forbid_starts
 		apt-get -q update >build/install.log 2>&1
-		apt-get -qy install --no-install-recommends "$@" >>build/install.log 2>&1 ||
-			for p; do
-				apt-get -qy install --no-install-recommends "$p" >>build/install.log 2>&1 ||
-					echo "not installed: $p"
-			done
+		apt_install "$@" || for p; do
+			apt_install "$p" || echo "not installed: $p (see build/install.log)"
+		done
+		allow_starts
+		keep_boot_links build/boot-links
 		;;
 	alpine)
 		apk update >build/install.log 2>&1
@@ -115,30 +199,41 @@ install() {
 	esac
 }
 
-# Debian's knockd 0.8 in build/knockd-0.8, to compare with; it is never installed.
-old_knockd() {
-	[ $system = debian ] || return 0
-	[ ! -x build/knockd-0.8/usr/sbin/knockd ] || return 0
+# unpacked DIR PACKAGE...: Debian's packages unpacked in build/DIR, not installed.
+unpacked() {
+	dir=build/$1
+	shift
+	[ ! -d "$dir" ] || return 0
 	mkdir -p build/debs
-	if ! ls build/debs/knockd_*.deb >/dev/null 2>&1; then
-		pcap=$(apt-cache depends knockd 2>/dev/null |
-			sed -n 's/.*Depends: \(libpcap0[^ ]*\).*/\1/p' | head -n 1)
-		[ -n "$pcap" ] || { apt-get -q update >/dev/null 2>&1; pcap=libpcap0.8; }
-		(cd build/debs && apt-get -q download knockd "$pcap") >build/download.log 2>&1 ||
-			{ echo "no knockd 0.8 to compare with: $(tail -n 1 build/download.log)"; return; }
-	fi
-	for d in build/debs/knockd_*.deb build/debs/libpcap*.deb; do
-		dpkg -x "$d" build/knockd-0.8
+	for p; do
+		ls build/debs/"$p"_*.deb >/dev/null 2>&1 ||
+			(cd build/debs && apt-get -q download "$p") >build/download.log 2>&1 || {
+			echo "no $p: $(tail -n 1 build/download.log)"
+			return
+		}
 	done
+	for p; do dpkg -x build/debs/"$p"_*.deb "$dir"; done
+}
+
+# Debian's knockd 0.8, to compare with; and a busybox that needs no library, where
+# the one that is installed does.
+unpack() {
+	[ $system = debian ] || return 0
+	! ldd "$(command -v busybox)" >/dev/null 2>&1 || unpacked busybox busybox-static
+	[ ! -d build/knockd-0.8 ] || return 0
+	pcap=$(apt-cache depends knockd 2>/dev/null |
+		sed -n 's/.*Depends: \(libpcap0[^ ]*\).*/\1/p' | head -n 1)
+	[ -n "$pcap" ] || { apt-get -q update >/dev/null 2>&1; pcap=libpcap0.8; }
+	unpacked knockd-0.8 knockd "$pcap"
 }
 
 # A directory of its own, should two run at the same time; kept as build/test.
 mkdir -p build || exit 1
 TAPS=build/test.$$
 export TAPS; rm -rf "$TAPS"; mkdir "$TAPS" || exit 1
-trap 'rm -rf "$TAPS"' EXIT
+trap 'allow_starts; rm -rf "$TAPS"' EXIT
 trap 'exit 1' INT TERM HUP
-tools
+[ -n "$check" ] || tools
 if [ -n "$missing" ]; then
 	if [ -n "${NO_INSTALL:-}" ] || [ "$(id -u)" != 0 ] || [ -z "$packages" ]; then
 		echo "missing:$missing${packages:+ (packages:$packages)}"
@@ -148,8 +243,8 @@ if [ -n "$missing" ]; then
 		install $packages
 	fi
 fi
-[ -n "${NO_INSTALL:-}" ] || old_knockd
-[ "$(id -u)" = 0 ] || echo "not root: what needs network namespaces is skipped"
+[ -n "${NO_INSTALL:-}" ] || unpack
+[ "$(id -u)" = 0 ] || [ -n "$check" ] || echo "not root: what needs network namespaces is skipped"
 
 # --- build ------------------------------------------------------------------------
 
@@ -179,7 +274,7 @@ unit() {
 	fi
 }
 
-[ ! -e tests/gen.c ] || step "the packet generator" cc -O2 -std=c11 -D_GNU_SOURCE -o build/gen tests/gen.c
+[ ! -e tests/gen.c ] || [ -n "$check" ] || step "the packet generator" cc -O2 -std=c11 -D_GNU_SOURCE -o build/gen tests/gen.c
 
 # --- run --------------------------------------------------------------------------
 
@@ -220,9 +315,13 @@ elif command -v bats >/dev/null 2>&1; then
 		[ -z "$group" ] || printf '%s\n' $group | xargs -P "${JOBS:-4}" -n 1 "$0" --one
 	done
 else
-	echo "bats is not installed: only the unit tests can be run"
-	failed_steps=$((${failed_steps:-0} + 1))
 	case $run in build/unit*) "$0" --one build/unit ;; esac
+	if [ -n "$check" ]; then
+		printf '1..1\nok 1 corpus # skip bats is not installed\n' >"$TAPS/corpus.tap"
+	else
+		echo "bats is not installed: only the unit tests can be run"
+		failed_steps=$((${failed_steps:-0} + 1))
+	fi
 fi
 
 # --- say what came of it --------------------------------------------------------------

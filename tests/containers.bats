@@ -289,14 +289,21 @@ daemon_gone() {
 
 # --- a rescue shell ----------------------------------------------------------
 
-# A read-only root with busybox, without /etc, /dev, /run, /var, /tmp.
-rescue() {
+# static_busybox: the first of those that may be here that needs no library.
+static_busybox() {
 	local b
 
-	b=$(command -v busybox) || skip "busybox is not installed"
-	not ldd "$b" >/dev/null 2>&1 || skip "busybox is not static"
+	for b in "$ROOT/build/busybox/bin/busybox" busybox.static busybox; do
+		b=$(command -v "$b") || continue
+		ldd "$b" >/dev/null 2>&1 || { echo "$b"; return; }
+	done
+	return 1
+}
+
+# A read-only root with busybox, without /etc, /dev, /run, /var, /tmp.
+rescue() {
 	mkdir "$R/bin"
-	cp "$b" "$R/bin/busybox"
+	cp "$(static_busybox)" "$R/bin/busybox" || skip "no busybox without libraries"
 	[ -z "${1:-}" ] || ln -s busybox "$R/bin/sh"
 	in_s mount --bind "$R" "$R"
 	in_s mount -o remount,bind,ro "$R"

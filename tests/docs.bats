@@ -91,10 +91,11 @@ ports() {
 @test "every option of --help stands in man page and README" {
 	local o prog page
 
+	need mandoc
 	for prog in knockd:man/knockd.8 knock:man/knock.1; do
 		page=${prog#*:} prog=${prog%%:*}
 		"./$prog" --help >"$T/help"
-		mandoc -T ascii "$page" | col -b >"$T/page"
+		mandoc -T ascii "$page" | sed 's/.\x08//g' >"$T/page"
 		[ -s "$T/help" ]
 		while read -r o; do
 			grep -qE -e "(^|[^A-Za-z0-9-])$o([^A-Za-z0-9-]|\$)" "$T/page" ||
@@ -260,6 +261,17 @@ ports() {
 		[ -e "$f" ] || { echo "$f"; bad=1; }
 	done < <(grep -ohE '(contrib|docs|tests|man)/[A-Za-z0-9_./-]+[A-Za-z0-9]' \
 		./*.md docs/*.md | sort -u)
+	[ $bad = 0 ]
+}
+
+@test "every file of tests/ is in tests/README.md" {
+	local f bad=0
+
+	for f in tests/*.*; do
+		f=${f#tests/}
+		case $f in README.md) continue ;; unit_*) f='unit_*.c' ;; bench_*) f='bench_*.c' ;; esac
+		grep -qF -e "| $f" -e ", $f" tests/README.md || { echo "$f"; bad=1; }
+	done
 	[ $bad = 0 ]
 }
 

@@ -8,18 +8,16 @@ load lib
 
 # The root is made once, and kept in build/ for the next time.
 setup_file() {
-	local log=$BATS_FILE_TMPDIR/debootstrap suite
-	local with=gcc,make,musl-tools,iptables,libpcap0.8,logrotate
+	local log=$BATS_FILE_TMPDIR/debootstrap
+	local with='gcc make musl-tools iptables libpcap0.8 logrotate'
 
 	export CLEAN=$ROOT/build/clean-root
 	[ "$(id -u)" = 0 ] || return 0
 	[ "$(cat "$CLEAN/.made" 2>/dev/null)" != "$with" ] || return 0
 	command -v debootstrap >/dev/null || return 0
-	# shellcheck source=/dev/null
-	suite=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
 	rm -rf "$CLEAN"
-	if timeout 280 debootstrap --variant=minbase --include="$with" "$suite" \
-		"$CLEAN" >"$log" 2>&1 </dev/null; then
+	# shellcheck disable=SC2086
+	if timeout 280 "$ROOT/tests/debian_root.sh" make "$CLEAN" $with >"$log" 2>&1; then
 		echo "$with" >"$CLEAN/.made"
 	else
 		tail -n 3 "$log" >&3
