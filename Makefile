@@ -42,6 +42,10 @@ knock: knockd
 test:
 	./test.sh
 
+# For packagers: no root, no network, nothing to install.
+check: all
+	./test.sh --check
+
 demo:
 	tests/demo.sh
 
@@ -137,5 +141,5 @@ cross:
 clean:
 	rm -rf knockd knock build
 
-.PHONY: all prove test demo bench bench-quick soak coverage fuzz sanitize lint install \
+.PHONY: all prove test check demo bench bench-quick soak coverage fuzz sanitize lint install \
 	uninstall deb apk dist cross clean

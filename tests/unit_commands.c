@@ -1,6 +1,6 @@
 /* Unit tests of openings and their commands; part of unit.c. */
 
-/* ---- The monitor: commands ------------------------------------------------------------ */
+/* ---- The monitor: commands --------------------------------------------- */
 
 /* Commands that were started: the test ends them when it likes. */
 static struct command {

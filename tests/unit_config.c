@@ -1,6 +1,6 @@
 /* Unit tests of the configuration; part of unit.c. */
 
-/* ---- Configuration --------------------------------------------------------- */
+/* ---- Configuration ----------------------------------------------------- */
 
 /* Reads n bytes as a configuration; what it says is kept. */
 static bool load_bytes(struct conf *c, const char *text, size_t n, bool test) {

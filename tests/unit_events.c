@@ -1,6 +1,6 @@
 /* Unit tests of the monitor and the sniffer's records; part of unit.c. */
 
-/* ---- The monitor: events --------------------------------------------------------------------- */
+/* ---- The monitor: events ----------------------------------------------- */
 
 /* Forged records, with every field out of its range: each is refused. */
 static void test_forged_records(void) {

@@ -1,6 +1,6 @@
 /* Unit tests of the kernel's filters: packets (classic BPF) and system calls; part of unit.c. */
 
-/* ---- The kernel filter --------------------------------------------------------- */
+/* ---- The kernel filter ------------------------------------------------- */
 
 static struct door many_doors[MANY];
 

@@ -1,6 +1,6 @@
 /* Unit tests of the rules, the table of attempts, scans; part of unit.c. */
 
-/* ---- The matcher ------------------------------------------------------------------ */
+/* ---- The matcher ------------------------------------------------------- */
 
 /* Random streams: knockd and the oracle must agree on every event. */
 static void streams(unsigned n, bool packets) {
@@ -508,7 +508,7 @@ static void test_lines_a_second(void) {
     CHECK(said(STAGE) == 1);
 }
 
-/* ---- Scans ------------------------------------------------------------------------ */
+/* ---- Scans ------------------------------------------------------------- */
 
 /* The chance that a scan of all ports in random order opens a door of n ports:
  * the n ports in their order with k others among them, in one of C(k+n-2, n-2)

@@ -1,6 +1,6 @@
 /* Unit tests of one-time sequences; part of unit.c. */
 
-/* ---- One-time sequences --------------------------------------------------------------------- */
+/* ---- One-time sequences ------------------------------------------------ */
 
 static struct conf once_conf;
 static struct door once_door;

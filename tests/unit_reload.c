@@ -1,6 +1,6 @@
 /* Unit tests of interfaces, signals, reload; part of unit.c. */
 
-/* ---- Interfaces, signals, reload -------------------------------------------------------------- */
+/* ---- Interfaces, signals, reload --------------------------------------- */
 
 static struct ifaddrs an_interface(const char *name, const char *text, bool up,
                                    struct sockaddr_storage *room) {

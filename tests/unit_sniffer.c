@@ -1,6 +1,6 @@
 /* Unit tests of the sniffer's ring, sandbox and loop; part of unit.c. */
 
-/* ---- The sniffer ------------------------------------------------------------------------------- */
+/* ---- The sniffer ------------------------------------------------------- */
 
 /* The states of reading: wait for each packet; rest while many come; wait
  * again after so many empty looks. */

@@ -1,6 +1,6 @@
 /* Unit tests of logs to other places; the start; part of unit.c. */
 
-/* ---- Logs to other places; the start ------------------------------------------------------------ */
+/* ---- Logs to other places; the start ----------------------------------- */
 
 /* The next datagram; "" if there is none. */
 static const char *received(int fd) {

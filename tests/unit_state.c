@@ -1,6 +1,6 @@
 /* Unit tests of the state file; part of unit.c. */
 
-/* ---- The state file --------------------------------------------------------------------- */
+/* ---- The state file ---------------------------------------------------- */
 
 /* Some standing doors, saved; returns the file. */
 static const char *save_some(struct monitor *m, size_t *n) {
