@@ -45,9 +45,7 @@ deb() {
 	put 644 contrib/default-knockd $share/default
 	put 755 contrib/knockd.init $share/init
 	put 644 contrib/knockd.logrotate $share/logrotate
-	for f in README.md SECURITY.md CHANGELOG.md docs/from-0.8.md \
-		docs/packet.svg docs/walkthrough.svg docs/demo.txt \
-		docs/bench.md docs/bench.svg; do
+	for f in README.md SECURITY.md CHANGELOG.md docs/*; do
 		put 644 "$f" "usr/share/doc/knockd/$f"
 	done
 	put 644 LICENSE usr/share/doc/knockd/copyright

@@ -343,10 +343,10 @@ in_rescue() {
 	stop_knockd
 }
 
-@test "rescue root, a writable /tmp: README's command line of \"Copy one file\"" {
+@test "rescue root, a writable /tmp: the command line of \"Copy one file\"" {
 	local cmd
 
-	cmd=$(sed -n 's/^    ssh root@rescue //p' "$ROOT/README.md")
+	cmd=$(sed -n 's/^    ssh root@rescue //p' "$ROOT/docs/containers.md")
 	matches "$cmd" '^/tmp/knockd -c '
 	door 'command = /bin/busybox echo open %IP%'
 	mkdir "$R/tmp"

@@ -182,13 +182,13 @@ ports() {
 	done
 	grep -q "from 1 to $(awk '$2 == "SEQUENCE_MAX" { print $3 }' config.h) ports" \
 		man/knockd.conf.5
-	grep -q "131,072" README.md
+	grep -q "131,072" docs/scans-and-floods.md
 	[ "$(awk '$2 == "ATTEMPTS_MAX" { print $3 }' config.h)" = 131072 ]
 }
 
-@test "the numbers in README follow from its formulas and from config.h" {
+@test "the numbers in docs/scans-and-floods.md follow from its formulas and from config.h" {
 	need python3
-	python3 - README.md "$(awk '$2 == "ATTEMPTS_MAX" { print $3 }' config.h)" \
+	python3 - docs/scans-and-floods.md "$(awk '$2 == "ATTEMPTS_MAX" { print $3 }' config.h)" \
 		"$(awk '$2 == "STRAY_LIMIT" { print $3 }' config.h)" <<-'EOF'
 	import re, sys
 	from math import comb, factorial
@@ -249,7 +249,7 @@ ports() {
 			case $link in *://* | '#'*) continue ;; esac
 			[ -e "$(dirname "$f")/${link%%#*}" ] ||
 				{ echo "$f: $link"; bad=1; }
-		done < <(grep -oE '\]\([^)]+\)' "$f" | sed 's/^](//; s/)$//')
+		done < <(grep -v '^    ' "$f" | grep -oE '\]\([^)]+\)' | sed 's/^](//; s/)$//')
 	done
 	[ $bad = 0 ]
 }
@@ -275,6 +275,18 @@ ports() {
 	[ $bad = 0 ]
 }
 
+@test "every promise in SECURITY names a test that is there" {
+	local file name bad=0
+
+	while IFS=: read -r file name; do
+		grep -qF "@test \"${name# }" "tests/$file" ||
+			{ echo "$file: no test begins with '${name# }'"; bad=1; }
+	done < <(sed -n 's/^| .* | \([a-z_]*\.bats: .*\) |$/\1/p' SECURITY.md)
+	is "$(grep -c '^| [^|]* | [a-z_]*\.bats: [^|]* |$' SECURITY.md)" \
+		"$(sed -n '/^## What is promised/,/^## What is not/p' SECURITY.md | grep -c '^| [A-Z]')"
+	[ $bad = 0 ]
+}
+
 @test "the version stands in config.h alone" {
 	local v
 
@@ -295,7 +307,8 @@ ports() {
 	local f
 
 	for f in docs/*.svg; do
-		grep -qF "]($f)" README.md || { echo "not in README: $f"; return 1; }
+		grep -qF "]($f)" README.md || grep -qF "](${f#docs/})" docs/*.md ||
+			{ echo "in no document: $f"; return 1; }
 	done
 }
 

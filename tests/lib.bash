@@ -477,7 +477,7 @@ in_m() {
 		"$@" 3>&-
 }
 
-# readme_step N: the commands of that step of README's "Put it on a host".
+# readme_step N: the commands of that step of README's "Install".
 readme_step() {
 	awk -v n="$1" '/^[^ 0-9]/ { on = 0 } /^[0-9]\. / { on = $1 == n "." }
 		on && /^       / { print substr($0, 8) }' "$ROOT/README.md" |

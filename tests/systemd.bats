@@ -155,7 +155,7 @@ whole_life() {
 	whole_life
 }
 
-@test "README: make install, then the commands of its last step" {
+@test "README: make install, then the commands that start knockd at boot" {
 	in_m rm /etc/systemd/system/knockd.service /usr/sbin/knockd
 	make -s -C "$ROOT" install DESTDIR="$T/dest" >/dev/null
 	install -m 755 "$KNOCKD" "$T/dest/usr/local/sbin/knockd"
