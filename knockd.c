@@ -670,11 +670,11 @@ static bool can_run(const char *word) {
     char path[PATH_MAX];
     const char *dir = getenv("PATH");
     if (strchr(word, '/')) return !access(word, X_OK);
-    snprintf(path, sizeof path, " %s ", word);
+    snprintf(path, sizeof path, " %.32s ", word);
     bool found = strstr(shell, path);
     while (!found && dir && *dir) {
         int n = (int)strcspn(dir, ":");
-        snprintf(path, sizeof path, "%.*s/%s", n, dir, word);
+        snprintf(path, sizeof path, "%.*s/%.255s", n, dir, word);
         found = !access(path, X_OK);
         dir += n + (dir[n] == ':');
     }
