@@ -366,11 +366,10 @@ in_rescue() {
 @test "no /dev and descriptors 0-2 closed: -d still hears signals" {
 	local p t
 
-	mkdir "$T/root" "$T/root/run"
-	cp "$KNOCKD" "$T/root/knockd"
-	printf '[d]\nsequence = 7000,7001\n' >"$T/root/c"
-	in_s bash -c 'exec chroot "$1" /knockd -c /c -d -p /k.pid <&- >&- 2>&- 3>&-' x "$T/root"
-	p=$(cat "$T/root/k.pid")
+	mkdir "$R/run"
+	printf '[d]\nsequence = 7000,7001\n' >"$R/c"
+	in_s bash -c 'exec chroot "$1" /knockd -c /c -d -p /k.pid <&- >&- 2>&- 3>&-' x "$R"
+	p=$(cat "$R/k.pid")
 	t=$(awk '{ print $14 + $15 }' "/proc/$p/stat")
 	pause 2
 	t=$(($(awk '{ print $14 + $15 }' "/proc/$p/stat") - t))
