@@ -15,9 +15,6 @@ int knock_main(int argc, char **argv); /* knock.c */
 #define DEFAULT_PATH \
     "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-#define TOOL_DIRS "/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", "/bin"
-#define TOOLS "iptables", "ip6tables", "nft", "ufw", "firewall-cmd"
-
 /* Text. */
 #define BLANKS " \t\r\n\f\v"
 #define LIST ", \t"   /* between interface names */

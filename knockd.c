@@ -2535,23 +2535,11 @@ static bool locals_read(struct monitor *m, struct locals *l,
     return good;
 }
 
-/* -t: prints the interfaces and firewall tools of this machine, as
- * comments. */
+/* -t: prints the interfaces of this machine, as comments. */
 static void surroundings_print(struct monitor *m) {
-    static const char *const dirs[] = { TOOL_DIRS }, *const tools[] = { TOOLS };
-    char path[64];
     if (locals_read(m, &m->locals, m->waiting_for))
         printf("# interfaces: %s%s%s\n", m->conf.listen,
                *m->waiting_for ? "; waiting: " : "", m->waiting_for);
-    printf("# firewall tools:");
-    for (unsigned i = 0; i < sizeof tools / sizeof *tools; i++)
-        for (unsigned k = 0; k < sizeof dirs / sizeof *dirs; k++) {
-            snprintf(path, sizeof path, "%s/%s", dirs[k], tools[i]);
-            if (access(path, X_OK)) continue;
-            printf(" %s", path);
-            break;
-        }
-    printf("\n");
 }
 
 static void order_send(struct monitor *m, struct order *o) {
