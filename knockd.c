@@ -928,8 +928,15 @@ static void config_read(struct conf *c, int dir) {
     int fd = openat(dir, c->path, how);
     char *next = c->text = read_all(fd, &n);
     if (!next) {
+        const char *error = strerror(errno);
+        bool hidden = errno == EACCES && !fstatat(dir, c->path, &st, 0);
         c->errors++;
-        say(TROUBLE, "could not open %s: %s", c->path, strerror(errno));
+        if (!hidden) say(TROUBLE, "could not open %s: %s", c->path, error);
+        else
+            say(TROUBLE,
+                "could not open %s: %s: its owner is user %u, its mode %04o, "
+                "and this is user %u",
+                c->path, error, st.st_uid, st.st_mode & 07777, geteuid());
     } else if (strlen(next) != n)
         wrong(c, "byte %zu is zero: this is no text file", strlen(next));
     else if (!fstat(fd, &st) && st.st_mode & S_IROTH)
@@ -2535,13 +2542,6 @@ static bool locals_read(struct monitor *m, struct locals *l,
     return good;
 }
 
-/* -t: prints the interfaces of this machine, as comments. */
-static void surroundings_print(struct monitor *m) {
-    if (locals_read(m, &m->locals, m->waiting_for))
-        printf("# interfaces: %s%s%s\n", m->conf.listen,
-               *m->waiting_for ? "; waiting: " : "", m->waiting_for);
-}
-
 static void order_send(struct monitor *m, struct order *o) {
     size_t n =
         o->kind == NEW_LOCALS ? sizeof *o : offsetof(struct order, locals);
@@ -2932,6 +2932,7 @@ static void log_open(struct monitor *m) {
     int fd = log_file(m->cwd, path);
     if (*path && fd < 0) {
         say(TROUBLE, "could not open log file %s: %s", path, strerror(errno));
+        if (settings.daemon && !out.started) exit(1);
         if (out.file >= 0) return; /* keep the old one */
     } else if (*path && out.started) say(LOG, "re-opening log file: %s", path);
     if (out.file >= 0) close(out.file);
@@ -3094,42 +3095,109 @@ static char *state_path(const char *pidfile) {
     return path;
 }
 
-/* -d: writes the pidfile, locked while we run; another daemon's is left
- * alone. */
+/* Does a daemon hold the lock of a pidfile?  Whoever may read the file can lock
+ * it for reading, which means nothing (fcntl(2)). */
+static bool is_locked(int fd) {
+    struct flock lock = { .l_type = F_WRLCK };
+    return !fcntl(fd, F_GETLK, &lock) && lock.l_type == F_WRLCK;
+}
+
+/* -d: writes the pidfile, locked while we run; another daemon's is left alone.
+ * An ordinary user often can't write the default one, and needs none. */
 static void pidfile_open(struct monitor *m, const char *path) {
+    struct flock lock = { .l_type = F_WRLCK };
     int how = O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW;
     int fd = openat(m->cwd, path, how, 0644);
-    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB))
-        die("another knockd runs with pid file %s", path);
-    if (fd < 0 || ftruncate(fd, 0) || dprintf(fd, "%d\n", (int)getpid()) < 0)
-        say(TROUBLE, "could not create pid file %s: %s", path, strerror(errno));
-    else m->pid_path = copy(path);
+    if (fd >= 0 && fcntl(fd, F_SETLK, &lock) && is_locked(fd))
+        die("another knockd runs with pid file %s: give this one its own (-p)",
+            path);
+    if (fd >= 0 && !ftruncate(fd, 0) &&
+        dprintf(fd, "%d\n", (int)getpid()) > 0) {
+        m->pid_path = copy(path);
+        return;
+    }
+    say(TROUBLE, "could not create pid file %s: %s", path, strerror(errno));
+    if (strcmp(path, PID_PATH)) exit(1);
+}
+
+static const char *pidfile(const struct monitor *m) {
+    return m->conf.pidfile ? m->conf.pidfile : settings.pidfile;
 }
 
 static void files_open(struct monitor *m) {
-    const char *path = m->conf.pidfile ? m->conf.pidfile : settings.pidfile;
-    m->state = state_path(path);
-    if (settings.daemon) pidfile_open(m, path);
+    m->state = state_path(pidfile(m));
+    if (settings.daemon) pidfile_open(m, pidfile(m));
 }
 
-/* Interfaces must exist at the start; up and with an address they may be
- * later, which rtnetlink(7) tells. */
-static void interfaces_open(struct monitor *m) {
+/* Finds the interfaces.  They must exist at the start; up and with an address
+ * they may be later.  False, with a message, if one does not exist. */
+static bool interfaces_find(struct monitor *m) {
     char there[TEXT_MAX / 2] = "";
+    if (!locals_read(m, &m->locals, m->waiting_for))
+        return say(TROUBLE, "could not read the interfaces: %s",
+                   strerror(errno));
+    bool missing = strstr(m->waiting_for, "not exist") ||
+                   strstr(m->waiting_for, "too many");
+    if (!missing) return true;
+    struct if_nameindex *i = if_nameindex();
+    for (size_t n = 0; i && i->if_name && n < sizeof there - 32; i++)
+        n += (size_t)snprintf(there + n, 32, " %s", i->if_name);
+    return say(TROUBLE, "no such interface: %s; there are:%s", m->waiting_for,
+               there);
+}
+
+/* The socket that tells of changes (rtnetlink(7)), then the interfaces. */
+static void interfaces_open(struct monitor *m) {
     struct netlink_addr_ group = { AF_NETLINK, 0, 0, RTNL_GROUPS };
     m->netlink = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, 0);
     if (bind(m->netlink, (void *)&group, sizeof group))
         say(TROUBLE, "warning: changes of interfaces will go unnoticed: %s",
             strerror(errno));
-    if (!locals_read(m, &m->locals, m->waiting_for))
-        die("could not read the interfaces: %s", strerror(errno));
-    bool missing = strstr(m->waiting_for, "not exist") ||
-                   strstr(m->waiting_for, "too many");
-    if (!missing) return;
-    struct if_nameindex *i = if_nameindex();
-    for (size_t n = 0; i && i->if_name && n < sizeof there - 32; i++)
-        n += (size_t)snprintf(there + n, 32, " %s", i->if_name);
-    die("no such interface: %s; there are:%s", m->waiting_for, there);
+    if (!interfaces_find(m)) exit(1);
+}
+
+/* -t: can the start write this file?  It is opened if it is there, else its
+ * directory is looked at.  If not, prints so; an error is counted. */
+static void file_test(struct monitor *m, const char *path, bool is_error) {
+    int how = O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
+    int fd = openat(m->cwd, path, how), n = (int)strlen(path);
+    bool good = fd >= 0;
+    char directory[PATH_MAX];
+    while (n && path[n - 1] != '/') n--;
+    snprintf(directory, sizeof directory, "%.*s.", n, path);
+    if (good) close(fd);
+    else if (errno == ENOENT) good = !faccessat(m->cwd, directory, W_OK, 0);
+    if (good) return;
+    m->conf.errors += is_error;
+    say(TROUBLE, "%scould not write %s: %s", is_error ? "" : "warning: ", path,
+        strerror(errno));
+}
+
+/* -t: prints the configuration as understood, and looks for what would end or
+ * hinder a start with the same options.  Returns the exit status. */
+static int test(struct monitor *m) {
+    const char *log = m->conf.logfile ? m->conf.logfile : settings.logfile;
+    const char *pid = pidfile(m);
+    char *state = state_path(pid);
+    bool found = interfaces_find(m), good = !m->conf.errors;
+    if (found)
+        printf("# interfaces: %s%s%s\n", m->conf.listen,
+               *m->waiting_for ? "; waiting: " : "", m->waiting_for);
+    else m->conf.errors++;
+    if (good) config_print(&m->conf);
+    if (log && strncmp(log, "/dev/std", 8)) file_test(m, log, settings.daemon);
+    if (settings.daemon) file_test(m, pid, strcmp(pid, PID_PATH));
+    file_test(m, state, false);
+    free(state);
+    int fd = openat(m->cwd, pid, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    if (fd >= 0 && is_locked(fd))
+        printf("# another knockd runs with pid file %s\n", pid);
+    if (fd >= 0) close(fd);
+    if (!m->conf.errors) printf("# OK\n");
+    else
+        say(TROUBLE, "%u error%s", m->conf.errors,
+            m->conf.errors == 1 ? "" : "s");
+    return m->conf.errors > 0;
 }
 
 /* Signals are read from a descriptor; SIGPIPE and SIGXFSZ only to be ignored.
@@ -3183,11 +3251,8 @@ int main(int argc, char **argv) {
     m.cwd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
     bool good = config_load(&m.conf, m.cwd, settings.config, settings.test);
     close_others(3, m.null, m.cwd); /* commands must not inherit them */
-    if (settings.test && good) {
-        surroundings_print(&m);
-        config_print(&m.conf);
-    }
-    if (settings.test || !good) return !good;
+    if (settings.test) return test(&m);
+    if (!good) return 1;
     m.most_outputs = outputs_limit();
     setenv("PATH", DEFAULT_PATH, 0);
     mode_t mask = umask(022); /* others can't write commands' files */

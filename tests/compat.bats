@@ -203,10 +203,33 @@ as_nobody() {
 	done
 }
 
-@test "a pidfile that cannot be written is said before detaching, and is no hindrance" {
+@test "-d: a pidfile or a log file that cannot be written ends the start" {
+	local rc=0
+
 	conf </dev/null
-	in_s "$KNOCKD" -d -i eth0 -c "$T/knockd.conf" -p "$T/no/such/k.pid" >"$T/o" 2>"$T/e" 3>&-
+	in_s "$KNOCKD" -d -i eth0 -c "$T/knockd.conf" -p "$T/no/such/k.pid" >"$T/o" 2>"$T/e" 3>&- || rc=$?
+	is "$rc" 1
 	grep -q "could not create pid file $T/no/such/k.pid: No such file" "$T/e"
+	no_daemon_left
+	echo '[d]
+	sequence = 7000' >"$T/knockd.conf"
+	rc=0
+	in_s "$KNOCKD" -d -i eth0 -c "$T/knockd.conf" -p "$T/k.pid" -g "$T/no/such/log" >"$T/o" 2>"$T/e" 3>&- || rc=$?
+	is "$rc" 1
+	grep -q "could not open log file $T/no/such/log: No such file" "$T/e"
+	no_daemon_left
+	[ ! -e "$T/k.pid" ]
+	# Without -d there is standard error.
+	start -g "$T/no/such/log"
+	grep -q "could not open log file" "$T/err"
+	stop_knockd
+}
+
+@test "-d: the default pidfile is no hindrance where it cannot be written, as for an ordinary user" {
+	conf </dev/null
+	in_s mount -t tmpfs -o ro none /run
+	in_s "$KNOCKD" -d -i eth0 -c "$T/knockd.conf" >"$T/o" 2>"$T/e" 3>&-
+	grep -q "could not create pid file /var/run/knockd.pid: Read-only" "$T/e"
 	mark
 	kill "$(pids_in "$S" "$(basename "$KNOCKD")" | sort -n | head -n 1)"
 	until_true "$WAIT" no_daemon_left
@@ -261,12 +284,38 @@ as_nobody() {
 	first=$(cat "$T/k.pid")
 	in_s "$KNOCKD" -d -i eth0 -c "$T/knockd.conf" -p "$T/k.pid" >"$T/o" 2>"$T/e" 3>&- || rc=$?
 	is "$rc" 1
-	grep -q k.pid "$T/e"
+	grep -qx "knockd: another knockd runs with pid file $T/k.pid: give this one its own (-p)" "$T/e"
 	is "$(cat "$T/k.pid")" "$first"
 	mark
 	kill "$first"
 	until_true "$WAIT" no_daemon_left
 	[ ! -e "$T/k.pid" ]
+}
+
+# Whoever may read a file can lock it, with flock(2) or for reading.
+@test "a reader's lock on the pidfile keeps no daemon from starting" {
+	local how
+
+	need python3
+	conf </dev/null
+	for how in 'fcntl.flock(f, fcntl.LOCK_EX)' 'fcntl.lockf(f, fcntl.LOCK_SH)'; do
+		echo 1 >"$T/k.pid"
+		: >"$T/locked"
+		bg "$S" python3 -c "
+import fcntl, time
+f = open('$T/k.pid')
+$how
+print('yes', file=open('$T/locked', 'w'), flush=True)
+time.sleep(600)"
+		locker=$!
+		until_true "$WAIT" test -s "$T/locked"
+		in_s "$KNOCKD" -d -i eth0 -c "$T/knockd.conf" -p "$T/k.pid" 3>&-
+		mark
+		kill "$(cat "$T/k.pid")"
+		until_true "$WAIT" no_daemon_left
+		kill "$locker"
+		wait "$locker" || :
+	done
 }
 
 @test "two daemons with pidfiles of their own stand side by side" {

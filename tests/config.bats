@@ -15,10 +15,11 @@ teardown() {
 	net_down
 }
 
-# check [FILE]: knockd -t; sets rc and leaves $T/o and $T/e.
+# check [FILE]: knockd -t, on an interface that each machine has; sets rc and leaves
+# $T/o and $T/e.
 check() {
 	rc=0
-	"$KNOCKD" -t -c "${1:-$C}" >"$T/o" 2>"$T/e" || rc=$?
+	"$KNOCKD" -t -i lo -p "$T/k.pid" -c "${1:-$C}" >"$T/o" 2>"$T/e" || rc=$?
 }
 
 # bad LINE TEXT...: the configuration on standard input is refused, for one reason:
@@ -42,9 +43,9 @@ bad() {
 	done
 }
 
-# errors: what is no warning.
+# errors: what is no warning, and not their number, which -t prints last.
 errors() {
-	grep -v ' warning: ' "$T/e" || :
+	grep -vE ' warning: |^knockd: [0-9]+ errors?$' "$T/e" || :
 }
 
 # good: the configuration on standard input is accepted.
@@ -230,7 +231,8 @@ seq_bad() {
 	rc=0
 	setpriv --reuid=65534 --regid=65534 --clear-groups -- "$T/copy" -t -c "$C" >"$T/o" 2>"$T/e" || rc=$?
 	is "$rc" 1
-	grep -q "^knockd: .*$C.*[Pp]ermission" "$T/e"
+	# whose file it is: root in a container has no right to a user's
+	grep -q "^knockd: could not open $C: Permission denied: its owner is user 0, its mode 0000, and this is user 65534\$" "$T/e"
 }
 
 @test "a binary file, NUL bytes, a device that never ends" {
@@ -470,6 +472,7 @@ fine() {
 	chmod 600 "$C"
 	bg "$S" socat TCP-LISTEN:8000,fork,reuseaddr /dev/null
 	until_true "$WAIT" listens "$S" tcp 8000
+	in_s ip link add down0 type veth peer name down1
 	in_s "$KNOCKD" -t -c "$C" -i eth0 >"$T/o" 2>"$T/e"
 	says '# interfaces: eth0'
 	says '# eth0 10.77.0.1'
@@ -480,8 +483,87 @@ fine() {
 	# What is offered can be taken: no such warning any more.
 	fine "$(sed -n 's/.*for example sequence = //p' "$T/e")" | good
 	not grep -q 'for example' "$T/e"
-	in_s "$KNOCKD" -t -c "$C" -i eth0,nosuch0 >"$T/o"
-	grep -q '^# interfaces: eth0,nosuch0; waiting: nosuch0 does not exist' "$T/o"
+	in_s "$KNOCKD" -t -c "$C" -i eth0,down0 >"$T/o"
+	says '# interfaces: eth0,down0; waiting: down0 is down'
+}
+
+# --- -t: what the start would need -------------------------------------------------------
+
+# test_t ARG...: knockd -t with $C; sets rc, leaves $T/o and $T/e.
+test_t() {
+	rc=0
+	"$KNOCKD" -t -c "$C" "$@" >"$T/o" 2>"$T/e" || rc=$?
+}
+
+@test "-t ends with OK, or with the number of errors" {
+	fine >"$C"
+	chmod 600 "$C"
+	check
+	is "$rc $(tail -n 1 "$T/o")" '0 # OK'
+	printf '[d]\nsequence = x\n' >"$C"
+	check
+	is "$rc $(tail -n 1 "$T/e")" '1 knockd: 1 error'
+	not grep -q OK "$T/o"
+	printf '[d]\nsequence = x\nfoo = 1\n' >"$C"
+	test_t -i nosuch0 -p "$T/k.pid"
+	is "$rc $(tail -n 1 "$T/e")" '1 knockd: 3 errors'
+}
+
+@test "-t: an interface that does not exist is an error, as at the start" {
+	fine >"$C"
+	chmod 600 "$C"
+	test_t -i lo,nosuch0 -p "$T/k.pid"
+	is "$rc" 1
+	grep -q '^knockd: no such interface: nosuch0 does not exist; there are:.* lo' "$T/e"
+	# It beats that of the file, which exists.
+	sed -i s/=.lo$/=nosuch1/ "$C"
+	test_t -p "$T/k.pid"
+	grep -q '^knockd: no such interface: nosuch1' "$T/e"
+}
+
+@test "-t: files that can't be written: errors with -d, which would end there, else warnings" {
+	fine | sed "s,^logfile.*,logfile = $T/no/such/log," >"$C"
+	chmod 600 "$C"
+	test_t -d -p "$T/no/pid/k.pid"
+	is "$rc" 1
+	grep -qx "knockd: could not write $T/no/such/log: No such file or directory" "$T/e"
+	grep -qx "knockd: could not write $T/no/pid/k.pid: No such file or directory" "$T/e"
+	grep -qx "knockd: warning: could not write $T/no/pid/k.state: No such file or directory" "$T/e"
+	is "$(tail -n 1 "$T/e")" 'knockd: 2 errors'
+	test_t -p "$T/k.pid"
+	is "$rc $(tail -n 1 "$T/o")" '0 # OK'
+	grep -qx "knockd: warning: could not write $T/no/such/log: No such file or directory" "$T/e"
+	# A directory in its place; -g; relative paths; what is there; nothing is made.
+	fine | sed '/^logfile/d' >"$C"
+	mkdir "$T/d.log"
+	touch "$T/old.log"
+	test_t -d -g "$T/d.log" -p "$T/k.pid"
+	grep -qx "knockd: could not write $T/d.log: Is a directory" "$T/e"
+	for log in "$T/old.log" "$T/new.log" new.log /dev/stderr; do
+		(cd "$T" && "$KNOCKD" -t -d -c "$C" -g $log -p k.pid) >"$T/o" 2>"$T/e"
+		is "$(cat "$T/e")" ''
+	done
+	[ ! -e "$T/new.log" ] && [ ! -e "$T/k.pid" ] && [ ! -e "$T/k.state" ]
+	[ ! -s "$T/old.log" ]
+	# The default pidfile is no error: an ordinary user can't write it.
+	need_namespaces
+	unshare -m sh -c "mount -t tmpfs -o ro none /run && exec $KNOCKD -t -d -c $C" >"$T/o" 2>"$T/e"
+	grep -qx 'knockd: warning: could not write /var/run/knockd.pid: Read-only file system' "$T/e"
+}
+
+@test "-t says that a daemon with this pidfile runs, and does not disturb it" {
+	need_namespaces
+	net_up
+	conf </dev/null
+	in_s "$KNOCKD" -d -i eth0 -c "$T/knockd.conf" -p "$T/k.pid" 3>&-
+	in_s "$KNOCKD" -t -d -i eth0 -c "$T/knockd.conf" -p "$T/k.pid" >"$T/o"
+	says "# another knockd runs with pid file $T/k.pid"
+	is "$(tail -n 1 "$T/o")" '# OK'
+	mark
+	kill "$(cat "$T/k.pid")"
+	until_true "$WAIT" no_daemon_left
+	in_s "$KNOCKD" -t -d -i eth0 -c "$T/knockd.conf" -p "$T/k.pid" >"$T/o"
+	not grep -q 'another knockd' "$T/o"
 }
 
 @test "on a terminal: coloured, aligned lines; into a pipe the plain ones" {

@@ -112,7 +112,7 @@ meaning() {
 		[[ $NONSENSE != *" $n "* ]] || continue
 		seen=$((seen + 1))
 		copy "$n"
-		if ! "$KNOCKD" -t -c "$T/$n.conf" >"$T/o" 2>"$T/e"; then
+		if ! "$KNOCKD" -t -i lo -c "$T/$n.conf" >"$T/o" 2>"$T/e"; then
 			echo "$n.conf is refused:"
 			grep -v warning: "$T/e"
 			failed=1
@@ -130,7 +130,7 @@ meaning() {
 
 	for n in $TAKEN; do
 		copy "$n"
-		"$KNOCKD" -t -c "$T/$n.conf" >"$T/o" 2>"$T/e" || { echo "$n:"; cat "$T/e"; return 1; }
+		"$KNOCKD" -t -i lo -c "$T/$n.conf" >"$T/o" 2>"$T/e" || { echo "$n:"; cat "$T/e"; return 1; }
 		diff <(meaning "$T/$n.conf") <(meaning "$T/o")
 	done
 }
@@ -142,7 +142,7 @@ meaning() {
 		[[ $TAKEN != *" $n "* ]] || continue
 		copy "$n"
 		rc=0
-		"$KNOCKD" -t -c "$T/$n.conf" >"$T/o" 2>"$T/e" || rc=$?
+		"$KNOCKD" -t -i lo -c "$T/$n.conf" >"$T/o" 2>"$T/e" || rc=$?
 		if [ "$rc" != 1 ] || ! grep -qE "^knockd: $T/$n.conf:[0-9]+: " "$T/e"; then
 			echo "$n.conf: exit status $rc"
 			cat "$T/e"
@@ -152,7 +152,7 @@ meaning() {
 	word() { grep -qE "^knockd: $T/$1.conf:$2: .*$3" "$T/e.$1"; }
 	for n in 010:24:acl 013:6:KNOCKD_PORTS 182:3:on_start 190:25:ipset 191:23:key; do
 		IFS=: read -r n line word <<<"$n"
-		"$KNOCKD" -t -c "$T/$n.conf" 2>"$T/e.$n" >/dev/null || :
+		"$KNOCKD" -t -i lo -c "$T/$n.conf" 2>"$T/e.$n" >/dev/null || :
 		word "$n" "$line" "$word" || { echo "$n: no word $word in line $line"; cat "$T/e.$n"; failed=1; }
 	done
 	return "$failed"
@@ -164,9 +164,9 @@ meaning() {
 	for n in $(numbers '^accepted'); do
 		[[ $NONSENSE != *" $n "* ]] || continue
 		copy "$n"
-		"$KNOCKD" -t -c "$T/$n.conf" >"$T/first.conf" 2>"$T/e"
+		"$KNOCKD" -t -i lo -c "$T/$n.conf" >"$T/first.conf" 2>"$T/e"
 		chmod 600 "$T/first.conf"
-		"$KNOCKD" -t -c "$T/first.conf" >"$T/second" 2>"$T/e" || { echo "$n:"; cat "$T/e"; return 1; }
+		"$KNOCKD" -t -i lo -c "$T/first.conf" >"$T/second" 2>"$T/e" || { echo "$n:"; cat "$T/e"; return 1; }
 		diff "$T/first.conf" "$T/second" || { echo "$n"; return 1; }
 	done
 }

@@ -261,9 +261,10 @@ static void test_whole_run(void) {
           "%s", kept);
     /* another knockd has the pidfile */
     put_text("k.pid", "1\n");
-    int fd = openat(directory_fd, "k.pid", O_RDONLY);
+    struct flock lock = { .l_type = F_WRLCK };
+    int fd = openat(directory_fd, "k.pid", O_RDWR);
 
-    CHECK(!flock(fd, LOCK_EX));
+    CHECK(!fcntl(fd, F_OFD_SETLK, &lock));
     t_nforks = 1;
     CHECK(run_main(words) == 1 && has_text("another knockd runs with pid"),
           "%s", kept);
