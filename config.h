@@ -86,23 +86,25 @@ int knock_main(int argc, char **argv); /* knock.c */
 /* knockd --help. */
 #define USAGE                                                               \
     "usage: knockd [options]\n"                                             \
-    "  -i, --interface LIST  listen on eth0, on eth0,wlan0 or on any"       \
-    " (default)\n"                                                          \
+    "  -i, --interface LIST  listen on eth0, on eth0,wlan0 or on any "      \
+    "(default)\n"                                                           \
     "  -c, --config FILE     configuration (default " CONFIG_PATH ")\n"     \
-    "  -t, --test            say what the configuration means, warn, end\n" \
-    "  -d, --daemon          go to the background once ready\n"             \
-    "  -p, --pidfile FILE    pid of the daemon (default " PID_PATH ");\n"   \
-    "                        the state file stands beside it\n"             \
+    "  -t, --test            check the configuration, print it and exit\n"  \
+    "  -d, --daemon          detach when everything is ready\n"             \
+    "  -p, --pidfile FILE    pid file (default " PID_PATH ");\n"            \
+    "                        the state file is next to it\n"                \
     "  -g, --logfile FILE    log to this file\n"                            \
-    "  -l, --lookup          log the names of addresses, too\n"             \
+    "  -l, --lookup          also log host names\n"                         \
     "  -4, --only-ip-v4      ignore IPv6\n"                                 \
-    "  -v, --verbose         print log lines on stdout, too\n"              \
-    "  -D, --debug           print packets that are looked at, 20 a second" \
-    "\n"                                                                    \
+    "  -v, --verbose         also print the log on standard output\n"       \
+    "  -D, --debug           print the packets that count, 20 a second at " \
+    "most\n"                                                                \
     "  -V, --version         print the version\n"                           \
-    "  -h, --help            print this\n"                                  \
-    "Signals: HUP reads the configuration anew, USR1 logs counters, TERM\n" \
-    "closes all doors and ends.  See knockd(8) and knockd.conf(5).\n"
+    "  -h, --help            print this text\n"                             \
+    "Signals: HUP reads the configuration again, USR1 logs counters, TERM " \
+    "runs\n"                                                                \
+    "the stop commands of open doors and exits.  See knockd(8), "           \
+    "knockd.conf(5).\n"
 
 /* linux/if_packet.h, if_ether.h, if_arp.h (packet(7)). */
 #define PACKET_RX_RING 5

@@ -535,8 +535,7 @@ static void flags_parse(struct conf *c, struct flags *f, char *text) {
         }
         while (bit < FLAG_BITS && strcasecmp(item, flags[bit])) bit++;
         if (bit == FLAG_BITS)
-            wrong(c,
-                  "'%.40s' is no TCP flag: these are fin syn rst psh ack urg",
+            wrong(c, "'%.40s' is not a TCP flag; use fin syn rst psh ack urg",
                   item);
         else if (*other >> bit & 1)
             wrong(c, "no packet fits both %s and !%s", flags[bit], flags[bit]);
@@ -556,8 +555,8 @@ static void nets_parse(struct conf *c, struct nets *l, char *text) {
         unsigned most = is_v4(&n.addr) ? 32 : 128;
         n.bits = most;
         if (bits && !number(trim(bits), 0, most, &n.bits))
-            wrong(c, "'%.40s' is no number of bits from 0 to %u", trim(bits),
-                  most);
+            wrong(c, "prefix length '%.40s' is not a number from 0 to %u",
+                  trim(bits), most);
         n.bits += 128 - most;
         l->net = allocate(l->net, (l->n + 1) * sizeof n);
         l->net[l->n++] = n;
@@ -584,7 +583,7 @@ static void text_parse(struct conf *c, const struct keyword *k, char **field,
     *field = value;
     if (empty && k->section == DOOR) wrong(c, "%s is empty", k->name);
     else if (empty) {
-        warn(c, "%s is empty: as if not given", k->name);
+        warn(c, "%s is empty and has no effect", k->name);
         *field = NULL;
     }
     if (k->kind == NAMES) names_check(c, value);
@@ -600,11 +599,11 @@ static void directive(struct conf *c, const struct keyword *k, char *value) {
         warn(c, "%s is given again: the last one counts", k->name);
     *line = c->line;
     if (k->kind == FLAG && value) {
-        wrong(c, "%s stands alone: it takes no value", k->name);
+        wrong(c, "%s has no value: write the word alone", k->name);
         return;
     }
     if (k->kind != FLAG && !value) {
-        wrong(c, "%s needs a value, with '=' before it", k->name);
+        wrong(c, "%s needs '=' and a value", k->name);
         return;
     }
     switch (k->kind) {
@@ -697,14 +696,13 @@ static void start_review(struct conf *c, const struct door *d,
     for (unsigned i = 0; i < sizeof behind / sizeof *behind; i++)
         if (strstr(start, behind[i][0]))
             warn(c,
-                 "'%s' puts the rule behind those that reject: did you mean "
-                 "'%s'?",
+                 "'%s' goes behind the rules that reject: did you mean '%s'?",
                  behind[i][0], behind[i][1]);
     if (!strstr(start, "%IP%")) {
         if (d->seq.n != 1)
-            warn(c, "the command lacks %%IP%%: is it for everyone?");
+            warn(c, "no %%IP%% in the command: is the door for everyone?");
         else if (!d->cooldown)
-            warn(c, "every packet runs the command: Seq_Cooldown limits that");
+            warn(c, "every packet runs the command: set Seq_Cooldown");
     } else if (!closes && adds && !strstr(start, " -C "))
         warn(c, "each knock adds a rule: use iptables -C ... || iptables -I "
                 "..., or add Stop_Command");
@@ -735,10 +733,10 @@ static void command_review(struct conf *c, const struct door *d,
         warn(c, "can't run %.200s: %s", word, strerror(errno));
     if (start || k->offset == D(start6)) start_review(c, d, command);
     if (stop && d->cmd_timeout == UINT_MAX)
-        warn(c, "a Stop_Command without a Cmd_Timeout: it is %d s",
+        warn(c, "no Cmd_Timeout: the stop command runs after %d s",
              CMD_TIMEOUT);
     if (!v4 && for_v4 && lacks_six)
-        warn(c, "iptables can't take IPv6 addresses: add %s", k[1].name);
+        warn(c, "iptables does not accept IPv6 addresses: add %s", k[1].name);
 }
 
 /* -t: warns of what is legal, also in 0.8, but probably not meant. */
@@ -747,7 +745,7 @@ static void door_review(struct conf *c, const struct door *d) {
     bool mixed = d->tcp.want & SYN && d->tcp.want != SYN;
     for (const struct door *o = c->doors; o < d; o++)
         if (!strcmp(o->name, d->name))
-            warn(c, "there is a door '%s' at %s:%d, too", d->name, o->path,
+            warn(c, "another door is named '%s': %s:%d", d->name, o->path,
                  o->line);
     if (!runs && !d->start6) warn(c, "no command: the door only logs");
     for (const struct keyword *k = keywords; k < keywords + KEYWORDS; k++) {
@@ -757,7 +755,7 @@ static void door_review(struct conf *c, const struct door *d) {
         be_at(c, d, k->offset);
         if (k->kind == PORTS) sequence_review(c, &d->seq);
         if (k->kind == FLAGS && mixed)
-            warn(c, "no plain client sends syn with another flag");
+            warn(c, "no ordinary client sends syn with another flag");
         if (k->kind == COMMAND && **command) command_review(c, d, k, *command);
     }
 }
@@ -818,7 +816,7 @@ static const struct keyword *keyword_of(const char *line, size_t n, int where) {
 /* May this directive stand in the current section?  If not, prints why. */
 static bool in_place(struct conf *c, const struct keyword *k) {
     if (!c->section)
-        return wrong(c, "%s stands before the first [section]", k->name);
+        return wrong(c, "%s comes before the first [section]", k->name);
     if (k->section & c->section) return true;
     if (k->section == DOOR)
         return wrong(c, "%s belongs in a door, not in [options]", k->name);
@@ -900,7 +898,7 @@ static int one_time(struct conf *c, struct door *d, int dir, bool spend) {
     if (fd >= 0) close(fd);
     if (!marked) {
         say(TROUBLE,
-            "door %s: can't mark its sequence as used in %s: disabling it",
+            "door %s: can't mark the sequence as used in %s: door disabled",
             d->name, file.path);
         d->seq.n = 0;
     } else if (text && !left)
@@ -938,9 +936,9 @@ static void config_read(struct conf *c, int dir) {
                 "and this is user %u",
                 c->path, error, st.st_uid, st.st_mode & 07777, geteuid());
     } else if (strlen(next) != n)
-        wrong(c, "byte %zu is zero: this is no text file", strlen(next));
+        wrong(c, "byte %zu is zero: this is not a text file", strlen(next));
     else if (!fstat(fd, &st) && st.st_mode & S_IROTH)
-        warn(c, "everyone may read this file: chmod 600 %s", c->path);
+        warn(c, "everyone can read this file: chmod 600 %s", c->path);
     if (fd >= 0) close(fd);
     if (next && !strncmp(next, "\xef\xbb\xbf", 3)) next += 3; /* RFC 3629 */
     c->line = 0;
@@ -979,7 +977,7 @@ static bool config_load(struct conf *c, int dir, const char *path, bool test) {
     c->listen = listen_on(c);
     for (struct door *d = c->doors; d < c->doors + c->ndoors; d++)
         door_finish(c, d, dir);
-    if (!c->ndoors && !c->errors) warn(c, "%s has no door", path);
+    if (!c->ndoors && !c->errors) warn(c, "%s has no doors", path);
     return !c->errors;
 }
 
@@ -2113,7 +2111,7 @@ static void output_line(struct output *o) {
     o->length = 0;
     if (o->lines++ < OUTPUT_LINES_MAX) say(LOG, "%s: %s", o->door, o->line);
     else if (o->lines == OUTPUT_LINES_MAX + 1)
-        say(LOG, "%s: (the rest of its output is not logged)", o->door);
+        say(LOG, "%s: (further output is not logged)", o->door);
 }
 
 /* Reads some of a command's output, if poll() saw any; false at its end.  The
@@ -2213,7 +2211,7 @@ static bool command_start(struct monitor *m, struct opening *o, int64_t now) {
     int error = command_run(m, o, command);
     m->running += !error;
     if (!error) return true;
-    say(TROUBLE, "%s: could not run it: %s", o->door, strerror(error));
+    say(TROUBLE, "%s: could not run the command: %s", o->door, strerror(error));
     bool soon = m->ending || error == EAGAIN || error == ENOMEM ||
                 error == EMFILE || error == ENFILE;
     o->when = now + (soon ? RETRY_MS : RETRY_STOP_MS);
@@ -2244,7 +2242,8 @@ static void commands_choose(struct monitor *m, int64_t now) {
             o->when = now;
             opening_move(m, o, STOP);
         } else if (m->ending && !o->on_record) {
-            say(TROUBLE, "%s: not run, knockd ends: %s", o->door, o->start);
+            say(TROUBLE, "%s: not run because knockd ends: %s", o->door,
+                o->start);
             opening_move(m, o, GONE);
         } else if (may_start) {
             starts++;
@@ -2391,8 +2390,7 @@ static void state_save(struct monitor *m) {
     int fd = file_replace(m->cwd, m->state, text, n);
     if (fd < 0 && !m->state_bad)
         say(TROUBLE,
-            "could not write %s: %s: doors that are open then stay open "
-            "if knockd is killed",
+            "could not write %s: %s: if knockd is killed, open doors stay open",
             m->state, strerror(errno));
     free(text);
     m->dirty = m->state_bad = fd < 0; /* turn() tries again */
@@ -2426,7 +2424,7 @@ static void state_refuse(struct monitor *m, const char *why) {
     snprintf(aside, sizeof aside, "%s.refused", m->state);
     renameat(m->cwd, m->state, m->cwd, aside);
     say(TROUBLE,
-        "state file refused: %s: %s; a door in it may stand open still: "
+        "state file refused: %s: %s; its doors may still be open: "
         "see %s",
         m->state, why, aside);
 }
@@ -2450,11 +2448,11 @@ static void state_load(struct monitor *m) {
         if (error != ENOENT) state_refuse(m, strerror(error));
     } else if (fstat(fd, &st) || !S_ISREG(st.st_mode) ||
                st.st_uid != geteuid() || st.st_mode & 077) {
-        state_refuse(m, "not a file of this user's alone");
+        state_refuse(m, "not a regular file of this user with mode 0600");
     } else if (used || fstatat(m->cwd, m->state, &now, 0) ||
                now.st_ino != st.st_ino) {
         say(TROUBLE,
-            "%s is used by another knockd: give this one a pidfile of its "
+            "another knockd uses %s: give this one a pid file of its "
             "own (-p), or its doors stay open if it is killed",
             m->state);
         free(m->state);
@@ -2699,7 +2697,7 @@ static void started(struct monitor *m, uint64_t skipped) {
             strcat(strcat(list, *list ? ", " : ""), sandbox_steps[i].name);
     say(QUIET, "starting up, listening on %s", m->conf.listen);
     if (settings.verbose) say(OUT, "listening on %s...", m->conf.listen);
-    if (*list) say(TROUBLE, "warning: the sniffer has to do without: %s", list);
+    if (*list) say(TROUBLE, "warning: the sniffer runs without: %s", list);
     if (*m->waiting_for) say(LOG, "waiting: %s", m->waiting_for);
     notify_ready();
     if (m->ready_fd >= 0) {
@@ -2786,7 +2784,7 @@ static void event_take(struct monitor *m, const struct event *e) {
         break;
     case PACKET: packet_say(e); break;
     case SUPPRESSED: say(LOG, "%llu messages suppressed", value); break;
-    case DROPS: say(TROUBLE, "%llu packets came too fast: lost", value); break;
+    case DROPS: say(TROUBLE, "%llu packets lost: too fast", value); break;
     case COUNTED:
         m->counters[e->stage] += e->value;
         if (m->asked && e->stage == COUNTERS - 1) counters_say(m);
@@ -2947,8 +2945,8 @@ static void reload(struct monitor *m) {
     say(LOG, "re-reading config file: %s", settings.config);
     bool good = config_load(&new, m->cwd, settings.config, false);
     if (!good || (!new.ndoors && m->conf.ndoors)) {
-        say(TROUBLE, "%s has %s: all stays as it was", settings.config,
-            good ? "no door any more" : "errors");
+        say(TROUBLE, "%s has %s: nothing changes", settings.config,
+            good ? "no doors left" : "errors");
         config_free(&new);
         return;
     }
@@ -3142,8 +3140,8 @@ static bool interfaces_find(struct monitor *m) {
     struct if_nameindex *i = if_nameindex();
     for (size_t n = 0; i && i->if_name && n < sizeof there - 32; i++)
         n += (size_t)snprintf(there + n, 32, " %s", i->if_name);
-    return say(TROUBLE, "no such interface: %s; there are:%s", m->waiting_for,
-               there);
+    return say(TROUBLE, "no such interface: %s; this host has:%s",
+               m->waiting_for, there);
 }
 
 /* The socket that tells of changes (rtnetlink(7)), then the interfaces. */

@@ -572,7 +572,7 @@ poor() {
 	PID=$!
 }
 
-NO_PROCESS='d: could not run it: Resource temporarily unavailable$'
+NO_PROCESS='d: could not run the command: Resource temporarily unavailable$'
 
 @test "no process to be had: each command is tried again until it runs" {
 	local n

@@ -41,7 +41,7 @@ standing() {
 	cp -p "$T/target" "$T/same"
 	ln -s target "$T/k.state"
 	start
-	logged "state file refused: $T/k.state: .*; a door in it may stand open still"
+	logged "state file refused: $T/k.state: .*; its doors may still be open"
 	cmp "$T/target" "$T/same"
 	knock_b 10.77.0.1 7000 8000
 	standing
@@ -75,7 +75,7 @@ bad_place() {
 	did 'start 10.77.0.3'
 	stop_knockd
 	is "$(times_did 'stop .*')" 2
-	is "$(count "$LOG" "could not write $T/place/k.state: $2: doors that are open then stay open if knockd is killed\$")" 1
+	is "$(count "$LOG" "could not write $T/place/k.state: $2: if knockd is killed, open doors stay open\$")" 1
 	: >"$LOG"; rm -f "$T/did"
 }
 
@@ -112,7 +112,7 @@ bad_place_of() {
 	in_s bash -c "cat /dev/zero >$T/place/all 2>/dev/null" || :
 	knock_b 10.77.0.1 7000 8000
 	did 'start 10.77.0.3'
-	logged "could not write $T/place/k.state: No space left on device: doors that are open then stay open"
+	logged "could not write $T/place/k.state: No space left on device: if knockd is killed, open doors stay open"
 	crash
 	start_knockd -i eth0 -p "$T/place/k.pid"
 	logged '10.77.0.2: d: left open by an earlier run'
@@ -138,7 +138,7 @@ bad_place_of() {
 			-p "$T/k.pid" -i eth0 </dev/null >/dev/null 2>&1 3>&- &
 		j=$!
 		logged "$READY" 2
-		n=$(count "$LOG" 'is used by another knockd')
+		n=$(count "$LOG" 'another knockd uses')
 		for p in $(pids_in "$S" knockd); do kill "$p" 2>/dev/null || :; done
 		wait "$j" || :
 		is "round $i: $n refused, $(count "$LOG" 'could not write') not written" \
@@ -227,7 +227,7 @@ restarted_at() {
 	EOF2
 	start
 	knock_a 10.77.0.1 7000
-	logged 'a: could not run it'
+	logged 'a: could not run the command'
 	knock_a 10.77.0.1 7001
 	did 'b 10.77.0.2'
 	printf '#!/bin/sh\necho stop $1 >>%s\n' "$T/did" >"$T/bin/stop"

@@ -63,12 +63,12 @@ knocked_and() {
 	grant_door 1
 	start
 	while_failing "$PID" '?fork,?vfork,clone,?clone3' EAGAIN \
-		knocked_and 'd: could not run it: Resource temporarily unavailable'
+		knocked_and 'd: could not run the command: Resource temporarily unavailable'
 	did 'start 10.77.0.2'
 	has_lines "$T/did" '^start' 1
 	stop_fails() {
 		logged '10.77.0.2: d: command timeout'
-		logged 'd: could not run it: Resource temporarily unavailable' 4
+		logged 'd: could not run the command: Resource temporarily unavailable' 4
 	}
 	while_failing "$PID" '?fork,?vfork,clone,?clone3' EAGAIN stop_fails
 	did 'stop 10.77.0.2'

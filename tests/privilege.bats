@@ -164,7 +164,7 @@ sniffer_died() {
 	rogue noseccomp
 	has_sniffer
 	is "$(status Seccomp)" 0
-	logged 'warning: the sniffer has to do without: seccomp filter$'
+	logged 'warning: the sniffer runs without: seccomp filter$'
 	knock_a 10.77.0.1 7000 8000
 	did 'start 10.77.0.2'
 	# The error numbers: EACCES (the empty root is not even its own to search),
@@ -340,7 +340,7 @@ CONTAINER='chown dac_override fowner fsetid kill setgid setuid setpcap net_bind_
 	caps=$(names ${CONTAINER/ setuid/})
 	caps=${caps/,+sys_chroot/}
 	opens_and_shuts setpriv --bounding-set "$caps" --inh-caps "$caps"
-	logged 'warning: the sniffer has to do without: empty root directory, user and group id of its own$'
+	logged 'warning: the sniffer runs without: empty root directory, user and group id of its own$'
 	is "$(count "$LOG" warning)" 1
 }
 
@@ -349,6 +349,6 @@ CONTAINER='chown dac_override fowner fsetid kill setgid setuid setpcap net_bind_
 	# What there is of it is in the ambient set, so it gets past the exec.
 	opens_and_shuts setpriv --bounding-set "$(names net_raw)" --inh-caps "$(names net_raw)" \
 		--ambient-caps "$(names net_raw)" --reuid 1000 --regid 1000 --clear-groups
-	logged 'warning: the sniffer has to do without: bounding set, empty root directory, user and group id of its own$'
+	logged 'warning: the sniffer runs without: bounding set, empty root directory, user and group id of its own$'
 	is "$(count "$LOG" warning)" 1
 }

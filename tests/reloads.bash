@@ -70,7 +70,7 @@ reloads() {
 		if ((i % 3)); then
 			logged 're-opening log file' $((i - i / 3)) || return
 		else
-			logged 'all stays as it was$' $((i / 3)) || return
+			logged 'nothing changes$' $((i / 3)) || return
 		fi
 		knock_a 10.77.0.1 7000 8000 9000
 		logged '10.77.0.2: d: OPEN SESAME' "$i" || return

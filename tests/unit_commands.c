@@ -287,7 +287,8 @@ static void test_spawn_failures(void) {
     door_open(m, &shop[0], &a);
     fail(FAULT_spawn, 1, EAGAIN);
     turn(m);
-    CHECK(has_text("a: could not run it: Resource temporarily unavailable"));
+    CHECK(has_text(
+        "a: could not run the command: Resource temporarily unavailable"));
     CHECK(!ncommands && poll_timeout == 0 && waiting_starts(m) == 1 &&
           !m->running);
     turn(m);
@@ -343,7 +344,7 @@ static void test_spawn_failures(void) {
     door_open(m, &shop[0], &b);
     fail(FAULT_spawn, 1, E2BIG);
     turn(m);
-    CHECK(has_text("a: could not run it: Argument list too long"));
+    CHECK(has_text("a: could not run the command: Argument list too long"));
     CHECK(m->openings && m->openings->state == STANDING);
     turn(m);
     CHECK(strstr(get_file("k.state", NULL), "stop stop a 192.0.2.2"));
@@ -886,7 +887,7 @@ static void test_output(void) {
     forget();
     CHECK(output_read(&o, POLLIN));
     CHECK(count_text("\n") == 50 - 7 + 1 &&
-              has_text("d: (the rest of its output is not logged)\n"),
+              has_text("d: (further output is not logged)\n"),
           "%s", kept);
     CHECK(write(ends[1], "end", 3) == 3);
     close(ends[1]);

@@ -132,8 +132,8 @@ static void test_flags_of_doors(void) {
     for (unsigned i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
         snprintf(text, sizeof(text), "sequence=1\ntcpflags=%s", bad[i]);
         CHECK(!load_door(&c, text, false), "'%s'", bad[i]);
-        CHECK(has_text("is no TCP flag: these are fin syn rst psh ack urg"),
-              "%s", kept);
+        CHECK(has_text("is not a TCP flag; use fin syn rst psh ack urg"), "%s",
+              kept);
         config_free(&c);
     }
 }
@@ -163,11 +163,11 @@ static void test_nets(void) {
         { "192.0.2.256", "'192.0.2.256' is not an IPv4 or IPv6 address" },
         { "host.example", "'host.example' is not an IPv4 or IPv6" },
         { "192.0.2.1,", "'' is not an IPv4 or IPv6 address" },
-        { "192.0.2.1/33", "'33' is no number of bits from 0 to 32" },
-        { "192.0.2.1/", "'' is no number of bits from 0 to 32" },
-        { "192.0.2.1/-1", "'-1' is no number of bits from 0 to 32" },
-        { "192.0.2.1/24/8", "'24/8' is no number of bits from 0 to" },
-        { "2001:db8::/129", "'129' is no number of bits from 0 to" },
+        { "192.0.2.1/33", "prefix length '33' is not a number from 0 to 32" },
+        { "192.0.2.1/", "prefix length '' is not a number from 0 to 32" },
+        { "192.0.2.1/-1", "prefix length '-1' is not a number from 0 to 32" },
+        { "192.0.2.1/24/8", "prefix length '24/8' is not a number from 0 to" },
+        { "2001:db8::/129", "prefix length '129' is not a number from 0 to" },
         { "1:2:3:4:5:6:7:8:9", "'1:2:3:4:5:6:7:8:9' is not an IPv4" },
     };
     char text[256], want[256], print[128];
@@ -306,11 +306,10 @@ static void test_errors(void) {
     static const struct {
         const char *text, *errors;
     } cases[] = {
-        { "sequence = 1\n", "1: Sequence stands before the first "
+        { "sequence = 1\n", "1: Sequence comes before the first "
                             "[section]" },
         { "[d]\nSequence=1\nPort = 3", "3: unknown directive 'Port = 3'" },
-        { "[d]\nsequence=1\nsequence", "3: Sequence needs a value, with "
-                                       "'=' before it" },
+        { "[d]\nsequence=1\nsequence", "3: Sequence needs '=' and a value" },
         { "[d]\nsequence=1\nhello world", "3: no '=' in 'hello world'" },
         { "[d]\nsequence=1\ntimeout 15", "3: no '=' in 'timeout 15'" },
         { "[d]\nsequence=1\nfoo # =", "3: no '=' in 'foo'" },
@@ -318,10 +317,10 @@ static void test_errors(void) {
                                              "sequence 2 = 3'" },
         { "[d]\nsequence=1\nSequencer=2", "3: unknown directive 'Seque"
                                           "ncer=2'" },
-        { "[d]\nsequence=1\nUseSyslog = yes", "3: UseSyslog stands alone:"
-                                              " it takes no value" },
-        { "[d]\nsequence=1\nusesyslog =", "3: UseSyslog stands alone: it "
-                                          "takes no value" },
+        { "[d]\nsequence=1\nUseSyslog = yes", "3: UseSyslog has no value: "
+                                              "write the word alone" },
+        { "[d]\nsequence=1\nusesyslog =", "3: UseSyslog has no value: "
+                                          "write the word alone" },
         { "[options]\nsequence=1", "2: Sequence belongs in a door, not "
                                    "in [options]" },
         { "[d]\nlogfile=/x\nsequence=1", "2: LogFile belongs in "
@@ -433,7 +432,7 @@ static void test_text(void) {
     config_free(&c);
     /* no text at all */
     CHECK(!load_bytes(&c, "[d]\nseq\0uence=1\n", 16, false) &&
-              has_text("conf:1: byte 7 is zero: this is no text file"),
+              has_text("conf:1: byte 7 is zero: this is not a text file"),
           "%s", kept);
     config_free(&c);
     for (unsigned i = 0; i < 2000; i++) {
@@ -457,7 +456,7 @@ static void test_files(void) {
     CHECK(!config_load(&c, AT_FDCWD, directory, false));
     CHECK(has_text("Is a directory"), "%s", kept);
     config_free(&c);
-    CHECK(load_text(&c, "", true) && has_text("conf has no door"));
+    CHECK(load_text(&c, "", true) && has_text("conf has no doors"));
     config_free(&c);
     CHECK(!load_door(&c, "one_time_sequences = none", false));
     CHECK(has_text("none: No such file or directory"), "%s", kept);
@@ -484,29 +483,32 @@ static void test_warnings(void) {
         { "[d]\nsequence=5,9,1", "1: no command: the door only logs" },
         { "[d]\nsequence=5,9,1\ncommand=", "1: no command: the door only" },
         { "[d]\nsequence=5,9,1\nstop_command=true\ncommand=id",
-          "4: the command lacks %IP%" },
+          "4: no %IP% in the command" },
         { "[d]\nsequence=5,9,1\ncommand=iptables -A INPUT -s %IP%",
-          "3: '-A INPUT' puts the rule behind those that reject: did you mean "
+          "3: '-A INPUT' goes behind the rules that reject: did you "
+          "mean "
           "'-I INPUT'?" },
         { "[d]\nsequence=5,9,1\ncommand_6=ip6tables -w -A INPUT -s %IP%",
-          "3: '-A INPUT' puts the rule behind those that reject" },
+          "3: '-A INPUT' goes behind the rules that reject" },
         { "[d]\nsequence=5,9,1\ncommand=nft add rule inet a b ip saddr %IP%",
-          "3: 'add rule' puts the rule behind those that reject: did you mean "
+          "3: 'add rule' goes behind the rules that reject: did you "
+          "mean "
           "'insert rule'?" },
         { "[d]\nsequence=5,9,1\ncommand=ufw allow from %IP%",
-          "3: 'ufw allow' puts the rule behind those that reject: did you mean "
+          "3: 'ufw allow' goes behind the rules that reject: did you "
+          "mean "
           "'ufw prepend allow'?" },
         { "[d]\nsequence=5,9,1\ncommand=iptables -I INPUT -s %IP%",
           "3: each knock adds a rule: use iptables -C ... || iptables -I" },
         { "[d]\nsequence=5,9,1\ncommand=iptables -A KNOCK -s %IP% -j ACCEPT",
           "3: each knock adds a rule: use iptables -C ... || iptables -I" },
         { "[d]\nsequence=5,9,1\ncommand=iptables -I INPUT -s %IP%",
-          "3: iptables can't take IPv6 addresses: add Start_Command_6" },
+          "3: iptables does not accept IPv6 addresses: add Start_Command_6" },
         { "[d]\nsequence=5,9,1\ncommand=id %IP%\nallow=10.0.0.1,::1\n"
           "command_6=id\nstop_command=iptables -D INPUT -s %IP%",
-          "6: iptables can't take IPv6 addresses: add Stop_Command_6" },
+          "6: iptables does not accept IPv6 addresses: add Stop_Command_6" },
         { "[d]\nsequence=5,9,1\nstop_command=id\ncommand=id %IP%",
-          "3: a Stop_Command without a Cmd_Timeout: it is 10 s" },
+          "3: no Cmd_Timeout: the stop command runs after 10 s" },
         { "[d]\nsequence=5,9,1\ncommand=id %IP%", "3: no Stop_Command" },
         { "[d]\nsequence=5,9,1\ncommand=/no/such %IP%",
           "3: can't run /no/such: No such file or directory" },
@@ -518,16 +520,16 @@ static void test_warnings(void) {
         { "[d]\nsequence=5,9,1\nstop_command_6=/etc/passwd;\n",
           "3: can't run /etc/passwd: Permission denied" },
         { "[d]\nsequence=5\ncommand=id",
-          "3: every packet runs the command: Seq_Cooldown limits that" },
+          "3: every packet runs the command: set Seq_Cooldown" },
         { "[d]\nsequence=5,9,1\ntcpflags=syn,ack",
-          "3: no plain client sends syn with another flag" },
+          "3: no ordinary client sends syn with another flag" },
         { "[d]\nsequence=5,9,1\n[d]\nsequence=5,9,1",
-          "3: there is a door 'd' at conf:1, too" },
+          "3: another door is named 'd': conf:1" },
         { "[d]\nsequence=5,9,1\nmessage=a\nmessage=b",
           "4: Message is given again: the last one counts" },
         { "[options]\npidfile=a\n[d]\nsequence=5,9,1\n[options]\npidfile=b",
           "6: PidFile is given again: the last one counts" },
-        { "# no door", "1: conf has no door" },
+        { "# no door", "1: conf has no doors" },
     };
     /* and nothing at all of these, each as a door's lines */
     static const char *const none[] = {
@@ -591,7 +593,7 @@ static void test_warnings(void) {
     forget();
     fchmodat(directory_fd, "conf", 0644, 0);
     CHECK(config_load(&c, directory_fd, "conf", true) &&
-              has_text("conf:1: warning: everyone may read this file"),
+              has_text("conf:1: warning: everyone can read this file"),
           "%s", kept);
     config_free(&c);
     fchmodat(directory_fd, "conf", 0600, 0);

@@ -72,11 +72,9 @@ static void test_channel(void) {
     SEND(sizeof(e));
     e.kind = DROPS;
     SEND(sizeof(e));
-    CHECK(!strcmp(
-              kept,
-              "192.0.2.1: a: Stage 1\n192.0.2.1: a: sequence "
-              "timeout (stage 2)\n12 messages suppressed\n12 packets came too "
-              "fast: lost\n"),
+    CHECK(!strcmp(kept, "192.0.2.1: a: Stage 1\n192.0.2.1: a: sequence "
+                        "timeout (stage 2)\n12 messages suppressed\n12 packets "
+                        "lost: too fast\n"),
           "%s", kept);
     forget();
     e.kind = OPEN;
@@ -150,7 +148,7 @@ static void test_sniffer_of_monitor(void) {
     started(m, e.value);
     CHECK(has_text("starting up, listening on any\n") &&
               !has_text("listening on any...\n") &&
-              has_text("warning: the sniffer has to do without: bounding set, "
+              has_text("warning: the sniffer runs without: bounding set, "
                        "user and group id of its own\n") &&
               has_text("waiting: eth9 is down\n"),
           "%s", kept);

@@ -88,8 +88,8 @@ static void test_one_time_faults(void) {
     put_text("once", " 5,6\n");
     spend(&left);
     CHECK(left < 0 && !once_door.seq.n);
-    CHECK(has_text("door d: can't mark its sequence as used in once: "
-                   "disabling it"),
+    CHECK(has_text("door d: can't mark the sequence as used in once: "
+                   "door disabled"),
           "%s", kept);
     for (unsigned i = 0; i < 3; i++) {
         CHECK(once(" 1,2\n 3,4\n") == 2);

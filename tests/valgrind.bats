@@ -112,7 +112,7 @@ doors() {
 	# A bad file, then a good one: another sniffer.
 	doors 'nonsense = 1'
 	kill -HUP "$PID"
-	logged 'has errors: all stays as it was$'
+	logged 'has errors: nothing changes$'
 	doors 'seq_cooldown = 5'
 	kill -HUP "$PID"
 	logged 're-opening log file'
