@@ -514,7 +514,7 @@ test_t() {
 	chmod 600 "$C"
 	test_t -i lo,nosuch0 -p "$T/k.pid"
 	is "$rc" 1
-	grep -q '^knockd: no such interface: nosuch0 does not exist; there are:.* lo' "$T/e"
+	grep -q '^knockd: no such interface: nosuch0 does not exist; this host has:.* lo' "$T/e"
 	# It beats that of the file, which exists.
 	sed -i s/=.lo$/=nosuch1/ "$C"
 	test_t -p "$T/k.pid"
