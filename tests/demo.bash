@@ -125,7 +125,7 @@ in_s tee /etc/knockd.conf <<-EOF2 | sed 's/^./    &/'
 	[openSSH]
 	        sequence    = 7000,8000,9000
 	        seq_timeout = 15
-	        command     = $IPT -I INPUT -s %IP% -p tcp --dport 22 -j ACCEPT
+	        command     = $IPT -C INPUT -s %IP% -p tcp --dport 22 -j ACCEPT 2>/dev/null || $IPT -I INPUT -s %IP% -p tcp --dport 22 -j ACCEPT
 	        tcpflags    = syn
 
 	[closeSSH]

@@ -348,6 +348,32 @@ without_times() {
 	[ "$(grep -c '^\[' "$T/out")" -ge 8 ]
 }
 
+rules_for_a() {
+	is "$(in_s "$1" -S INPUT | grep -c "$2.*ACCEPT")" "$3"
+}
+
+@test "the shipped doors: two knocks add one rule, the closing knock removes it" {
+	local a ip t=iptables
+
+	need iptables
+	net_up
+	grep -v UseSyslog knockd.conf.example | sed 1,/^.options/d | conf
+	start
+	for ip in 10.77.0.1 fd77::1; do
+		a=${ip%1}2
+		knock_a $ip 7000 8000 9000 -d 100
+		until_true "$WAIT" rules_for_a $t $a 1 >/dev/null
+		knock_a $ip 7000 8000 9000 -d 100
+		knock_a $ip 9000 8000 7000 -d 100
+		logged "$a: closeSSH: CLOSE SESAME"
+		until_true "$WAIT" rules_for_a $t $a 0 >/dev/null
+		is "$(count "$LOG" "$a: openSSH: OPEN SESAME")" 2
+		t=ip6tables
+	done
+	not_logged 'status code'
+	stop_knockd
+}
+
 @test "the examples of the man page and of the other documents are read" {
 	local h
 
