@@ -6,38 +6,68 @@ UNITDIR    = $(PREFIX)/lib/systemd/system
 BASHDIR    = $(PREFIX)/share/bash-completion/completions
 ZSHDIR     = $(PREFIX)/share/zsh/site-functions
 
-# One static binary, of two names: made with musl where it is, else with
-# cc -static.
-CC      := $(shell command -v musl-gcc || command -v $(CC) || echo cc)
-CFLAGS   = -O2
-WARN     = -Wall -Wextra -Wpedantic -Wshadow -Wconversion
-ALL      = -std=c11 -D_GNU_SOURCE $(WARN) -fstack-protector-strong \
-	   -D_FORTIFY_SOURCE=2 -fPIE -ffunction-sections -fdata-sections \
-	   -fno-asynchronous-unwind-tables -fno-unwind-tables $(CFLAGS)
-# noseparate-code: constants share a segment with the code, 4 KiB less a file.
-LINK     = -s -Wl,--gc-sections,--build-id=none,-z,relro,-z,now \
-	   -Wl,-z,noseparate-code $(LDFLAGS)
+# One static binary of two names. musl makes the smaller one; any other compiler
+# with a static libc does, too. STATIC=0: a dynamic one, by the usual compiler.
+# CC, CFLAGS, CPPFLAGS and LDFLAGS count, from the environment as well.
+STATIC = 1
+ifeq ($(origin CC),default)
+CC := $(shell test $(STATIC) = 0 || command -v musl-gcc || echo cc)
+CC := $(or $(CC),cc)
+endif
+CFLAGS  ?= -O2
+READELF  = $(shell $(CC) -print-prog-name=readelf)
+STRIP    = $(shell $(CC) -print-prog-name=strip)
 
-# Static and position-independent.  Debian's musl-gcc takes -static-pie for a
-# dynamic program, so there its parts are named; what can neither is static.
-CRT      = /usr/lib/$(shell gcc -dumpmachine 2>/dev/null | cut -d- -f1)-linux-musl
-PIE_GCC  = -static -nostartfiles -Wl,-pie,--no-dynamic-linker,-z,text \
-	   $(CRT)/rcrt1.o $(CRT)/crti.o
-ifeq ($(notdir $(CC))$(wildcard $(CRT)/rcrt1.o),musl-gcc$(CRT)/rcrt1.o)
-STATIC   = $(PIE_GCC)
-END      = $(CRT)/crtn.o
+WARN     = -Wall -Wextra -Wpedantic -Wshadow -Wconversion
+# _FORTIFY_SOURCE: not where the flags or the compiler itself have one, and not
+# without -O, where it warns.
+FORTIFY  = $(shell echo | $(CC) $(CPPFLAGS) $(CFLAGS) -dM -E - | awk '\
+	   / __OPTIMIZE__ / { o = 1 } / _FORTIFY_SOURCE / { f = 1 } \
+	   END { if (o && !f) print "-D_FORTIFY_SOURCE=2" }')
+ALL      = -std=c11 -D_GNU_SOURCE $(WARN) -fstack-protector-strong $(FORTIFY) \
+	   -fPIE -ffunction-sections -fdata-sections \
+	   -fno-asynchronous-unwind-tables -fno-unwind-tables \
+	   $(CPPFLAGS) $(CFLAGS)
+# noseparate-code: constants share a segment with the code, 4 KiB less a file.
+LINK     = -Wl,--gc-sections,-z,relro,-z,now,-z,noseparate-code $(LDFLAGS)
+
+# Static and at any address; or static at least. Each way is tried on an empty
+# program, and is taken if the result names no dynamic linker. Debian's musl-gcc
+# makes a dynamic program of -static-pie; the second way names the parts, which
+# lie where the compiler finds the dynamic program's.
+CRT      = $(shell $(CC) $(CFLAGS) -\#\#\# -x c /dev/null 2>&1 | tr ' "' '\n\n' | \
+	   sed -n 's,[^/]*crt1\.o$$,,p')
+PARTS    = -static -nostartfiles -Wl,-pie,--no-dynamic-linker,-z,text \
+	   $(CRT)rcrt1.o $(CRT)crti.o $(CRT)crtn.o
+is_static = $(READELF) -l $(1) > $(1).headers && ! grep -q INTERP $(1).headers
+ifeq ($(STATIC),0)
+HOW      = -pie
+CHECK    = :
 else
-STATIC  := $(shell echo 'int main(void){return 0;}' | $(CC) -fPIE -static-pie \
-	   -x c - -o /dev/null 2>/dev/null && echo -static-pie || echo -static)
+HOW      = $(shell for how in -static-pie "$(PARTS)" -static; do \
+	   echo 'int main(void) { return 0; }' | $(CC) $(ALL) $(LINK) $$how \
+	   -x c - -o $@.try && $(call is_static,$@.try) && echo $$how && break; \
+	   done 2> /dev/null; rm -f $@.try $@.try.headers)
+CHECK    = if $(call is_static,$@); then rm -f $@.headers; else rm -f $@ \
+	   $@.headers; echo '$(CC) makes no static program: install musl-gcc or' \
+	   'the static libc, or make STATIC=0' >&2; false; fi
 endif
 
-all: knockd knock
+# OUT: the result's directory, with its slash; for several builds of one source.
+all: $(OUT)knockd $(OUT)knock
 
-knockd: knockd.c knock.c config.h Makefile
-	$(CC) $(ALL) $(STATIC) $(LINK) -o $@ knockd.c knock.c $(END)
+$(OUT)knockd: knockd.c knock.c config.h Makefile
+	$(eval how := $(HOW))
+	$(CC) $(ALL) $(LINK) $(filter-out %crtn.o,$(how)) -o $@ knockd.c knock.c \
+		$(filter %crtn.o,$(how))
+	@$(CHECK)
 
-knock: knockd
+$(OUT)knock: $(OUT)knockd
 	ln -sf knockd $@
+
+# For scripts: the strip that goes with the compiler.
+strip-program:
+	@echo $(STRIP)
 
 test:
 	./test.sh

@@ -4,8 +4,8 @@
 #
 #     contrib/cross.sh [ARCH...]      default: all of the table below
 #
-# Result: build/cross/ARCH/knockd, with a link knock; at the end a table of
-# sizes. musl where Debian has it for the processor, else glibc. Installs
+# Result: build/cross/ARCH/knockd, stripped, with a link knock; at the end a table
+# of sizes. musl where Debian has it for the processor, else glibc. Installs
 # compilers and qemu if it is root and they are missing; foreign musl is unpacked
 # under build/cross, the system's list of architectures stays as it is.
 # CFLAGS: in place of -O2. UNIT: the unit test's source.
@@ -19,10 +19,10 @@ i386    i686-linux-gnu        musl-dev:i386   i386-linux-musl      i386
 arm64   aarch64-linux-gnu     musl-dev:arm64  aarch64-linux-musl   aarch64
 armhf   arm-linux-gnueabihf   musl-dev:armhf  arm-linux-musleabihf arm
 s390x   s390x-linux-gnu       musl-dev:s390x  s390x-linux-musl     s390x
+ppc64le powerpc64le-linux-gnu -               -                    ppc64le
 riscv64 riscv64-linux-gnu     -               -                    riscv64
 '
-CFLAGS="-std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror -ffunction-sections \
-	-fdata-sections ${CFLAGS:--O2}"
+CFLAGS=${CFLAGS:--O2}
 UNIT=${UNIT:-tests/unit.c}
 out=$PWD/build/cross
 mkdir -p "$out/apt/lists/partial" "$out/apt/cache/archives/partial"
@@ -63,32 +63,24 @@ musl() {
 		"$3/usr/lib/$2/musl-gcc.specs" > "$3/specs"
 }
 
-# build GCC SPECS RESULT SOURCE...
-build() {
-	gcc=$1 specs=$2 result=$3
-	shift 3
-	# shellcheck disable=SC2086 # flags are meant to be split
-	"$gcc" ${specs:+-specs="$specs"} $CFLAGS -static -s \
-		-Wl,--gc-sections -o "$result" "$@"
-}
-
 one() {
 	arch=$1 compiler=$2 package=$3 triple=$4 qemu=$5
-	d=$out/$arch gcc=$compiler-gcc specs=
+	d=$out/$arch gcc=$compiler-gcc libc=glibc
 	mkdir -p "$d"
 	if [ "$package" != - ] && musl "$package" "$triple" "$d/musl"; then
-		specs=$d/musl/specs
+		gcc="$gcc -specs=$d/musl/specs" libc=musl
 	fi
-	build "$gcc" "$specs" "$d/knockd" knockd.c knock.c || return 1
-	ln -sf knockd "$d/knock"
+	make -s CC="$gcc" CFLAGS="$CFLAGS -Werror" OUT="$d/" all || return 1
+	$(make -s CC="$gcc" strip-program) "$d/knockd"
 	# does it run at all, on a kernel of another kind
 	[ "$(uname -m)" = "$qemu" ] && run= || run=qemu-$qemu-static
 	$run "$d/knockd" -V > /dev/null || return 1
 	$run "$d/knock" --generate 4 > /dev/null || return 1
 	result="no unit test"
 	if [ -e "$UNIT" ]; then
-		build "$gcc" "$specs" "$d/unit" "$UNIT" -I. -Wno-error ||
-			return 1
+		# shellcheck disable=SC2086 # flags are meant to be split
+		$gcc -std=c11 -D_GNU_SOURCE $CFLAGS -static -I. -o "$d/unit" \
+			"$UNIT" || return 1
 		# shellcheck disable=SC2086
 		(cd tests && QUICK=1 $run "$d/unit" > "$d/unit.log" 2>&1) || {
 			tail -n 20 "$d/unit.log"
@@ -97,8 +89,6 @@ one() {
 		}
 		result=$(tail -n 1 "$d/unit.log")
 	fi
-	libc=glibc
-	[ -z "$specs" ] || libc=musl
 	printf '%-8s %-6s %8d  %s\n' "$arch" "$libc" \
 		"$(wc -c < "$d/knockd")" "$result" >> "$out/table"
 }
@@ -112,6 +102,7 @@ if [ "$(id -u)" = 0 ] && command -v apt-get > /dev/null; then
 		arm64) need gcc-aarch64-linux-gnu libc6-dev-arm64-cross ;;
 		armhf) need gcc-arm-linux-gnueabihf libc6-dev-armhf-cross ;;
 		s390x) need gcc-s390x-linux-gnu libc6-dev-s390x-cross ;;
+		ppc64le) need gcc-powerpc64le-linux-gnu libc6-dev-ppc64el-cross ;;
 		riscv64) need gcc-riscv64-linux-gnu libc6-dev-riscv64-cross ;;
 		*) echo "cross: no such processor: $a" >&2; exit 1 ;;
 		esac
