@@ -1,7 +1,10 @@
 # knockd and knock.  make; make test; make demo; make install
 PREFIX     = /usr/local
+SBINDIR    = $(PREFIX)/sbin
+BINDIR     = $(PREFIX)/bin
 SYSCONFDIR = /etc
 MANDIR     = $(PREFIX)/share/man
+DOCDIR     = $(PREFIX)/share/doc/knockd
 UNITDIR    = $(PREFIX)/lib/systemd/system
 BASHDIR    = $(PREFIX)/share/bash-completion/completions
 ZSHDIR     = $(PREFIX)/share/zsh/site-functions
@@ -126,35 +129,113 @@ lint:
 		contrib/knockd.openrc contrib/fleet/knock-*
 	mandoc -T lint -W warning man/*.[158]
 
-install: all
-	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/bin \
+# --- installation
+
+# INIT: whose files are installed, systemd, openrc, sysv or none. Unless it is
+# named: the init system that runs here, else the one that is installed here.
+INIT = $(shell \
+	if [ -d /run/systemd/system ]; then echo systemd; \
+	elif [ -d /run/openrc ]; then echo openrc; \
+	elif command -v systemctl > /dev/null; then echo systemd; \
+	elif [ -x /sbin/openrc-run ]; then echo openrc; \
+	elif [ -d /etc/init.d ]; then echo sysv; \
+	else echo none; fi)
+
+# knock is a link to knockd: as short as the two directories allow.
+ifeq ($(BINDIR),$(SBINDIR))
+KNOCK_LINK = knockd
+else ifeq ($(dir $(BINDIR)),$(dir $(SBINDIR)))
+KNOCK_LINK = ../$(notdir $(SBINDIR))/knockd
+else
+KNOCK_LINK = $(SBINDIR)/knockd
+endif
+
+DOCS = README.md SECURITY.md CHANGELOG.md LICENSE knockd.conf.example \
+	$(wildcard docs/*) contrib/nftables.conf contrib/knockd-tight.conf \
+	contrib/fail2ban-knockd.conf $(wildcard contrib/fleet/*)
+
+# $(call adapted,SOURCE,MODE,TARGET): a file with the daemon's path in it.
+define adapted
+	sed 's,/usr/sbin/knockd,$(SBINDIR)/knockd,g' $(1) > $(DESTDIR)$(3)
+	chmod $(2) $(DESTDIR)$(3)
+endef
+
+install: all install-$(INIT)
+	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(BINDIR) \
 		$(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man5 \
-		$(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(UNITDIR) \
-		$(DESTDIR)$(BASHDIR) $(DESTDIR)$(ZSHDIR) $(DESTDIR)$(SYSCONFDIR)
-	install -m 755 knockd $(DESTDIR)$(PREFIX)/sbin/knockd
-	install -m 755 contrib/knockd-log $(DESTDIR)$(PREFIX)/bin/knockd-log
-	ln -sf ../sbin/knockd $(DESTDIR)$(PREFIX)/bin/knock
+		$(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(BASHDIR) \
+		$(DESTDIR)$(ZSHDIR) $(DESTDIR)$(SYSCONFDIR)
+	install -m 755 $(OUT)knockd $(DESTDIR)$(SBINDIR)/knockd
+	install -m 755 contrib/knockd-log $(DESTDIR)$(BINDIR)/knockd-log
+	ln -sf $(KNOCK_LINK) $(DESTDIR)$(BINDIR)/knock
 	install -m 644 man/knock.1 $(DESTDIR)$(MANDIR)/man1/knock.1
 	install -m 644 man/knockd.conf.5 $(DESTDIR)$(MANDIR)/man5/knockd.conf.5
 	install -m 644 man/knockd.8 $(DESTDIR)$(MANDIR)/man8/knockd.8
-	sed 's,/usr/sbin/,$(PREFIX)/sbin/,' contrib/knockd.service \
-		> $(DESTDIR)$(UNITDIR)/knockd.service
-	chmod 644 $(DESTDIR)$(UNITDIR)/knockd.service
 	install -m 644 contrib/knock.bash $(DESTDIR)$(BASHDIR)/knock
 	ln -sf knock $(DESTDIR)$(BASHDIR)/knockd
 	install -m 644 contrib/_knock $(DESTDIR)$(ZSHDIR)/_knock
+	for f in $(DOCS); do \
+		install -d $(DESTDIR)$(DOCDIR)/$$(dirname $$f) && \
+		install -m $$(test -x $$f && echo 755 || echo 644) $$f \
+			$(DESTDIR)$(DOCDIR)/$$f || exit 1; \
+	done
 	test -e $(DESTDIR)$(SYSCONFDIR)/knockd.conf || install -m 600 \
 		knockd.conf.example $(DESTDIR)$(SYSCONFDIR)/knockd.conf
 
+# The same without the program's symbols.
+install-strip: install
+	$(STRIP) $(DESTDIR)$(SBINDIR)/knockd
+
+install-systemd:
+	install -d $(DESTDIR)$(UNITDIR)
+	$(call adapted,contrib/knockd.service,644,$(UNITDIR)/knockd.service)
+
+install-sysv:
+	install -d $(DESTDIR)$(SYSCONFDIR)/init.d $(DESTDIR)$(SYSCONFDIR)/default
+	$(call adapted,contrib/knockd.init,755,$(SYSCONFDIR)/init.d/knockd)
+	test -e $(DESTDIR)$(SYSCONFDIR)/default/knockd || install -m 644 \
+		contrib/default-knockd $(DESTDIR)$(SYSCONFDIR)/default/knockd
+
+install-openrc:
+	install -d $(DESTDIR)$(SYSCONFDIR)/init.d $(DESTDIR)$(SYSCONFDIR)/conf.d
+	$(call adapted,contrib/knockd.openrc,755,$(SYSCONFDIR)/init.d/knockd)
+	test -e $(DESTDIR)$(SYSCONFDIR)/conf.d/knockd || install -m 644 \
+		contrib/knockd.confd $(DESTDIR)$(SYSCONFDIR)/conf.d/knockd
+
+install-none:
+
+install-%:
+	@echo "INIT is systemd, openrc, sysv or none, not '$*'" >&2; false
+
 # The configuration stays: it is the owner's.
-uninstall:
-	rm -f $(DESTDIR)$(PREFIX)/sbin/knockd $(DESTDIR)$(PREFIX)/bin/knock \
-		$(DESTDIR)$(PREFIX)/bin/knockd-log \
+uninstall: uninstall-$(INIT)
+	rm -f $(DESTDIR)$(SBINDIR)/knockd $(DESTDIR)$(BINDIR)/knock \
+		$(DESTDIR)$(BINDIR)/knockd-log \
 		$(DESTDIR)$(MANDIR)/man1/knock.1 \
 		$(DESTDIR)$(MANDIR)/man5/knockd.conf.5 \
 		$(DESTDIR)$(MANDIR)/man8/knockd.8 \
-		$(DESTDIR)$(UNITDIR)/knockd.service $(DESTDIR)$(ZSHDIR)/_knock \
-		$(DESTDIR)$(BASHDIR)/knock $(DESTDIR)$(BASHDIR)/knockd
+		$(DESTDIR)$(ZSHDIR)/_knock \
+		$(DESTDIR)$(BASHDIR)/knock $(DESTDIR)$(BASHDIR)/knockd \
+		$(addprefix $(DESTDIR)$(DOCDIR)/,$(DOCS))
+	-for d in $(sort $(dir $(DOCS))); do echo $(DESTDIR)$(DOCDIR)/$${d#./}; done | \
+		LC_ALL=C sort -r | xargs rmdir 2> /dev/null
+
+uninstall-systemd:
+	rm -f $(DESTDIR)$(UNITDIR)/knockd.service
+
+uninstall-sysv uninstall-openrc:
+	rm -f $(DESTDIR)$(SYSCONFDIR)/init.d/knockd
+
+uninstall-none:
+
+install-%:
+	@echo "INIT is systemd, openrc, sysv or none, not '$*'" >&2; false
+
+.PHONY: install install-strip install-systemd install-sysv install-openrc \
+	install-none uninstall uninstall-systemd uninstall-sysv uninstall-openrc \
+	uninstall-none
+
+# --- packages and releases
 
 deb: all
 	contrib/make-deb.sh
@@ -165,8 +246,17 @@ apk: all
 dist:
 	contrib/make-dist.sh
 
+# ARCHS: for these processors alone.
 cross:
-	contrib/cross.sh
+	contrib/cross.sh $(ARCHS)
+
+# The source archive, programs for all processors, their sums; in dist/VERSION.
+release:
+	rm -rf build/cross/*/knockd
+	$(MAKE) dist cross
+	contrib/make-release.sh
+
+.PHONY: release strip-program
 
 clean:
 	rm -rf knockd knock build

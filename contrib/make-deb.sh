@@ -25,7 +25,8 @@ trap 'rm -rf "$d"' EXIT
 root=$d/root
 mkdir -p dist "$root"
 
-make -s install DESTDIR="$root" PREFIX=/usr SYSCONFDIR=/etc \
+make -s install-strip DESTDIR="$root" PREFIX=/usr SYSCONFDIR=/etc \
+	INIT=$([ "$kind" = apk ] && echo openrc || echo systemd) \
 	UNITDIR=/lib/systemd/system ZSHDIR=/usr/share/zsh/vendor-completions \
 	> /dev/null
 [ -z "${KNOCKD:-}" ] || install -m 755 "$KNOCKD" "$root/usr/sbin/knockd"
@@ -45,17 +46,8 @@ deb() {
 	put 644 contrib/default-knockd $share/default
 	put 755 contrib/knockd.init $share/init
 	put 644 contrib/knockd.logrotate $share/logrotate
-	for f in README.md SECURITY.md CHANGELOG.md docs/*; do
-		put 644 "$f" "usr/share/doc/knockd/$f"
-	done
-	put 644 LICENSE usr/share/doc/knockd/copyright
-	for f in nftables.conf knockd-tight.conf fail2ban-knockd.conf; do
-		put 644 contrib/$f usr/share/doc/knockd/contrib/$f
-	done
-	for f in contrib/fleet/*; do
-		put "$([ -x "$f" ] && echo 755 || echo 644)" "$f" \
-			"usr/share/doc/knockd/$f"
-	done
+	mv "$root/usr/share/doc/knockd/LICENSE" \
+		"$root/usr/share/doc/knockd/copyright"
 
 	mkdir "$root/DEBIAN"
 	cat > "$root/DEBIAN/control" << EOF
@@ -123,14 +115,12 @@ EOF
 
 apk() {
 	arch=${ARCH:-$(uname -m)}
-	rm -rf "${root:?}/lib"	# no systemd there
 	mv "$root/usr/share/zsh/vendor-completions" \
 		"$root/usr/share/zsh/site-functions"
-	put 755 contrib/knockd.openrc etc/init.d/knockd
-	put 644 contrib/default-knockd etc/default/knockd
-	sed -i 's/^START_KNOCKD=0/START_KNOCKD=1/' "$root/etc/default/knockd"
 	put 644 contrib/knockd.logrotate etc/logrotate.d/knockd
-	put 644 LICENSE usr/share/licenses/knockd/LICENSE
+	mkdir -p "$root/usr/share/licenses/knockd"
+	mv "$root/usr/share/doc/knockd/LICENSE" "$root/usr/share/licenses/knockd/"
+	rm -r "${root:?}/usr/share/doc"	# Alpine's knockd-doc
 	cat > "$root/.PKGINFO" << EOF
 pkgname = knockd
 pkgver = $version-r0

@@ -118,3 +118,119 @@ is_static() {
 	matches "$(readelf -h knockd)" 'Intel 80386'
 	is_static knockd
 }
+
+@test "make install: SBINDIR, BINDIR, UNITDIR; knock is a link that leads to knockd" {
+	local d link
+
+	built make
+	while read -r b s link; do
+		d=$T/dest$b$s
+		built make install DESTDIR="$d" PREFIX=/usr BINDIR="$b" SBINDIR="$s" \
+			UNITDIR=/units INIT=systemd
+		[ -x "$d$s/knockd" ]
+		is "$(readlink "$d$b/knock")" "$link"
+		grep -q "^ExecStart=$s/knockd " "$d/units/knockd.service"
+		[ -x "$d$b/knockd-log" ]
+	done <<-'END'
+	/usr/bin /usr/bin knockd
+	/usr/bin /usr/sbin ../sbin/knockd
+	/opt/b /usr/local/sbin /usr/local/sbin/knockd
+	END
+}
+
+@test "make install: the license, the pages and what they link to" {
+	local d=$T/dest f link
+
+	built make install DESTDIR="$d" PREFIX=/usr
+	cmp LICENSE "$d/usr/share/doc/knockd/LICENSE"
+	cmp contrib/nftables.conf "$d/usr/share/doc/knockd/contrib/nftables.conf"
+	# each link between the pages leads somewhere there
+	cd "$d/usr/share/doc/knockd"
+	for f in ./*.md docs/*.md; do
+		while read -r link; do
+			[ -e "${f%/*}/$link" ] || [[ $link =~ (Dockerfile|compose|CONTRIBUTING|tests/|packaging/) ]] ||
+				{ echo "$f: $link"; return 1; }
+		done < <(grep -oE '\]\([^):#]+' "$f" | cut -c 3-)
+	done
+}
+
+@test "make install strips nothing, make install-strip does" {
+	built make install DESTDIR="$T/dest" PREFIX=/usr
+	cmp knockd "$T/dest/usr/sbin/knockd"
+	built make install-strip DESTDIR="$T/dest" PREFIX=/usr
+	readelf -SW "$T/dest/usr/sbin/knockd" >"$T/sections"
+	not grep '\.symtab' "$T/sections"
+	"$T/dest/usr/sbin/knockd" -V
+	# what was built keeps its symbols
+	readelf -SW knockd | grep -q '\.symtab'
+}
+
+@test "make install INIT=: the files of that init system, with the daemon's path; uninstall" {
+	local d init
+
+	built make
+	for init in systemd sysv openrc none; do
+		d=$T/$init
+		built make install DESTDIR="$d" INIT=$init
+		(cd "$d" && find . -path '*init.d*' -o -path '*conf.d*' -o -path '*default/*' \
+			-o -name '*.service') | sort >"$T/files"
+		case $init in
+		systemd) echo ./usr/local/lib/systemd/system/knockd.service ;;
+		sysv) printf '%s\n' ./etc/default/knockd ./etc/init.d ./etc/init.d/knockd ;;
+		openrc) printf '%s\n' ./etc/conf.d ./etc/conf.d/knockd ./etc/init.d \
+			./etc/init.d/knockd ;;
+		none) ;;
+		esac | diff - "$T/files"
+		not grep -rn /usr/sbin/knockd "$d/etc/init.d" "$d/usr/local/lib" 2>/dev/null
+		# what the owner has changed stays
+		for f in default conf.d; do
+			[ ! -d "$d/etc/$f" ] || echo mine >"$d/etc/$f/knockd"
+		done
+		built make install DESTDIR="$d" INIT=$init
+		for f in default conf.d; do
+			[ ! -d "$d/etc/$f" ] || is "$(<"$d/etc/$f/knockd")" mine
+		done
+		built make uninstall DESTDIR="$d" INIT=$init
+		(cd "$d" && find . ! -type d) | grep -v './etc/\(default\|conf.d\)/knockd' >"$T/left"
+		is "$init: $(<"$T/left")" "$init: ./etc/knockd.conf"
+		[ ! -e "$d/usr/local/share/doc/knockd" ]
+	done
+	run make install DESTDIR="$T/x" INIT=upstart
+	[ "$status" != 0 ]
+	matches "$output" "not 'upstart'"
+}
+
+# here INIT MADE...: INIT is chosen where these directories and programs are.
+here() {
+	local init=$1 p r=$T/here
+
+	shift
+	need_namespaces
+	rm -rf "$r"
+	mkdir -p "$r/usr/bin" "$r/run" "$r/etc" "$r/sbin" "$r/lib" "$r/lib64" "$r/dev" "$r/w"
+	for p; do
+		case $p in
+		*/) mkdir -p "$r$p" ;;
+		*) install -D /bin/true "$r$p" ;;
+		esac
+	done
+	# shellcheck disable=SC2016
+	is "$* $(unshare -m bash -c 'r=$1
+		mount --bind "$2" "$r/w"
+		mount -t tmpfs none "$r/dev"; : >"$r/dev/null"
+		for d in /lib /lib64; do mount --rbind $d "$r$d"; done
+		mkdir -p "$r/usr/lib" "$r/bin"; mount --bind /usr/lib "$r/usr/lib"
+		cp -L "$(type -P make)" "$(type -P sh)" "$r/bin/"
+		exec env -i PATH=/bin:/usr/bin "$(type -P chroot)" "$r" make -s -C /w CC=cc print-init' \
+		in "$r" "$W")" "$* $init"
+}
+
+@test "make install: without INIT, the init system that runs, else the one that is there" {
+	printf '\nprint-init:\n\t@:; echo $(INIT)\n' >>Makefile
+	here systemd /run/systemd/system/ /etc/init.d/
+	here openrc /run/openrc/ /etc/init.d/ /usr/bin/systemctl
+	here systemd /usr/bin/systemctl /etc/init.d/
+	here openrc /sbin/openrc-run /etc/init.d/
+	here sysv /etc/init.d/
+	here none
+}

@@ -89,6 +89,27 @@ version() {
 	cmp "$a/dist/$name.tar.gz" "$T/x/$name/dist/$name.tar.gz"
 }
 
+@test "make release: the archive, a static program, their sums; the same again" {
+	local v
+
+	need sha256sum readelf
+	v=$(version)
+	cd "$W"
+	# the unit tests under other processors: cross.bats
+	UNIT=/none timeout 280 make -s release ARCHS=amd64 >"$T/out" 2>&1 </dev/null ||
+		{ tail -n 20 "$T/out"; return 1; }
+	is "$(cd "dist/$v" && echo *)" \
+		"SHA256SUMS knockd-$v-linux-amd64 knockd-$v.tar.gz"
+	(cd "dist/$v" && sha256sum --strict -c SHA256SUMS)
+	readelf -lSW "dist/$v/knockd-$v-linux-amd64" >"$T/headers"
+	refute grep 'INTERP\|\.symtab' "$T/headers"
+	[ "$(uname -m)" != x86_64 ] || "dist/$v/knockd-$v-linux-amd64" -V
+	cp "dist/$v/SHA256SUMS" "$T/first"
+	touch knockd.c
+	UNIT=/none make -s release ARCHS=amd64 >"$T/out" 2>&1 </dev/null
+	cmp "$T/first" "dist/$v/SHA256SUMS"
+}
+
 @test "make-deb: twice the same bytes, and nothing in it under /etc" {
 	need dpkg-deb
 	cd "$W"
@@ -101,7 +122,8 @@ version() {
 	not grep -vE '^[^ ]+ root/root ' "$T/list"
 	grep -q ' \./usr/bin/knock -> \.\./sbin/knockd$' "$T/list"
 	for f in usr/sbin/knockd usr/share/man/man8/knockd.8.gz \
-		lib/systemd/system/knockd.service; do
+		lib/systemd/system/knockd.service usr/share/doc/knockd/copyright \
+		usr/share/doc/knockd/README.md usr/share/doc/knockd/docs/from-0.8.md; do
 		grep -q " \./$f\$" "$T/list" || { echo "lacks $f"; return 1; }
 	done
 }
@@ -120,7 +142,7 @@ version() {
 	# all of it, and nothing else; root's, and written to by root alone
 	tar -tzf "$f" | grep -v '/$' | sort | diff - <(sort <<-'EOF'
 	.PKGINFO
-	etc/default/knockd
+	etc/conf.d/knockd
 	etc/init.d/knockd
 	etc/knockd.conf
 	etc/logrotate.d/knockd
@@ -144,7 +166,8 @@ version() {
 	done
 	mkdir "$T/r"
 	tar -xzf "$f" -C "$T/r"
-	cmp "$T/r/usr/sbin/knockd" "$W/knockd"
+	strip -o "$T/stripped" "$W/knockd"
+	cmp "$T/r/usr/sbin/knockd" "$T/stripped"
 	is "$(stat -c %a "$T/r/etc/knockd.conf")" 600
 	matches "$(chroot "$T/r" /usr/sbin/knockd -V)" "^knockd $v"
 	chroot "$T/r" /usr/sbin/knockd -t >/dev/null
