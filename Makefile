@@ -94,6 +94,10 @@ soak:
 coverage:
 	tests/coverage.sh
 
+# N: how many mistakes; SEED: of the sample.
+mutants:
+	tests/mutants.py $(N)
+
 fuzz:
 	tests/fuzz.sh $(RUNS)
 
@@ -261,5 +265,5 @@ release:
 clean:
 	rm -rf knockd knock build
 
-.PHONY: all prove test check demo bench bench-quick soak coverage fuzz sanitize lint install \
+.PHONY: all prove test check demo bench bench-quick soak coverage mutants fuzz sanitize lint install \
 	uninstall deb apk dist cross clean

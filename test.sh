@@ -156,7 +156,7 @@ allow_starts() {
 
 # boot_links: what systemd or init starts at the next boot.
 boot_links() {
-	find /etc/systemd/system /etc/rc[2-5].d -type l \( -path '*.wants/*' -o -name 'S*' \) \
+	find /etc/systemd/system /etc/rc[S2-5].d -type l \( -path '*.wants/*' -o -name 'S*' \) \
 		2>/dev/null | sort
 }
 
