@@ -2,6 +2,10 @@
  * knockd and knock: compile-time limits, default paths and times, and the
  * few words of the kernel that a libc need not know.  Nothing here executes.
  */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
 #define VERSION "1.0.0"
 
 int knock_main(int argc, char **argv); /* knock.c */
@@ -105,6 +109,41 @@ int knock_main(int argc, char **argv); /* knock.c */
     "runs\n"                                                                \
     "the stop commands of open doors and exits.  See knockd(8), "           \
     "knockd.conf(5).\n"
+
+/* knock --help. */
+#define KNOCK_USAGE                                                           \
+    "usage: knock [options] HOST PORT[:tcp|udp]...\n"                         \
+    "       knock [options] PROFILE           (a section of"                  \
+    " ~/.config/knock.conf)\n"                                                \
+    "  -u, --udp             hit every port with UDP (default: TCP)\n"        \
+    "  -d, --delay MS        wait MS milliseconds after each port"            \
+    " (default: 10)\n"                                                        \
+    "  -4, -6                use IPv4 only, or IPv6 only (--ipv4, --ipv6)\n"  \
+    "      --both            knock at the host's IPv4 and at its IPv6"        \
+    " address\n"                                                              \
+    "  -i, --interface NAME  leave by this interface, or from this address\n" \
+    "  -w, --wait PORT       then wait until PORT accepts a connection\n"     \
+    "  -W, --connect PORT    then connect PORT to stdin and stdout\n"         \
+    "  -t, --timeout SEC     let -w and -W try for SEC seconds (default:"     \
+    " 10)\n"                                                                  \
+    "  -v, --verbose         say what is sent\n"                              \
+    "      --generate N      print a new random sequence of N ports\n"        \
+    "  -h, -V                print this help, or the version (--help,"        \
+    " --version)\n"                                                           \
+    "examples: knock -d 500 example.org 7000 8000:udp 9000\n"                 \
+    "          knock -w 22 example.org 7000 8000 9000 && ssh example.org\n"   \
+    "          ssh -o ProxyCommand='knock -W %p %h 7000 8000 9000'"           \
+    " example.org\n"
+
+/* The client. */
+#define DELAY_MAX 86400000       /* ms */
+#define TIMEOUT_MAX 86400        /* s */
+#define FIRST_TRY_MS 25          /* at the door, each further one longer, */
+#define LAST_TRY_MS 1600         /* but not longer than about this */
+#define KNOCKS_MAX 1024          /* ports of one knock */
+#define SILENCE_MS 2000          /* of stdin, after the peer ended its side */
+#define USER_FILE_MAX (1u << 20) /* bytes of a profile file that are read */
+#define SEPARATORS " \t\r=,"     /* between words */
 
 /* linux/if_packet.h, if_ether.h, if_arp.h (packet(7)). */
 #define PACKET_RX_RING 5

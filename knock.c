@@ -1,8 +1,8 @@
 /*
  * knock - hits ports of a host in order, so that the knockd there opens a door.
  *
- * From top to bottom: what is given, messages and numbers, words, profiles, the
- * host, the knock, the way through the open door, new sequences, and the start.
+ * From top to bottom: what is given, the knock, the way through the door, new
+ * sequences, start.
  *
  * SPDX-License-Identifier: ISC
  */
@@ -15,10 +15,6 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdarg.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,300 +25,262 @@
 
 #include "config.h"
 
-enum {
-    DELAY_MAX = 86400000, /* ms */
-    TIMEOUT_MAX = 86400,  /* s */
-    FIRST_TRY_MS = 25,    /* at the door, each further one twice as long, */
-    LAST_TRY_MS = 1600,   /* but not longer than this */
-    SILENCE_MS = 2000     /* of stdin, after the peer has ended its side */
-};
-
-static const char help[] =
-    "usage: knock [options] HOST PORT[:tcp|udp]...\n"
-    "       knock [options] PROFILE           (a section of "
-    "~/.config/knock.conf)\n"
-    "  -u, --udp             hit every port with UDP (default: TCP)\n"
-    "  -d, --delay MS        wait MS milliseconds after each port (default: "
-    "0)\n"
-    "  -4, -6                use IPv4 only, or IPv6 only (--ipv4, --ipv6)\n"
-    "  -i, --interface NAME  leave by this interface, or from this address\n"
-    "  -w, --wait PORT       then wait until PORT accepts a connection\n"
-    "  -W, --connect PORT    then connect PORT to stdin and stdout\n"
-    "  -t, --timeout SEC     let -w and -W try for SEC seconds (default: 10)\n"
-    "  -v, --verbose         say what is sent\n"
-    "      --generate N      print a new random sequence of N ports\n"
-    "  -h, -V                print this help, or the version (--help, "
-    "--version)\n"
-    "examples: knock -d 500 example.org 7000 8000:udp 9000\n"
-    "          knock -w 22 example.org 7000 8000 9000 && ssh example.org\n"
-    "          ssh -o ProxyCommand='knock -W %p %h 7000 8000 9000' example.org";
-
 /* ---- What is given ---------------------------------------------------- */
 
 /* What the command line says and, where that is silent, the profile. */
 static struct given {
-    bool udp, ipv4, ipv6, verbose, help, version;
-    const char *interface;   /* or an address of this host */
-    unsigned delay, timeout; /* ms; s */
-    unsigned wait, connect;  /* ports; 0: none */
-    unsigned generate;       /* ports of a new sequence; 0: none */
-    uint32_t seen;           /* a bit for each of words[] that was given */
-} given = { .timeout = 10 };
+    bool udp, both, ipv4, ipv6, verbose, help, version;
+    const char *host, *interface;
+    unsigned delay, timeout;          /* ms; s */
+    unsigned wait, connect, generate; /* 0: not given */
+    uint32_t seen;                    /* a bit for each of words[] */
+} given = { .delay = 10, .timeout = 10 };
 
-/* The options; those that a profile may have as well come first.  One without a
- * short form has a letter that nobody types. */
+/* Words that only a profile has, then those that are options too, then other
+ * options.  One without a short form has a letter that nobody types. */
 #define FIELD(name) offsetof(struct given, name)
 static const struct word {
-    const char *name;
+    const char *name, *value; /* value: what it needs */
     char letter;
-    enum { IS_FLAG, IS_TEXT, IS_NUMBER, IS_PORT } kind;
+    enum { IS_FLAG, IS_TEXT, IS_KNOCK, IS_PORT, IS_NUMBER } kind;
     size_t field;
     unsigned min, max;
 } words[] = {
-    { "udp", 'u', IS_FLAG, FIELD(udp), 0, 0 },
-    { "delay", 'd', IS_NUMBER, FIELD(delay), 0, DELAY_MAX },
-    { "interface", 'i', IS_TEXT, FIELD(interface), 0, 0 },
-    { "wait", 'w', IS_PORT, FIELD(wait), 0, 0 },
-    { "timeout", 't', IS_NUMBER, FIELD(timeout), 1, TIMEOUT_MAX },
-    { "verbose", 'v', IS_FLAG, FIELD(verbose), 0, 0 },
-    { "connect", 'W', IS_PORT, FIELD(connect), 0, 0 },
-    { "ipv4", '4', IS_FLAG, FIELD(ipv4), 0, 0 },
-    { "ipv6", '6', IS_FLAG, FIELD(ipv6), 0, 0 },
-    { "generate", '\1', IS_NUMBER, FIELD(generate), 1, SEQUENCE_MAX },
-    { "version", 'V', IS_FLAG, FIELD(version), 0, 0 },
-    { "help", 'h', IS_FLAG, FIELD(help), 0, 0 },
+    { "host", "name", 0, IS_TEXT, FIELD(host), 0, 0 },
+    { "ports", "port", 0, IS_KNOCK, 0, 0, 0 },
+    { "sequence", "port", 0, IS_KNOCK, 0, 0, 0 },
+    { "udp", "no value", 'u', IS_FLAG, FIELD(udp), 0, 0 },
+    { "both", "no value", '\1', IS_FLAG, FIELD(both), 0, 0 },
+    { "delay", "milliseconds", 'd', IS_NUMBER, FIELD(delay), 0, DELAY_MAX },
+    { "interface", "a name or address", 'i', IS_TEXT, FIELD(interface), 0, 0 },
+    { "wait", "a port", 'w', IS_PORT, FIELD(wait), 0, 0 },
+    { "timeout", "seconds", 't', IS_NUMBER, FIELD(timeout), 1, TIMEOUT_MAX },
+    { "verbose", "no value", 'v', IS_FLAG, FIELD(verbose), 0, 0 },
+    { "connect", "a port", 'W', IS_PORT, FIELD(connect), 0, 0 },
+    { "ipv4", "no value", '4', IS_FLAG, FIELD(ipv4), 0, 0 },
+    { "ipv6", "no value", '6', IS_FLAG, FIELD(ipv6), 0, 0 },
+    { "generate", "ports", '\4', IS_NUMBER, FIELD(generate), 1, SEQUENCE_MAX },
+    { "version", "no value", 'V', IS_FLAG, FIELD(version), 0, 0 },
+    { "help", "no value", 'h', IS_FLAG, FIELD(help), 0, 0 },
 };
-enum { WORDS = sizeof words / sizeof *words, PROFILE_WORDS = 6 };
+enum { WORDS = sizeof words / sizeof *words, OPTIONS = 3, IN_PROFILE = 10 };
 
-struct knock {        /* a port to hit; never freed: no free() is linked in */
-    const char *text; /* as the user wrote the port */
-    in_port_t port;
+static struct knock { /* a port to hit */
+    const char *text; /* as the user wrote it */
+    unsigned port;
     bool udp;
-    struct knock *next;
-};
+} knocks[KNOCKS_MAX];
+static unsigned nknocks;
+static bool exposed;              /* others may use the file just read */
+static char where[PATH_MAX + 32]; /* "FILE:LINE: ", "--OPTION: " or "" */
+static char searched[TEXT_MAX];   /* the files and the profiles in them */
 
-static struct knock *knocks, **last_knock = &knocks;
-static const char *host;
-static char where[PATH_MAX + 16]; /* "FILE:LINE: " in a profile, or "" */
-
-/* ---- Words ------------------------------------------------------------ */
-
-/* Writes a message to stderr and ends with status 1. */
-__attribute__((format(printf, 1, 2), noreturn)) static void die(
-    const char *format, ...) {
-    char text[TEXT_MAX];
-    va_list ap;
-    va_start(ap, format);
-    vsnprintf(text, sizeof text, format, ap);
-    va_end(ap);
-    dprintf(STDERR_FILENO, "knock: %s\n", text);
-    exit(1);
-}
+#define die(...) (dprintf(STDERR_FILENO, "knock: " __VA_ARGS__), exit(1))
 
 /* The value of a word of digits; dies if the word is anything else. */
-static unsigned number_of(const char *name, const char *text, unsigned min,
+static unsigned number_of(const char *text, const char *what, unsigned min,
                           unsigned max) {
     bool digits = *text && !text[strspn(text, "0123456789")];
     unsigned long value = strtoul(text, NULL, 10); /* ULONG_MAX on overflow */
     if (!digits || value < min || value > max)
-        die("%s%s '%s' is not a number from %u to %u", where, name, text, min,
-            max);
+        die("%s%s '%s' is not a whole number from %u to %u\n", where, what,
+            text, min, max);
     return (unsigned)value;
 }
 
 /* A port by its number or its name in /etc/services. */
-static in_port_t port_of(const char *text) {
+static unsigned port_of(const char *text) {
     const struct servent *service = getservbyname(text, NULL);
     if (service) return ntohs((in_port_t)service->s_port);
-    return (in_port_t)number_of("port", text, 1, 65535);
+    return number_of(text, "port", 1, 65535);
 }
 
-/* Adds PORT[:PROTOCOL] to the knocks; the text is cut in two and kept. */
+/* Adds PORT[:PROTOCOL], or PORT/PROTOCOL as scanners write it, to the knocks;
+ * the text is cut in two and kept. */
 static void knock_add(char *text) {
-    struct knock *k = calloc(1, sizeof *k);
-    if (!k) die("%s", strerror(errno));
-    k->text = strsep(&text, ":");
+    struct knock *k = &knocks[nknocks++];
+    if (nknocks == KNOCKS_MAX) die("%sthese are too many ports\n", where);
+    k->text = strsep(&text, ":/");
     k->udp = text && !strcasecmp(text, "udp");
     if (text && !k->udp && strcasecmp(text, "tcp"))
-        die("%sprotocol '%s' is not tcp or udp", where, text);
+        die("%sprotocol '%s' is not tcp or udp\n", where, text);
     k->port = port_of(k->text);
-    *last_knock = k;
-    last_knock = &k->next;
 }
 
-/* Puts the value of an option or of a profile's directive into its field. */
-static void word_take(const struct word *w, const char *value) {
+/* Reads a file of the user's; NULL if it does not exist. */
+static char *file_read(const char *path) {
+    int fd = open(path, O_RDONLY);
+    struct stat st;
+    if (fd < 0 && (errno == ENOENT || errno == ENOTDIR)) return NULL;
+    char *text = calloc(1, USER_FILE_MAX + 1); /* never freed */
+    if (!text || fstat(fd, &st) || read(fd, text, USER_FILE_MAX) < 0)
+        die("%s: %s\n", path, strerror(errno));
+    close(fd);
+    exposed = st.st_mode & (S_IRWXG | S_IRWXO);
+    return text;
+}
+
+/* Takes an option, or a directive of a profile, with its value. */
+static void word_take(const struct word *w, char *value) {
     void *field = (char *)&given + w->field;
+    unsigned *number = field;
     given.seen |= 1u << (w - words);
     switch (w->kind) {
     case IS_FLAG: *(bool *)field = true; break;
     case IS_TEXT: *(const char **)field = value; break;
-    case IS_PORT: *(unsigned *)field = port_of(value); break;
-    case IS_NUMBER:
-        *(unsigned *)field = number_of(w->name, value, w->min, w->max);
-        break;
+    case IS_KNOCK: knock_add(value); break;
+    case IS_PORT: *number = port_of(value); break;
+    case IS_NUMBER: *number = number_of(value, w->value, w->min, w->max);
     }
 }
 
-/* ---- Profiles --------------------------------------------------------- */
-
-static const char separators[] = " \t\r=,"; /* between a profile's words */
-
-/* Takes a line of a profile that is an option of the command line, which beats
- * the profile.  False if there is no such option, or its value does not fit. */
-static bool profile_option(const char *name, const char *value) {
-    const struct word *w = words;
-    while (w < words + PROFILE_WORDS && strcasecmp(name, w->name)) w++;
-    if (w == words + PROFILE_WORDS) return false;
-    if (w->kind == IS_FLAG && value && strcasecmp(value, "yes")) return false;
-    if (w->kind != IS_FLAG && !value) return false;
-    if (!(given.seen >> (w - words) & 1)) word_take(w, value);
-    return true;
-}
-
-/* Takes a line of a profile; strtok() returned its first word. */
+/* Takes a line of a profile; strtok() returned its first word.  An option on
+ * the command line beats the profile. */
 static void profile_line(const char *name) {
-    char *value = strtok(NULL, separators);
-    if (!strcasecmp(name, "ports") || !strcasecmp(name, "sequence"))
-        for (; value; value = strtok(NULL, separators)) knock_add(value);
-    else if (!strcasecmp(name, "host") && value) host = value;
-    else if (!profile_option(name, value))
-        die("%s'%s' with '%s' is not understood", where, name,
+    const struct word *w = words, *end = words + IN_PROFILE;
+    while (w < end && strcasecmp(name, w->name)) w++;
+    char *value = strtok(NULL, SEPARATORS);
+    bool flag = !value || !strcasecmp(value, "yes");
+    if (w == end || (w->kind == IS_FLAG ? !flag : !value))
+        die("%s'%s' with '%s' is not understood\n", where, name,
             value ? value : "");
-    if (strtok(NULL, separators)) die("%s'%s' has too many words", where, name);
+    bool overruled = given.seen >> (w - words) & 1;
+    for (; w->kind == IS_KNOCK && value; value = strtok(NULL, SEPARATORS))
+        knock_add(value);
+    if (w->kind != IS_KNOCK && !overruled) word_take(w, value);
+    if (strtok(NULL, SEPARATORS))
+        die("%s'%s' has too many words\n", where, name);
 }
 
-/* Reads a file; NULL if it does not exist.  Warns if others can read it. */
-static char *profile_text(const char *path) {
-    int fd = open(path, O_RDONLY);
-    struct stat st;
-    if (fd < 0 && (errno == ENOENT || errno == ENOTDIR)) return NULL;
-    if (fd < 0 || fstat(fd, &st)) die("%s: %s", path, strerror(errno));
-    char *text = calloc(1, (size_t)st.st_size + 1);
-    if (!text || read(fd, text, (size_t)st.st_size) < 0)
-        die("%s: %s", path, strerror(errno));
-    close(fd);
-    if (st.st_mode & (S_IRGRP | S_IROTH))
-        dprintf(STDERR_FILENO, "knock: warning: others can read %s\n", path);
-    return text;
+/* Adds a text to what is said of the files that were searched. */
+static void searched_add(const char *text) {
+    strncat(searched, text, sizeof searched - strlen(searched) - 1);
 }
 
 /* Takes the section of this heading in the file dir/base, unless there are
  * ports already. */
 static void profile_read(const char *dir, const char *base,
                          const char *heading) {
-    char path[PATH_MAX];
-    if (knocks || !dir || *dir != '/') return;
-    snprintf(path, sizeof path, "%s/%s", dir, base);
-    char *text = profile_text(path), *line;
+    char path[PATH_MAX], *line;
     bool wanted = false;
+    if (nknocks || !dir || *dir != '/') return;
+    snprintf(path, sizeof path, "%s/%s", dir, base);
+    char *text = file_read(path);
+    searched_add("\n  ");
+    searched_add(path);
+    searched_add(text ? ": " : ": there is no such file");
+    if (text && exposed)
+        dprintf(STDERR_FILENO, "knock: warning: others can use %s\n", path);
     for (int n = 1; (line = strsep(&text, "\n")); n++) {
         snprintf(where, sizeof where, "%s:%d: ", path, n);
         line[strcspn(line, "#")] = '\0';
-        char *name = strtok(line, separators);
-        if (name && *name == '[') wanted = !strcmp(name, heading);
+        char *name = strtok(line, SEPARATORS);
+        bool heads = name && *name == '[';
+        if (heads) searched_add(name);
+        if (heads) wanted = !strcmp(name, heading);
         else if (name && wanted) profile_line(name);
     }
     where[0] = '\0';
 }
 
-/* ---- The host --------------------------------------------------------- */
+/* ---- The knock -------------------------------------------------------- */
 
-static struct addrinfo *own;        /* of -i when that is an address, or NULL */
-static const struct addrinfo *peer; /* the host's address that is knocked at */
-static char peer_name[NI_MAXHOST];
-
-/* Makes a socket leave by the interface or the address of -i. */
-static void leave_by(int fd) {
-    const char *name = given.interface;
-    int failed = own ? bind(fd, own->ai_addr, own->ai_addrlen)
-                     : setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, name,
-                                  (socklen_t)strlen(name));
-    if (failed) die("%s: %s", name, strerror(errno));
-}
+static struct peer { /* an address of the host that has a route */
+    const struct addrinfo *at;
+    char name[NI_MAXHOST];
+} peers[2], *peer = peers; /* of two families with --both; the one in use */
+static unsigned npeers;
+static struct addrinfo *own; /* of -i when that is an address, or NULL */
 
 /* Begins a connection to a port of the peer.  Returns the socket, or -1; *error
  * is 0, EINPROGRESS or what failed. */
-static int reach(int type, in_port_t port, int *error) {
-    int fd = socket(peer->ai_family, type | SOCK_NONBLOCK, 0);
-    if (fd >= 0 && given.interface) leave_by(fd);
+static int reach(int type, unsigned port, int *error) {
+    struct sockaddr *to = peer->at->ai_addr;
+    int fd = socket(to->sa_family, type | SOCK_NONBLOCK, 0), failed = 0;
+    const char *via = given.interface;
+    if (own) failed = bind(fd, own->ai_addr, own->ai_addrlen);
+    else if (via)
+        failed = setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, via,
+                            (socklen_t)strlen(via));
+    if (failed) die("%s: %s\n", via, strerror(errno));
     /* struct sockaddr_in6 has its port at the same place. */
-    ((struct sockaddr_in *)(void *)peer->ai_addr)->sin_port = htons(port);
+    ((struct sockaddr_in *)(void *)to)->sin_port = htons((in_port_t)port);
     *error = 0;
-    if (fd < 0 || connect(fd, peer->ai_addr, peer->ai_addrlen)) *error = errno;
+    if (connect(fd, to, peer->at->ai_addrlen)) *error = errno;
     return fd;
 }
 
-/* Writes the peer's address into peer_name, with the zone that host has. */
-static void peer_write(void) {
-    int at = peer->ai_family == AF_INET ? 2 : 6; /* after the port */
-    inet_ntop(peer->ai_family, peer->ai_addr->sa_data + at, peer_name,
-              sizeof peer_name);
-    strncat(peer_name, host + strcspn(host, "%"), 99);
+/* Takes an address as a peer if it has a route.  Returns 0, or the error. */
+static int peer_try(const struct addrinfo *at) {
+    int error, numeric = NI_NUMERICHOST;
+    peer = &peers[npeers];
+    peer->at = at;
+    getnameinfo(at->ai_addr, at->ai_addrlen, peer->name, NI_MAXHOST, NULL, 0,
+                numeric);
+    close(reach(SOCK_DGRAM, knocks->port, &error));
+    npeers += !error;
+    return error;
 }
 
-/* Looks the host up, once, and settles on its first address that has a
- * route. */
-static void peer_find(void) {
+/* Looks the host up, once.  Its first address that has a route is the peer;
+ * with --both the first of each family is one. */
+static void peers_find(void) {
     struct addrinfo hints = { .ai_flags = AI_NUMERICHOST }, *all;
+    const char *what = "";
     if (given.ipv6) hints.ai_family = AF_INET6;
     if (given.ipv4) hints.ai_family = AF_INET;
     if (given.interface && !getaddrinfo(given.interface, NULL, &hints, &own))
         hints.ai_family = own->ai_family;
+    if (hints.ai_family) what = hints.ai_family == AF_INET ? "IPv4 " : "IPv6 ";
     hints.ai_flags = 0;
     hints.ai_socktype = SOCK_STREAM;
-    int error = getaddrinfo(host, NULL, &hints, &all);
-    if (error) die("%s: %s", host, gai_strerror(error));
-    for (peer = all; peer; peer = peer->ai_next) {
-        peer_write();
-        close(reach(SOCK_DGRAM, knocks->port, &error));
-        if (!error) return;
-    }
-    die("%s: %s", peer_name, strerror(error));
+    int error = getaddrinfo(given.host, NULL, &hints, &all);
+    if (error)
+        die("'%s' was looked up, but has no %saddress: %s\n", given.host, what,
+            gai_strerror(error));
+    for (; all && npeers <= given.both; all = all->ai_next)
+        if (!npeers || all->ai_family != peers->at->ai_family)
+            error = peer_try(all);
+    if (!npeers) die("%s: %s\n", peer->name, strerror(error));
 }
 
-/* ---- The knock -------------------------------------------------------- */
-
-/* Sends one SYN or one datagram, whatever comes back, and waits the delay. */
-static void hit(const struct knock *k) {
-    bool udp = given.udp || k->udp;
-    int out = given.connect ? STDERR_FILENO : STDOUT_FILENO, error;
-    if (given.verbose)
-        dprintf(out, "hitting %s %s:%s\n", udp ? "udp" : "tcp", peer_name,
-                k->text);
-    int fd = reach(udp ? SOCK_DGRAM : SOCK_STREAM, k->port, &error);
+/* Sends one SYN, or one datagram, whatever comes back. */
+static void hit(const struct knock *k, bool udp) {
+    int error, fd = reach(udp ? SOCK_DGRAM : SOCK_STREAM, k->port, &error);
     if (udp && !error && send(fd, "", 1, 0) < 0) error = errno;
     if (error && error != EINPROGRESS && error != ECONNREFUSED)
-        die("%s:%s: %s", peer_name, k->text, strerror(error));
+        die("%s:%s: %s\n", peer->name, k->text, strerror(error));
     close(fd); /* before the kernel sends the SYN again */
-    poll(NULL, 0, (int)given.delay);
+}
+
+/* Hits all ports of the peer, with the delay after each. */
+static void knock_peer(void) {
+    int out = given.connect ? STDERR_FILENO : STDOUT_FILENO;
+    for (const struct knock *k = knocks; k < knocks + nknocks; k++) {
+        bool udp = k->udp || given.udp;
+        if (given.verbose)
+            dprintf(out, "hitting %s %s:%s\n", udp ? "udp" : "tcp", peer->name,
+                    k->text);
+        hit(k, udp);
+        poll(NULL, 0, (int)given.delay);
+    }
 }
 
 /* ---- The way through the open door ------------------------------------ */
 
-/* Tries once to connect, for ms milliseconds.  Returns the socket, or -1 and in
- * *error why not: EINPROGRESS if there was no answer. */
-static int door_try(in_port_t port, int ms, int *error) {
-    int fd = reach(SOCK_STREAM, port, error);
-    struct pollfd go = { fd, POLLOUT, 0 };
-    socklen_t size = sizeof *error;
-    if (*error == EINPROGRESS && poll(&go, 1, ms) > 0)
-        getsockopt(fd, SOL_SOCKET, SO_ERROR, error, &size);
-    if (!*error) return fd;
-    close(fd);
-    return -1;
-}
-
-/* Connects to the door's port once it opens.  A closed one refuses or is
- * silent: no try waits for long, but each for longer than the one before, as
- * the peer may be far away. */
-static int door_enter(in_port_t port) {
+/* Connects to the door's port once it opens.  A closed one refuses or is silent:
+ * each try is longer than the one before, as the peer may be far away. */
+static int door_enter(unsigned port) {
     int left = (int)given.timeout * 1000, step = FIRST_TRY_MS;
     int error, why = ETIMEDOUT;
+    socklen_t size = sizeof error;
     while (left > 0) {
+        struct pollfd go = { reach(SOCK_STREAM, port, &error), POLLOUT, 0 };
         if (step > left) step = left;
-        int fd = door_try(port, step, &error);
-        if (fd >= 0) return fd;
+        if (error == EINPROGRESS && poll(&go, 1, step) > 0)
+            getsockopt(go.fd, SOL_SOCKET, SO_ERROR, &error, &size);
+        if (!error) return go.fd;
+        close(go.fd);
         if (error != EINPROGRESS) {
             why = error;
             poll(NULL, 0, step);
@@ -330,7 +288,7 @@ static int door_enter(in_port_t port) {
         left -= step;
         if (step < LAST_TRY_MS) step *= 2;
     }
-    die("%s:%u did not open: %s", peer_name, port, strerror(why));
+    die("%s:%u did not open: %s\n", peer->name, port, strerror(why));
 }
 
 struct lane {       /* one direction of a join */
@@ -339,21 +297,18 @@ struct lane {       /* one direction of a join */
     char bytes[PIPE_BUF];
 };
 
-static bool is_empty(const struct lane *l) { return l->at == l->end; }
-
 /* What a lane waits for: room for what it holds, or something to read. */
 static struct pollfd lane_wait(const struct lane *l) {
-    if (is_empty(l)) return (struct pollfd){ l->from, POLLIN, 0 };
+    if (l->at == l->end) return (struct pollfd){ l->from, POLLIN, 0 };
     return (struct pollfd){ l->to, POLLOUT, 0 };
 }
 
 /* Writes what the lane holds or, if that is nothing, reads; passes an end on.
- * After poll() neither blocks, even on a stdout in blocking mode: a pipe with
- * any room has room for PIPE_BUF bytes.  Returns 0, or the error that ended the
- * lane. */
+ * Neither blocks after poll(): even a pipe in blocking mode that has any room
+ * has it for PIPE_BUF bytes.  Returns 0, or the error that ended the lane. */
 static int lane_move(struct lane *l) {
     ssize_t n;
-    if (is_empty(l)) {
+    if (l->at == l->end) {
         n = read(l->from, l->bytes, sizeof l->bytes);
         l->at = 0;
         l->end = n > 0 ? (size_t)n : 0;
@@ -373,105 +328,101 @@ static int lane_move(struct lane *l) {
  * peer that ended its side may be gone: then silence of stdin is an end too. */
 static void join(int fd) {
     static struct lane up, down;
-    int received = 0, sent = 0; /* errors */
-    up.from = STDIN_FILENO;
-    up.to = down.from = fd;
+    int got = 0, sent = 0;  /* errors */
+    up.to = down.from = fd; /* up.from is 0, stdin */
     down.to = STDOUT_FILENO;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int));
-    while (!received && (up.from >= 0 || down.from >= 0)) {
+    while (!got && (up.from >= 0 || down.from >= 0)) {
         struct pollfd ready[] = { lane_wait(&up), lane_wait(&down) };
-        bool last = down.from < 0 && is_empty(&up);
+        bool last = down.from < 0 && up.at == up.end;
         if (!poll(ready, 2, last ? SILENCE_MS : -1)) break;
         if (ready[0].revents) sent = lane_move(&up);
-        if (ready[1].revents) received = lane_move(&down);
+        if (ready[1].revents) got = lane_move(&down);
     }
-    if (received) die("receiving from %s: %s", peer_name, strerror(received));
-    if (sent) die("sending to %s: %s", peer_name, strerror(sent));
+    if (got) die("receiving from %s: %s\n", peer->name, strerror(got));
+    if (sent) die("sending to %s: %s\n", peer->name, strerror(sent));
 }
 
-/* ---- New sequences ---------------------------------------------------- */
+/* ---- New sequences; start --------------------------------------------- */
 
-static bool is_among(in_port_t port, const in_port_t *ports, unsigned n) {
-    while (n && ports[n - 1] != port) n--;
-    return n > 0;
+static void random_take(void *bytes, size_t n) {
+    if (getrandom(bytes, n, 0) < 0)
+        die("no random numbers: %s\n", strerror(errno));
 }
 
-/* Is a sequence unfit: a port below 1024, or twice, or the order of a scan? */
-static bool is_unfit(const in_port_t *ports, unsigned n) {
-    bool falls = n < 3, rises = n < 3;
+/* Is a sequence fit: no port below 1024 or twice, not the order of a scan? */
+static bool is_fit(const in_port_t *ports, unsigned n) {
+    unsigned rises = 0;
     for (unsigned i = 0; i < n; i++) {
-        if (ports[i] < 1024 || is_among(ports[i], ports, i)) return true;
-        if (i > 0 && ports[i] < ports[i - 1]) falls = true;
-        if (i > 0 && ports[i] > ports[i - 1]) rises = true;
+        if (ports[i] < 1024) return false;
+        for (unsigned j = 0; j < i; j++)
+            if (ports[i] == ports[j]) return false;
+        rises += i && ports[i] > ports[i - 1];
     }
-    return !falls || !rises;
+    return n < 3 || (rises && rises < n - 1);
 }
 
-/* Prints a new sequence for knockd.conf and for knock; false if that fails. */
+/* Prints a new sequence for knockd.conf and for knock; true if that fails. */
 static bool generate(unsigned n) {
     in_port_t ports[SEQUENCE_MAX];
-    do {
-        if (getrandom(ports, sizeof ports, 0) < 0)
-            die("no random numbers: %s", strerror(errno));
-    } while (is_unfit(ports, n));
+    do random_take(ports, sizeof ports);
+    while (!is_fit(ports, n));
     dprintf(STDOUT_FILENO, "sequence = %u", ports[0]);
     for (unsigned i = 1; i < n; i++) dprintf(STDOUT_FILENO, ",%u", ports[i]);
     dprintf(STDOUT_FILENO, "\nknock HOST");
     for (unsigned i = 0; i < n; i++) dprintf(STDOUT_FILENO, " %u", ports[i]);
-    return dprintf(STDOUT_FILENO, "\n") > 0;
+    return dprintf(STDOUT_FILENO, "\n") < 0;
 }
 
-/* ---- Start ------------------------------------------------------------ */
-
-/* Takes the options.  False if one is unknown or lacks its value, which
- * getopt_long() says. */
-static bool options_take(int argc, char **argv) {
-    struct option names[WORDS + 1] = { 0 };
+static void options_take(int argc, char **argv) {
+    struct option names[WORDS + 1] = { 0 }, *name = names;
     char letters[2 * WORDS + 1], *end = letters;
-    for (int i = 0; i < WORDS; i++) {
-        bool has_value = words[i].kind != IS_FLAG;
-        char letter = words[i].letter;
-        names[i] = (struct option){ words[i].name, has_value, NULL, letter };
-        *end++ = letter;
-        if (has_value) *end++ = ':';
+    const struct word *w = words + OPTIONS;
+    for (; w < words + WORDS; w++) {
+        int needs = w->kind == IS_FLAG ? no_argument : required_argument;
+        *name++ = (struct option){ w->name, needs, NULL, w->letter };
+        end += sprintf(end, needs ? "%c:" : "%c", w->letter);
     }
-    *end = '\0';
     for (int c; (c = getopt_long(argc, argv, letters, names, NULL)) >= 0;) {
-        const struct word *w = words;
-        while (w < words + WORDS && w->letter != c) w++;
-        if (w == words + WORDS) return false;
+        bool wrong = c == '?'; /* getopt_long() has said what */
+        if (wrong) c = optopt;
+        for (w = words + OPTIONS; w < words + WORDS && w->letter != c;) w++;
+        if (w == words + WORDS) die("the options are:\n%s", KNOCK_USAGE);
+        if (wrong) die("--%s needs %s\n", w->name, w->value);
+        snprintf(where, sizeof where, "--%s: ", w->name);
         word_take(w, optarg);
+        if (given.help) exit(dprintf(1, "%s", KNOCK_USAGE) < 0);
+        if (given.version) exit(dprintf(1, "knock " VERSION "\n") < 0);
     }
-    return true;
+    where[0] = '\0';
 }
 
-/* Knocks at HOST PORT... or PROFILE, when all of that is found good. */
-static void knock_at(char **operands) {
+/* Takes HOST PORT... or PROFILE. */
+static void operands_take(char **operands) {
     char heading[NI_MAXHOST];
-    host = *operands;
+    given.host = *operands;
     while (*++operands) knock_add(*operands);
-    snprintf(heading, sizeof heading, "[%s]", host);
+    snprintf(heading, sizeof heading, "[%s]", given.host);
     profile_read(getenv("XDG_CONFIG_HOME"), "knock.conf", heading);
     profile_read(getenv("HOME"), ".config/knock.conf", heading);
     profile_read(getenv("HOME"), ".knockrc", heading);
-    if (!knocks)
-        die("no ports, and no profile %s with ports\n%s", heading, help);
-    peer_find();
-    for (struct knock *k = knocks; k; k = k->next) hit(k);
-    signal(SIGPIPE, SIG_IGN);
-    if (given.connect) join(door_enter((in_port_t)given.connect));
-    else if (given.wait) door_enter((in_port_t)given.wait);
+    const char *colon = strchr(given.host, ':');
+    if (colon && !strchr(colon + 1, ':'))
+        die("'%s' is not a host: the port is a word of its own\n", given.host);
+    if (!nknocks)
+        die("no ports, and no profile %s with ports:%s\n", heading, searched);
 }
 
 int knock_main(int argc, char **argv) {
-    bool good = options_take(argc, argv);
-    if (given.help) return dprintf(STDOUT_FILENO, "%s\n", help) < 0;
-    if (given.version) return dprintf(STDOUT_FILENO, "knock " VERSION "\n") < 0;
-    if (given.generate) return !generate(given.generate);
-    if (!good || optind >= argc) {
-        dprintf(STDERR_FILENO, "%s\n", help);
-        return 1;
-    }
-    knock_at(argv + optind);
+    signal(SIGPIPE, SIG_IGN); /* whoever reads -v's lines may leave */
+    options_take(argc, argv);
+    if (given.generate) return generate(given.generate);
+    if (optind >= argc) die("no host\n%s", KNOCK_USAGE);
+    operands_take(argv + optind);
+    peers_find();
+    for (peer = peers; peer < peers + npeers; peer++) knock_peer();
+    peer = peers;
+    if (given.connect) join(door_enter(given.connect));
+    else if (given.wait) door_enter(given.wait);
     return 0;
 }

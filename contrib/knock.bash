@@ -31,7 +31,7 @@ _knock() {
 	case $cur in
 	-*)
 		COMPREPLY=($(compgen -W "-u --udp -d --delay -4 --ipv4
-			-6 --ipv6 -i --interface -w --wait -W --connect
+			-6 --ipv6 --both -i --interface -w --wait -W --connect
 			-t --timeout --generate -v --verbose -V --version
 			-h --help" -- "$cur"))
 		;;

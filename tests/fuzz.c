@@ -183,13 +183,11 @@ static void *t_calloc(size_t size) {
 /* As it is before main(). */
 static void fresh(void) {
     while (npieces) free(pieces[--npieces]);
-    knocks = NULL;
-    last_knock = &knocks;
-    given = (struct given){ .timeout = 10 };
-    host = NULL;
-    where[0] = peer_name[0] = '\0';
+    nknocks = npeers = 0;
+    given = (struct given){ .delay = 10, .timeout = 10 };
+    where[0] = searched[0] = '\0';
     own = NULL;
-    peer = NULL;
+    peer = peers;
     optind = 0;
     opterr = 0;
     sockets = messages = open_now = 0;

@@ -141,6 +141,15 @@ half_closing_peer() {
 	is "$(hits)" $'udp 1001\nudp 1002\nudp 1003\nudp 1004'
 }
 
+@test "PORT/PROTOCOL, as scanners write it" {
+	capture
+	knock_a 10.77.0.1 7000/udp 8000/tcp 9000/UDP
+	profile .knockrc <<<$'[home]\nhost = 10.77.0.1\nports = 1001/udp, 1002/tcp'
+	at_home home
+	is "$(hits)" $'udp 7000\ntcp 8000\nudp 9000\nudp 1001\ntcp 1002'
+	fails "protocol 'sctp' is not tcp or udp" 10.77.0.1 7000/sctp
+}
+
 @test "names of services are ports" {
 	grep -q '^ssh[[:blank:]]*22/tcp' /etc/services || skip "no services here"
 	capture
@@ -183,13 +192,55 @@ half_closing_peer() {
 		last = $1 }' "$T/seen"
 }
 
+@test "10 ms follow each port unless -d says otherwise" {
+	local start
+
+	start=$(now_ms)
+	knock_a 10.77.0.1 $(seq 7001 7050)
+	[ $(($(now_ms) - start)) -ge 500 ]
+	# Each packet of which the first is a neighbour's answer is seen late: not
+	# every gap is 10 ms, but most are.
+	capture
+	knock_a 10.77.0.1 $(seq 7001 7010)
+	hits >/dev/null
+	[ "$(awk '/ 10\.77\.0\.2\./ { n += last && $1 - last > 0.005; last = $1 }
+		END { print n }' "$T/seen")" -ge 5 ]
+}
+
+@test "whoever reads -v's lines may leave: all ports are hit" {
+	capture
+	{ rc=0; knock_a -v -d 50 10.77.0.1 7000 8000 9000:udp 7001 7002 7003 || rc=$?
+		echo $rc >"$T/rc"; } | true
+	is "$(cat "$T/rc")" 0
+	is "$(hits)" $'tcp 7000\ntcp 8000\nudp 9000\ntcp 7001\ntcp 7002\ntcp 7003'
+}
+
+@test "--both: the host's IPv4 and its IPv6 address, each the whole knock" {
+	[ -e /etc/hosts ] || skip "no /etc/hosts here"
+	printf '%s\n' '10.77.0.1 both' 'fd77::1 both' \
+		'10.77.0.1 one' '2001:db8::1 one' >"$T/hosts"
+	is "$(knock_named -v --both both 7000 8000 | sort)" \
+		"$(printf 'hitting tcp %s\n' 10.77.0.1:{7,8}000 fd77::1:{7,8}000)"
+	# The one that has no route is left out; -4 leaves the other out.
+	is "$(knock_named -v --both one 7000)" 'hitting tcp 10.77.0.1:7000'
+	is "$(knock_named -v -4 --both both 7000)" 'hitting tcp 10.77.0.1:7000'
+	is "$(knock_named -v both 7000 | wc -l)" 1
+	mkdir -p "$T/home/.config"
+	printf '[home]\nhost = both\nports = 7000\nboth = yes\nverbose\n' >"$T/home/.knockrc"
+	chmod 600 "$T/home/.knockrc"
+	is "$(HOME=$T/home XDG_CONFIG_HOME='' knock_named home | wc -l)" 2
+	capture
+	knock_named --both both 7000:udp 8000
+	end_of_capture
+	is "$(grep -c ' fd77::1\.[78]000: ' "$T/seen")" 2
+	is "$(grep -c ' 10\.77\.0\.1\.[78]000: ' "$T/seen")" 2
+}
+
 @test "IPv6, and a family by option" {
 	capture
 	knock_a fd77::1 7000 8000:udp
 	knock_a -6 fd77::1 9000
 	is "$(hits)" $'tcp 7000\nudp 8000\ntcp 9000'
-	fails '^knock: fd77::1: ' -4 fd77::1 7000
-	fails '^knock: 10.77.0.1: ' -6 10.77.0.1 7000
 }
 
 # --- names ------------------------------------------------------------------------
@@ -242,7 +293,7 @@ knock_named() {
 
 @test "a mistake is named, and found before the first packet" {
 	capture 'ip or ip6'
-	fails "port '80x' is not a number" 10.77.0.1 7000 8000 80x
+	fails "port '80x' is not a whole number" 10.77.0.1 7000 8000 80x
 	fails "port '70000' is not" 10.77.0.1 7000 70000
 	fails "port '0' is not" 10.77.0.1 7000 0
 	fails "port '' is not" 10.77.0.1 7000 ''
@@ -256,25 +307,35 @@ knock_named() {
 	fails "protocol 'foo' is not tcp or udp" 10.77.0.1 7000 8000:foo
 	fails "protocol '' is not tcp or udp" 10.77.0.1 7000 8000:
 	fails "protocol 'udp:tcp' is not" 10.77.0.1 7000 8000:udp:tcp
-	fails "delay '-5' is not a number" -d -5 10.77.0.1 7000
-	fails "delay 'abc' is not a number" -d abc 10.77.0.1 7000
-	fails "delay '5s' is not a number" 10.77.0.1 7000 -d 5s
-	fails "delay '' is not a number" -d '' 10.77.0.1 7000
-	fails "port '99999' is not" -w 99999 10.77.0.1 7000
+	fails "--delay: milliseconds '-5' is not a whole number" -d -5 10.77.0.1 7000
+	fails "--delay: milliseconds 'abc' is not" -d abc 10.77.0.1 7000
+	fails "--delay: milliseconds '5s' is not" 10.77.0.1 7000 -d 5s
+	fails "--delay: milliseconds '' is not" -d '' 10.77.0.1 7000
+	fails "--delay: milliseconds '0.5' is not a whole number" -d 0.5 10.77.0.1 7000
+	fails "--wait: port '99999' is not" -w 99999 10.77.0.1 7000
 	fails "port 'x' is not" -W x 10.77.0.1 7000
-	fails "timeout '0' is not" -t 0 -w 22 10.77.0.1 7000
+	fails "--timeout: seconds '0' is not" -t 0 -w 22 10.77.0.1 7000
 	fails '^knock: eth9: ' -i eth9 10.77.0.1 7000
 	fails '^knock: 10.99.0.1: ' -i 10.99.0.1 10.77.0.1 7000
 	nothing_seen
 }
 
 @test "an unknown host, no route: message and status 1" {
-	fails '^knock: nosuch.invalid: ' nosuch.invalid 7000
+	fails "^knock: 'nosuch.invalid' was looked up, but has no address: " nosuch.invalid 7000
 	fails '^knock: 192.0.2.1: .*unreachable' 192.0.2.1 7000
 	fails '^knock: 192.0.2.1: .*unreachable' 192.0.2.1 7000:udp
 	fails '^knock: 2001:db8::1: .*unreachable' 2001:db8::1 7000
 	in_a ip route add unreachable 198.51.100.0/24
 	fails '^knock: 198.51.100.1: .*(unreachable|No route)' 198.51.100.1 7000
+}
+
+@test "a host that can't be one: what is wrong" {
+	fails "^knock: '10.77.0.1:7000' is not a host: the port is a word of its own$" 10.77.0.1:7000
+	fails "^knock: '10.77.0.1:7000' is not a host: " 10.77.0.1:7000 8000
+	fails "^knock: 'server:22' is not a host: " server:22 7000
+	fails "^knock: '10.77.0.1' was looked up, but has no IPv6 address: " -6 10.77.0.1 7000
+	fails "^knock: 'fd77::1' was looked up, but has no IPv4 address: " -4 fd77::1 7000
+	fails "^knock: 'fd77::1' was looked up, but has no IPv4 address: " -i 10.77.0.2 fd77::1 7000
 }
 
 @test "a refusal does not matter, on the loopback either" {
@@ -286,11 +347,21 @@ knock_named() {
 
 @test "usage errors: the usage on stderr, status 1" {
 	fails 'usage: knock '
-	fails 'usage: knock ' 10.77.0.1
 	fails 'usage: knock ' --nosuch 10.77.0.1 7000
 	fails 'usage: knock ' -x 10.77.0.1 7000
-	fails 'usage: knock ' 10.77.0.1 7000 -d
 	fails 'usage: knock ' -v
+}
+
+@test "an option without its value, or with one too many: which, and what it needs" {
+	local option
+
+	for option in -d --delay -w --wait -W -i -t --generate; do
+		fails "knock: --[a-z]+ needs [a-z]+" 10.77.0.1 7000 "$option"
+		not grep usage "$T/err"
+	done
+	fails 'knock: --wait needs a port$' 10.77.0.1 7000 -w
+	fails 'knock: --delay needs milliseconds$' 10.77.0.1 7000 -d
+	fails 'knock: --udp needs no value$' --udp=5 10.77.0.1 7000
 }
 
 @test "-h and -V: stdout, status 0, no network needed" {
@@ -321,7 +392,6 @@ knock_named() {
 	grep -E ' 10\.77\.0\.22\.[0-9]+ > 10\.77\.0\.1\.7000:' "$T/seen"
 	grep -E ' 10\.77\.0\.22\.[0-9]+ > 10\.77\.0\.1\.7001:' "$T/seen"
 	grep -E ' fd77::22\.[0-9]+ > fd77::1\.7002:' "$T/seen"
-	fails '^knock: fd77::1: ' -i 10.77.0.22 fd77::1 7000
 }
 
 @test "-i chooses among two ways" {
@@ -676,29 +746,44 @@ wrong() {
 	local ok=$'[home]\nhost = 10.77.0.1\nports = 7000'
 
 	capture 'ip or ip6'
-	wrong 3 "port '80x' is not a number from 1 to 65535" $'[home]\nhost = x\nports = 7000, 80x'
+	wrong 3 "port '80x' is not a whole number from 1 to 65535" $'[home]\nhost = x\nports = 7000, 80x'
 	wrong 3 "protocol 'foo' is not tcp or udp" $'[home]\nhost = x\nports = 7000:foo'
-	wrong 4 "delay '5s' is not a number from 0 to 86400000" "$ok"$'\ndelay = 5s'
+	wrong 4 "milliseconds '5s' is not a whole number from 0 to 86400000" "$ok"$'\ndelay = 5s'
 	wrong 4 "'delay' with '' is not understood" "$ok"$'\ndelay ='
 	wrong 4 "'delay' has too many words" "$ok"$'\ndelay = 5 6'
 	wrong 5 "'prots' with '7000' is not understood" "$ok"$'\n\nprots = 7000'
 	wrong 4 "'udp' with 'maybe' is not understood" "$ok"$'\nudp = maybe'
 	wrong 4 "'host' with '' is not understood" "$ok"$'\nhost ='
-	wrong 4 "port '0' is not a number from 1 to 65535" "$ok"$'\nwait = 0'
+	wrong 4 "port '0' is not a whole number from 1 to 65535" "$ok"$'\nwait = 0'
 	wrong 4 "'help' with '' is not understood" "$ok"$'\nhelp'
 	nothing_seen
 }
 
-@test "a profile that is not there or has no ports; files that can't be read" {
-	fails 'no ports, and no profile \[home\]' home
+@test "a profile that is not there: the files, the profiles in them, no usage" {
+	local home=$T/home
+
+	fails '^knock: no ports, and no profile \[home\] with ports:' home
+	fails '^knock: no ports, and no profile \[10.77.0.1\] with ports:' 10.77.0.1
+	profile .config/knock.conf <<<$'[work]\nhost = 10.77.0.1\nports = 7\n[nas]\nports = 1'
+	not at_home home 2>"$T/err"
+	is "$(cat "$T/err")" "knock: no ports, and no profile [home] with ports:
+  $home/.config/knock.conf: [work][nas]
+  $home/.knockrc: there is no such file"
+	profile .knockrc <<<$'[home]\nhost = 10.77.0.1\n[away]\nports = 1'
+	not at_home home 2>"$T/err"
+	matches "$(cat "$T/err")" "$home/.knockrc: \[home\]\[away\]"
+	not grep usage "$T/err"
+	in_a env -u HOME -u XDG_CONFIG_HOME "$KNOCK" home 2>"$T/err" || :
+	matches "$(cat "$T/err")" 'no ports, and no profile \[home\]'
+}
+
+@test "files of profiles that can't be read" {
 	profile .knockrc <<<$'[home]\nhost = 10.77.0.1\nports =\n[away]\nports = 1'
 	not at_home home 2>"$T/err"
-	matches "$(cat "$T/err")" 'no profile \[home\] with ports'
+	matches "$(cat "$T/err")" ":3: 'ports' with '' is not understood"
 	mkdir -p "$T/home/.config/knock.conf"
 	not at_home home 2>"$T/err"
 	matches "$(cat "$T/err")" "^knock: $T/home/.config/knock.conf: Is a directory"
-	in_a env -u HOME -u XDG_CONFIG_HOME "$KNOCK" home 2>"$T/err" || :
-	matches "$(cat "$T/err")" 'no ports, and no profile \[home\]'
 }
 
 @test "profiles that others can read: a warning, and the knock" {
@@ -707,7 +792,7 @@ wrong() {
 	for mode in 640 604; do
 		chmod $mode "$T/home/.knockrc"
 		is "$(at_home -v home 2>"$T/err")" 'hitting tcp 10.77.0.1:7000'
-		is "$(cat "$T/err")" "knock: warning: others can read $T/home/.knockrc"
+		is "$(cat "$T/err")" "knock: warning: others can use $T/home/.knockrc"
 	done
 }
 
@@ -731,9 +816,9 @@ wrong() {
 	done
 	a=$("$KNOCK" --generate 4)
 	[ "$a" != "$("$KNOCK" --generate 4)" ]
-	fails "'0' is not a number from 1 to 32" --generate 0
-	fails "'33' is not a number from 1 to 32" --generate 33
-	fails "'x' is not a number from 1 to 32" --generate=x
+	fails "'0' is not a whole number from 1 to 32" --generate 0
+	fails "'33' is not a whole number from 1 to 32" --generate 33
+	fails "'x' is not a whole number from 1 to 32" --generate=x
 	not "$KNOCK" --generate 4 >/dev/full
 }
 
