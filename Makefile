@@ -104,6 +104,9 @@ fuzz:
 prove:
 	tests/prove.sh
 
+machines:
+	tests/machines.sh
+
 # The daemon with address and undefined-behaviour sanitizers, which need more
 # system calls than seccomp would let them have.
 SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=undefined
@@ -129,6 +132,7 @@ lint:
 	cppcheck --quiet --std=c11 --enable=warning,performance,portability \
 		--inline-suppr --error-exitcode=1 -D_GNU_SOURCE knockd.c knock.c
 	shellcheck -S warning test.sh .ci/run tests/*.sh tests/*.bash tests/*.bats \
+		tests/machines/init \
 		contrib/*.sh contrib/knockd-log contrib/knockd.init \
 		contrib/knockd.openrc contrib/fleet/knock-*
 	mandoc -T lint -W warning man/*.[158]
@@ -265,5 +269,5 @@ release:
 clean:
 	rm -rf knockd knock build
 
-.PHONY: all prove test check demo bench bench-quick soak coverage mutants fuzz sanitize lint install \
+.PHONY: all prove machines test check demo bench bench-quick soak coverage mutants fuzz sanitize lint install \
 	uninstall deb apk dist cross clean
