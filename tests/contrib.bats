@@ -333,7 +333,13 @@ rc() {
 		'[2026-11-23 15:06] openSSH: command returned non-zero status code (1)' \
 		'Nov 23 15:07:05 host knockd: 2001:db8::1: openSSH: OPEN SESAME' \
 		'2026-11-23T15:08:05+0000 host knockd[12]: 192.0.2.7: closeSSH: CLOSE SESAME' \
-		'192.0.2.8 (a.example): x: hello' >"$T/l"
+		'192.0.2.8 (a.example): x: hello' \
+		'[2026-11-23 15:09] openSSH: 192.0.2.9: openSSH: OPEN SESAME' \
+		'[2026-11-23 15:09] dead: x: OPEN SESAME' \
+		'[2026-11-23 15:09] openSSH: OPEN SESAME' \
+		'Nov 23 15:07:09 host knockd: openSSH: it said: OPEN SESAME' \
+		'openSSH: Nov 23 15:07:09 host knockd: 192.0.2.9: x: OPEN SESAME' \
+		'Nov 23 15:07:10 host daemon.notice knockd: 192.0.2.7: a: b: OPEN SESAME' >"$T/l"
 	contrib/knockd-log -m hello "$T/l" >"$T/out"
 	diff "$T/out" - <<-EOF
 	2026-11-23 15:05 192.0.2.7 openSSH OPEN SESAME
@@ -341,6 +347,7 @@ rc() {
 	Nov 23 15:07:05 2001:db8::1 openSSH OPEN SESAME
 	2026-11-23T15:08:05+0000 192.0.2.7 closeSSH CLOSE SESAME
 	- 192.0.2.8 (a.example) x hello
+	Nov 23 15:07:10 host 192.0.2.7 a: b OPEN SESAME
 	EOF
 	need busybox
 	mkdir "$T/bin"
