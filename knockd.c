@@ -235,14 +235,37 @@ static bool send_namer(const char *text, enum severity severity) {
     return out.namer >= 0 && send(out.namer, line, (size_t)n, MSG_DONTWAIT) > 0;
 }
 
-/* Makes '?' of control characters, which a command's output or a DNS name may
- * have to fake log lines: of C1's (C2 80 to C2 9F in UTF-8, RFC 3629), too. */
+/* The length of the printable character at p in UTF-8 (RFC 3629); 0 for a control
+ * character and for what is no UTF-8.  `least` leaves out longer forms than
+ * needed, C0 (but tab) and C1. */
+static unsigned character(const uint8_t *p) {
+    static const struct {
+        uint32_t mask, lead, least;
+    } forms[] = { { 0x80, 0, ' ' },
+                  { 0xe0, 0xc0, 0xa0 },
+                  { 0xf0, 0xe0, 0x800 },
+                  { 0xf8, 0xf0, 0x10000 } };
+    unsigned n = 0;
+    if (*p == '\t') return 1;
+    while (n < 4 && (*p & forms[n].mask) != forms[n].lead) n++;
+    if (n == 4) return 0;
+    uint32_t code = *p & ~forms[n].mask;
+    for (unsigned i = 1; i <= n; i++) {
+        if ((p[i] & 0xc0) != 0x80) return 0; /* also at the end */
+        code = code << 6 | (p[i] & 0x3f);
+    }
+    bool surrogate = code >> 11 == 0xd800 >> 11;
+    if (code < forms[n].least || code == 0x7f || code > 0x10ffff) return 0;
+    return surrogate ? 0 : n + 1;
+}
+
+/* Makes '?' of each byte that is not part of a printable character: with others
+ * a command's output or a DNS name could fake log lines. */
 static void make_printable(char *text) {
-    uint8_t before = 0;
-    for (char *p = text; *p; before = (uint8_t)*p++) {
-        uint8_t c = (uint8_t)*p;
-        bool c0 = c < ' ' && c != '\t', c1 = before == 0xc2 && c < 0xa0;
-        if (c0 || c1 || c == 0x7f) *p = '?';
+    while (*text) {
+        unsigned n = character((const uint8_t *)text);
+        if (!n) *text = '?';
+        text += n ? n : 1;
     }
 }
 

@@ -633,7 +633,8 @@ NO_PROCESS='d: could not run the command: Resource temporarily unavailable$'
 
 @test "what a command prints is logged with the door's name, without control characters" {
 	script talk <<'EOF2'
-echo "to out"; echo "to err" >&2; printf 'bell\a\033[1m end\rx\n'; printf 'no newline'
+echo "to out"; echo "to err" >&2; printf 'bell\a\033[1m end\rx\n'
+printf 'csi \233 1m, \302\233 1m, cut \303\n'; printf 'no newline'
 EOF2
 	conf <<-EOF2
 	[d]
@@ -645,6 +646,7 @@ EOF2
 	logged '\] d: to out$'
 	logged '\] d: to err$'
 	logged '\] d: bell.*end'
+	logged '\] d: csi \? 1m, \?\? 1m, cut \?$'
 	logged '\] d: no newline$'
 	is "$(LC_ALL=C tr -d '\n\040-\176' <"$LOG" | wc -c)" 0
 	stop_knockd

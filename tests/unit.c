@@ -178,6 +178,7 @@ static const struct {
     { "monitor: the channel", test_channel },
     { "monitor: the sniffer's start and end", test_sniffer_of_monitor },
     { "monitor: log lines and files", test_lines },
+    { "monitor: characters that are logged", test_characters },
     { "monitor: interfaces", test_interfaces },
     { "monitor: signals and reload", test_signals },
     { "monitor: the end", test_end },

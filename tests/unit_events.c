@@ -202,6 +202,48 @@ static void test_sniffer_of_monitor(void) {
     monitor_end();
 }
 
+/* What RFC 3629, section 4, calls a character of n bytes; 0 for none. */
+static unsigned rfc_3629(const uint8_t *p) {
+    static const uint8_t rows[][5] = {
+        /* bytes, the first from, to, the second from, to; others 80-BF */
+        { 1, 0x00, 0x7f, 0x00, 0xff }, { 2, 0xc2, 0xdf, 0x80, 0xbf },
+        { 3, 0xe0, 0xe0, 0xa0, 0xbf }, { 3, 0xe1, 0xec, 0x80, 0xbf },
+        { 3, 0xed, 0xed, 0x80, 0x9f }, { 3, 0xee, 0xef, 0x80, 0xbf },
+        { 4, 0xf0, 0xf0, 0x90, 0xbf }, { 4, 0xf1, 0xf3, 0x80, 0xbf },
+        { 4, 0xf4, 0xf4, 0x80, 0x8f },
+    };
+
+    for (unsigned i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+        const uint8_t *r = rows[i];
+        bool good = p[0] >= r[1] && p[0] <= r[2];
+
+        if (r[0] > 1) good = good && p[1] >= r[3] && p[1] <= r[4];
+        for (unsigned k = 2; k < r[0]; k++)
+            good = good && p[k] >= 0x80 && p[k] <= 0xbf;
+        if (good) return r[0];
+    }
+    return 0;
+}
+
+/* Every first byte with bytes behind it from the edges of all ranges. */
+static void test_characters(void) {
+    static const uint8_t edges[] = { 0,    ' ',  0x7f, 0x80, 0x8f, 0x90,
+                                     0x9f, 0xa0, 0xbf, 0xc0, 0xff };
+    enum { N = sizeof(edges) };
+
+    for (unsigned i = 0; i < 256 * N * N * N; i++) {
+        uint8_t text[] = { (uint8_t)(i % 256), edges[i / 256 % N],
+                           edges[i / 256 / N % N], edges[i / 256 / N / N], 0 };
+        unsigned want = rfc_3629(text);
+        bool c0 = *text < ' ' && *text != '\t';
+        bool c1 = *text == 0xc2 && text[1] < 0xa0;
+
+        if (c0 || c1 || *text == 0x7f) want = 0;
+        CHECK(character(text) == want, "%02x %02x %02x %02x: %u", text[0],
+              text[1], text[2], text[3], character(text));
+    }
+}
+
 static void test_lines(void) {
     struct monitor *m = shop_open();
     char text[5000], name[128];
@@ -215,7 +257,11 @@ static void test_lines(void) {
     forget();
     say(LOG, "a\xc2\x9b"
              "31m\xc2\xa0\xe2\x9b\x84"); /* CSI; no control */
-    CHECK(!strcmp(kept, "a\xc2?31m\xc2\xa0\xe2\x9b\x84\n"), "%s", kept);
+    CHECK(!strcmp(kept, "a??31m\xc2\xa0\xe2\x9b\x84\n"), "%s", kept);
+    forget();
+    say(LOG, "\x9b"
+             "31m \xe4 \xe2\x9b, \xed\xa0\x80 \xf0\x9f\x98\x80\xf0\x9f");
+    CHECK(!strcmp(kept, "?31m ? ??, ??? \xf0\x9f\x98\x80??\n"), "%s", kept);
     memset(text, 'x', sizeof(text) - 1);
     text[sizeof(text) - 1] = '\0';
     forget();
