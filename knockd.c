@@ -884,20 +884,15 @@ static bool same_sequence(const struct sequence *a, const struct sequence *b) {
     return a->n == b->n && !memcmp(a->knock, b->knock, a->n * sizeof *a->knock);
 }
 
-/* Puts a '#' in the first column of a line, on disk; false if it can't. */
-static bool mark_used(int fd, off_t line) {
-    return pwrite(fd, "#", 1, line) == 1 && !fsync(fd);
-}
-
 /* Gives a door the first unused sequence of its one-time file, a path seen
  * from the directory dir.  With spend, its present one is first marked as
- * used, on disk.  Returns how many are left.  0 leaves the door without one,
- * disabled; so does -1, if the file can't be read or marked, which is
- * logged. */
+ * used, on disk: a '#' in the first column of each line that has it.  Returns
+ * how many are left.  0 leaves the door without one, disabled; so does -1, if
+ * the file can't be read or marked, which is logged. */
 static int one_time(struct conf *c, struct door *d, int dir, bool spend) {
     struct conf file = { .path = d->one_time };
     struct sequence old = d->seq, next = old;
-    bool marked = !spend;
+    bool marked = false, failed = false;
     int how = O_NONBLOCK | O_CLOEXEC, left = 0;
     size_t size;
     how |= c->test ? O_RDONLY : O_RDWR;
@@ -913,13 +908,15 @@ static int one_time(struct conf *c, struct door *d, int dir, bool spend) {
         line = trim(line);
         if (!*line || *line == '#') continue;
         if (!sequence_parse(&file, &next, line)) continue;
-        if (!marked && same_sequence(&next, &old))
-            marked = mark_used(fd, start);
-        else if (left++ == 0) d->seq = next;
+        if (spend && same_sequence(&next, &old)) {
+            marked = true;
+            if (pwrite(fd, "#", 1, start) != 1) failed = true;
+        } else if (left++ == 0) d->seq = next;
     }
+    if (spend && (!marked || fsync(fd))) failed = true;
     free(text);
     if (fd >= 0) close(fd);
-    if (!marked) {
+    if (failed) {
         say(TROUBLE,
             "door %s: can't mark the sequence as used in %s: door disabled",
             d->name, file.path);
@@ -929,7 +926,7 @@ static int one_time(struct conf *c, struct door *d, int dir, bool spend) {
             "no more sequences left in the one time sequences file for "
             "door %s --> disabling the door",
             d->name);
-    return marked && text ? left : -1;
+    return failed || !text ? -1 : left;
 }
 
 /* What to listen on: -i, or else Interface, or else any. */

@@ -152,6 +152,28 @@ LAST='no more sequences left in the one time sequences file for door once --> di
 	stop_knockd
 }
 
+@test "two lines alike: a knock that was seen opens no second time, also after a restart" {
+	printf ' 1001,1002\n 2001,2002\n 1001 , 1002:tcp\n 3001,3002\n' | once
+	start
+	knock_a 10.77.0.1 1001 1002
+	opened once
+	is "$(cat "$T/seq")" '#1001,1002
+ 2001,2002
+#1001 , 1002:tcp
+ 3001,3002'
+	knock_a 10.77.0.1 2001 2002
+	opened once 2
+	knock_b 10.77.0.1 1001 1002
+	stop_knockd
+	start
+	knock_b 10.77.0.1 1001 1002
+	mark
+	is "$(count "$LOG" 'once: OPEN')" 2
+	knock_a 10.77.0.1 3001 3002
+	opened once 3
+	stop_knockd
+}
+
 @test "a line without a leading blank is used up all the same, its first digit lost as in 0.8" {
 	printf '1001,1002\n2001,2002\n' | once
 	start
