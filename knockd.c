@@ -87,7 +87,7 @@ struct door {
     const char *start, *start6, *stop, *stop6, *message, *one_time;
     struct sequence seq; /* n = 0: no one-time sequence is left */
     struct flags tcp;
-    struct nets target, allow; /* n = 0: our addresses; everyone */
+    struct nets target, allow, deny; /* n = 0: ours; everyone; nobody */
     unsigned seq_timeout, cmd_timeout, cooldown; /* seconds */
     unsigned stray_limit;                        /* ports; 0 = any number */
     int line, lines[KEYWORDS_MAX]; /* of [name] and each directive, or 0 */
@@ -116,7 +116,7 @@ struct range {
 struct watch {
     struct sequence seq; /* n = 0: no one-time sequence is left */
     struct flags tcp;
-    struct range target, allow;               /* as in struct door */
+    struct range target, allow, deny;         /* as in struct door */
     uint32_t seq_timeout, cooldown, one_time; /* s, s, bool */
     uint32_t stray_limit;
     /* Set by the sniffer: */
@@ -431,8 +431,10 @@ static bool in_nets(const struct nets *l, const struct addr *a) {
     return false;
 }
 
-/* Does a door's Allow list, if it has one, contain src? */
-static bool allowed(const struct nets *allow, const struct addr *src) {
+/* Does a door with these Allow and Deny lists exist for src?  Deny wins. */
+static bool allowed(const struct nets *allow, const struct nets *deny,
+                    const struct addr *src) {
+    if (in_nets(deny, src)) return false;
     return !allow->n || in_nets(allow, src);
 }
 
@@ -460,6 +462,7 @@ static const struct keyword {
     { "TCPFlags", "", DOOR, FLAGS, D(tcp), 0 },
     { "Target", "", DOOR, NETS, D(target), 0 },
     { "Allow", "", DOOR, NETS, D(allow), 0 },
+    { "Deny", "", DOOR, NETS, D(deny), 0 },
     { "Stray_Limit", "", DOOR, NUMBER, D(stray_limit), STRAY_LIMIT_MAX },
     { "Seq_Cooldown", "Cooldown", DOOR, NUMBER, D(cooldown), SECONDS_MAX },
     { "Message", "", DOOR, TEXT, D(message), 0 },
@@ -875,6 +878,7 @@ static void config_free(struct conf *c) {
     for (struct door *d = c->doors; d < c->doors + c->ndoors; d++) {
         free(d->target.net);
         free(d->allow.net);
+        free(d->deny.net);
     }
     free(c->doors);
     free(c->text);
@@ -1607,8 +1611,9 @@ static bool sees(const struct sniffer *s, const struct watch *d,
                  const struct packet *p) {
     struct nets target = { s->nets + d->target.at, d->target.n };
     struct nets allow = { s->nets + d->allow.at, d->allow.n };
+    struct nets deny = { s->nets + d->deny.at, d->deny.n };
     return (target.n ? in_nets(&target, &p->dst) : p->local) && d->seq.n &&
-           s->now >= d->quiet_until && allowed(&allow, &p->src) &&
+           s->now >= d->quiet_until && allowed(&allow, &deny, &p->src) &&
            (!p->known || p->proto != TCP ||
             ((p->flags & d->tcp.want) == d->tcp.want &&
              !(p->flags & d->tcp.forbid)));
@@ -2757,7 +2762,8 @@ static bool is_true(struct monitor *m, const struct event *e) {
     if (e->stage < 1 || e->stage > SEQUENCE_MAX) return refuse(m, "stage");
     if (e->kind == OPEN && e->stage != d->seq.n) return refuse(m, "stage");
     bool ignored = settings.only_ipv4 && !is_v4(&e->src);
-    if (ignored || !addr_usable(&e->src) || !allowed(&d->allow, &e->src))
+    if (ignored || !addr_usable(&e->src) ||
+        !allowed(&d->allow, &d->deny, &e->src))
         return refuse(m, "address");
     return true;
 }
@@ -2849,7 +2855,7 @@ static struct range nets_put(struct watches *w, const struct nets *l) {
 static struct watches *watches_make(const struct conf *c, size_t *bytes) {
     size_t nnets = 0;
     for (const struct door *d = c->doors; d < c->doors + c->ndoors; d++)
-        nnets += d->target.n + d->allow.n;
+        nnets += d->target.n + d->allow.n + d->deny.n;
     *bytes = sizeof(struct watches) + c->ndoors * sizeof(struct watch) +
              nnets * sizeof(struct net);
     struct watches *w = allocate(NULL, *bytes);
@@ -2863,6 +2869,7 @@ static struct watches *watches_make(const struct conf *c, size_t *bytes) {
         to->tcp = d->tcp;
         to->target = nets_put(w, &d->target);
         to->allow = nets_put(w, &d->allow);
+        to->deny = nets_put(w, &d->deny);
         to->seq_timeout = d->seq_timeout;
         to->cooldown = d->cooldown;
         to->one_time = d->one_time != NULL;

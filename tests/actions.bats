@@ -955,6 +955,36 @@ EOF2
 	stop_knockd
 }
 
+@test "deny: for these the door does not exist, also if allow has them" {
+	conf <<-EOF2
+	[d]
+	sequence = 7000,8000
+	deny = 192.0.2.0/24, 10.77.0.2 , fd77::2/127
+	[e]
+	sequence = 7001
+	allow = 10.77.0.0/24,fd77::/64
+	deny = 10.77.0.0/30,fd77::/96
+	[f]
+	sequence = 7002
+	deny = ::/0
+	EOF2
+	start
+	knock_a 10.77.0.1 7000 8000 7001
+	knock_b 10.77.0.1 7001
+	knock_a fd77::1 7000 8000 7001 7002
+	knock_b fd77::1 7001 7002
+	mark
+	not_logged '(10.77.0.2|fd77::2): d: '
+	not_logged ': e: '
+	not_logged 'fd77::.: f: '
+	knock_b 10.77.0.1 7000 8000 7002
+	logged '10.77.0.3: d: OPEN SESAME'
+	logged '10.77.0.3: f: OPEN SESAME'
+	# The sniffer itself looks at deny, not only the monitor behind it.
+	not_logged 'bad record'
+	stop_knockd
+}
+
 @test "message: in place of OPEN SESAME" {
 	conf <<-EOF2
 	[closeSSH]

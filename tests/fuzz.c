@@ -370,10 +370,12 @@ static void one_input(const uint8_t *data, size_t n) {
         REQUIRE(strlen(d->name) <= DOOR_NAME_MAX && *d->name);
         REQUIRE(d->seq_timeout <= SECONDS_MAX && d->stray_limit <= 63 &&
                 d->cmd_timeout <= SECONDS_MAX);
-        for (unsigned i = 0; i < d->allow.n + d->target.n; i++)
-            REQUIRE((i < d->allow.n ? d->allow.net[i]
-                                    : d->target.net[i - d->allow.n])
-                        .bits <= 128);
+        for (unsigned i = 0; i < d->allow.n; i++)
+            REQUIRE(d->allow.net[i].bits <= 128);
+        for (unsigned i = 0; i < d->deny.n; i++)
+            REQUIRE(d->deny.net[i].bits <= 128);
+        for (unsigned i = 0; i < d->target.n; i++)
+            REQUIRE(d->target.net[i].bits <= 128);
     }
     forget();
     config_print(&c);

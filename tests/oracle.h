@@ -68,8 +68,8 @@ struct o_door {
     struct o_knock seq[32];
     unsigned n; /* 0: no sequence is left */
     unsigned want, forbid;
-    struct o_net allow[4], target[4];
-    unsigned nallow, ntarget;
+    struct o_net allow[4], deny[4], target[4];
+    unsigned nallow, ndeny, ntarget;
     unsigned timeout, cooldown, limit; /* s, s, ports */
     bool one_time;
     int64_t deaf_until;
@@ -149,7 +149,8 @@ static bool o_takes_bulk(const struct o_door *d) {
 static bool o_there(const struct o_door *d, const struct o_hit *h) {
     return d->n && h->time >= d->deaf_until &&
            (d->ntarget ? o_in(d->target, d->ntarget, h->dst) : h->local) &&
-           (!d->nallow || o_in(d->allow, d->nallow, h->src));
+           (!d->nallow || o_in(d->allow, d->nallow, h->src)) &&
+           !o_in(d->deny, d->ndeny, h->src);
 }
 
 /* Is the port one of any door? */

@@ -207,7 +207,8 @@ forging_doors() {
 	stop_command = echo stop %IP% >> $T/did
 	[friends]
 	sequence = 7001,8001
-	allow = 10.77.0.2
+	allow = 10.77.0.2/31, 10.9.9.9
+	deny = 10.77.0.3
 	command = echo friends %IP% >> $T/did
 	EOF2
 }

@@ -170,20 +170,28 @@ static void test_nets(void) {
         { "2001:db8::/129", "prefix length '129' is not a number from 0 to" },
         { "1:2:3:4:5:6:7:8:9", "'1:2:3:4:5:6:7:8:9' is not an IPv4" },
     };
-    char text[256], want[256], print[128];
+    char text[512], want[256], print[128];
+    struct nets none = { 0 };
     struct conf c;
 
     for (unsigned i = 0; i < sizeof(good) / sizeof(*good); i++) {
         struct addr in = addr_of(good[i].in), o = addr_of(good[i].out);
 
-        snprintf(text, sizeof(text), "sequence=1\nallow = %s\nTarget=%s",
+        snprintf(text, sizeof(text),
+                 "sequence=1\nallow = %s\nTarget=%s\nDENY=%s", good[i].text,
                  good[i].text, good[i].text);
         CHECK(load_door(&c, text, false), "%s: %s", good[i].text, kept);
         CHECK(in_nets(&c.doors->allow, &in), "%s", good[i].text);
         CHECK(!in_nets(&c.doors->target, &o), "%s lets %s in", good[i].text,
               good[i].out);
-        CHECK(allowed(&c.doors->allow, &in) && !allowed(&c.doors->allow, &o),
+        CHECK(allowed(&c.doors->allow, &none, &in) &&
+                  !allowed(&c.doors->allow, &none, &o),
               "%s", good[i].text);
+        CHECK(!allowed(&none, &c.doors->deny, &in) &&
+                  allowed(&none, &c.doors->deny, &o),
+              "%s", good[i].text);
+        CHECK(!allowed(&c.doors->allow, &c.doors->deny, &in), "%s",
+              good[i].text); /* Deny wins */
         config_free(&c);
     }
     for (unsigned i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
@@ -230,7 +238,8 @@ static void test_defaults(void) {
     CHECK(c.ndoors == 1 && !strcmp(d->name, "d") && d->line == 1);
     CHECK(d->seq_timeout == 25 && d->cmd_timeout == 10 && !d->cooldown);
     CHECK(d->stray_limit == 8 && c.stray_limit == 8);
-    CHECK(!d->tcp.want && !d->tcp.forbid && !d->target.n && !d->allow.n);
+    CHECK(!d->tcp.want && !d->tcp.forbid && !d->target.n && !d->allow.n &&
+          !d->deny.n);
     CHECK(!d->start && !d->start6 && !d->stop && !d->stop6 && !d->message &&
           !d->one_time);
     CHECK(!c.use_syslog && !c.logfile && !c.pidfile && !c.interface &&
@@ -251,6 +260,7 @@ static void test_directives(void) {
 		{"target=10.0.0.9", "Target = 10.0.0.9/32"},
 		{"Allow = 2001:db8::/32,10.0.0.0/8",
 			"Allow = 2001:db8::/32,10.0.0.0/8"},
+		{"deny = 2001:db8::1", "Deny = 2001:db8::1/128"},
 		{"Stray_Limit = 63", "Stray_Limit = 63"},
 		{"stray_limit = 0", "Stray_Limit = 0"},
 		{"Seq_Cooldown = 5", "Seq_Cooldown = 5"},

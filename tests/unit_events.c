@@ -42,6 +42,16 @@ static void test_forged_records(void) {
         }
     CHECK(right > 1000 && wrong_ones > 10000);
     shop[1].allow.n = 0;
+    shop[1].deny = (struct nets){ &net, 1 };
+    e = (struct event){ .kind = STAGE, .door = 1, .stage = 1 };
+    e.src = addr_of("192.0.2.1");
+    m->said = 0;
+    m->bad_record = false;
+    forget();
+    CHECK(!is_true(m, &e) && has_text("address"), "%s", kept);
+    e.src = addr_of("192.0.3.1");
+    CHECK(is_true(m, &e));
+    shop[1].deny.n = 0;
     monitor_end();
 }
 

@@ -434,6 +434,12 @@ static void test_doors_that_are_not_there(void) {
     knock_from(s, &a, 1000);
     CHECK(!heard && !s->active);
     one_door.allow.n = 0;
+    net = (struct net){ a, 128 };
+    one_door.deny = (struct nets){ &net, 1 };
+    watch(s, &one_conf);
+    knock_from(s, &a, 1000);
+    CHECK(!heard && !s->active);
+    one_door.deny.n = 0;
     net = (struct net){ other, 128 };
     one_door.target = (struct nets){ &net, 1 };
     watch(s, &one_conf);

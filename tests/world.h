@@ -14,7 +14,7 @@ static unsigned (*draw)(unsigned n) = rnd;
 static struct world {
     struct conf conf;
     struct door door[DOORS];
-    struct net net[DOORS][2][2];
+    struct net net[DOORS][3][2];
     struct o_door plain[DOORS]; /* the same for the oracle */
     struct sniffer *sniffer;
     struct addr source[SOURCES], target[4];
@@ -105,6 +105,9 @@ static void draw_door(unsigned i) {
     if (draw_one_in(6))
         o->nallow = draw_nets(&d->allow, world.net[i][0], o->allow,
                               world.source, SOURCES);
+    if (draw_one_in(6))
+        o->ndeny = draw_nets(&d->deny, world.net[i][2], o->deny, world.source,
+                             SOURCES);
     if (draw_one_in(6))
         o->ntarget =
             draw_nets(&d->target, world.net[i][1], o->target, world.target, 4);
@@ -466,5 +469,5 @@ static bool right_record(const struct monitor *m, const struct event *e,
     if (e->kind == 2 && e->stage != d->seq.n) return false;
     if (settings.only_ipv4 && memcmp(e->src.b, mapped.b, 12) != 0) return false;
     return good_source(e->src.b, memcmp(e->src.b, mapped.b, 12) != 0) &&
-           allowed(&d->allow, &e->src);
+           allowed(&d->allow, &d->deny, &e->src);
 }
