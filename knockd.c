@@ -19,6 +19,7 @@
  * SPDX-License-Identifier: ISC
  */
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -94,13 +95,16 @@ struct door {
     bool bad;                      /* the section has an error */
 };
 
-struct conf { /* strings point into text */
+struct conf { /* strings point into the texts that are kept */
     const char *path, *logfile, *pidfile, *interface, *listen;
-    char *text;
+    char **kept; /* texts and names of files */
+    int dir;     /* where relative paths begin */
+    unsigned nkept;
     struct door *doors;
     unsigned ndoors, stray_limit, errors;
-    bool use_syslog, duplicates, test; /* -t: also warn */
-    int line, section;                 /* current; section: 0, OPTIONS, DOOR */
+    bool use_syslog, duplicates;
+    bool test, included;     /* -t: also warn; in an Include */
+    int line, section;       /* current; section: 0, OPTIONS, DOOR */
     int lines[KEYWORDS_MAX]; /* of each directive of [options], or 0 */
 };
 
@@ -446,12 +450,13 @@ enum { OPTIONS = 1, DOOR = 2 };
 static const struct keyword {
     const char *name, *alias;
     int section;
-    enum { FLAG, TEXT, NAMES, COMMAND, NUMBER, PORTS, FLAGS, NETS } kind;
+    enum { FLAG, GLOB, TEXT, NAMES, COMMAND, NUMBER, PORTS, FLAGS, NETS } kind;
     size_t offset; /* in struct door or (OPTIONS) conf */
     unsigned max;
 } keywords[] = {
     { "UseSyslog", "", OPTIONS | DOOR, FLAG, O(use_syslog), 0 },
     { "AllowDuplicates", "AllowDupes", OPTIONS | DOOR, FLAG, O(duplicates), 0 },
+    { "Include", "", OPTIONS, GLOB, 0, 0 },
     { "LogFile", "", OPTIONS, TEXT, O(logfile), 0 },
     { "PidFile", "", OPTIONS, TEXT, O(pidfile), 0 },
     { "Interface", "", OPTIONS, NAMES, O(interface), 0 },
@@ -615,13 +620,85 @@ static void text_parse(struct conf *c, const struct keyword *k, char **field,
     if (k->kind == NAMES) names_check(c, value);
 }
 
+static void config_read(struct conf *c, const char *path);
+
+/* Keeps a string until the configuration is freed. */
+static char *conf_keep(struct conf *c, char *text) {
+    c->kept = allocate(c->kept, (c->nkept + 1) * sizeof *c->kept);
+    return c->kept[c->nkept++] = text;
+}
+
+/* The first n bytes of path, a directory with its '/', and then name. */
+static char *path_in(struct conf *c, const char *path, size_t n,
+                     const char *name) {
+    char *joined = allocate(NULL, n + strlen(name) + 1);
+    sprintf(joined, "%.*s%s", (int)n, path, name);
+    return conf_keep(c, joined);
+}
+
+/* How many bytes of path are its directory, with the '/'. */
+static size_t directory_length(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash ? (size_t)(slash + 1 - path) : 0;
+}
+
+/* Does a name match a pattern?  * is any text, ? is any character. */
+static bool matches(const char *pattern, const char *name) {
+    if (*pattern == '*' && *name && matches(pattern, name + 1)) return true;
+    if (*pattern == '*') return matches(pattern + 1, name);
+    if (!*name) return !*pattern;
+    bool same = *pattern == '?' || *pattern == *name;
+    return same && matches(pattern + 1, name + 1);
+}
+
+static int name_cmp(const void *a, const void *b) {
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* Reads the files that match path, in the order of their names.  There may be
+ * no such file, and no such directory. */
+static void include_all(struct conf *c, const char *path) {
+    size_t n = directory_length(path);
+    const char *directory = path_in(c, path, n, ".");
+    unsigned from = c->nkept;
+    struct dirent *entry;
+    int fd = openat(c->dir, directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *d = fd < 0 ? NULL : fdopendir(fd);
+    if (!d && errno != ENOENT) wrong(c, "%s: %s", path, strerror(errno));
+    while (d && (entry = readdir(d)))
+        if (*entry->d_name != '.' && matches(path + n, entry->d_name))
+            path_in(c, path, n, entry->d_name);
+    if (d) closedir(d);
+    unsigned to = c->nkept;
+    if (to > from) qsort(c->kept + from, to - from, sizeof *c->kept, name_cmp);
+    while (from < to) config_read(c, c->kept[from++]);
+}
+
+/* Reads the file or the files of an Include.  A relative name begins at the
+ * directory of this file. */
+static void include(struct conf *c, const char *name) {
+    const char *path = c->path;
+    size_t n = *name == '/' ? 0 : directory_length(path);
+    int line = c->line;
+    if (c->included) return; /* the error is its [options] */
+    c->included = true;
+    name = path_in(c, path, n, name);
+    if (strpbrk(name + directory_length(name), "*?")) include_all(c, name);
+    else config_read(c, name);
+    c->included = false;
+    c->path = path;
+    c->line = line;
+    c->section = OPTIONS;
+}
+
 /* Parses a directive; value: NULL where its line has no '='. */
 static void directive(struct conf *c, const struct keyword *k, char *value) {
     struct door *d = &c->doors[c->ndoors ? c->ndoors - 1 : 0];
     bool of_door = k->section == DOOR;
     void *field = (of_door ? (char *)d : (char *)c) + k->offset;
     int *line = &(of_door ? d->lines : c->lines)[k - keywords];
-    if (*line && k->kind != FLAGS && k->kind != FLAG)
+    bool adds = k->kind == FLAG || k->kind == FLAGS || k->kind == GLOB;
+    if (*line && !adds)
         warn(c, "%s is given again: the last one counts", k->name);
     *line = c->line;
     if (k->kind == FLAG && value) {
@@ -634,6 +711,7 @@ static void directive(struct conf *c, const struct keyword *k, char *value) {
     }
     switch (k->kind) {
     case FLAG: *(bool *)field = true; break;
+    case GLOB: include(c, value); break;
     case PORTS: sequence_parse(c, field, value); break;
     case FLAGS: flags_parse(c, field, value); break;
     case NETS: nets_parse(c, field, value); break;
@@ -810,6 +888,8 @@ static void section(struct conf *c, char *line) {
     c->section = DOOR;
     if (strcasecmp(name, "options")) door_add(c, name);
     else c->section = OPTIONS;
+    if (c->included && c->section == OPTIONS)
+        wrong(c, "an included file has no [options]");
 }
 
 /* Are the first n letters of text this word, in either case?  The first letter
@@ -880,8 +960,9 @@ static void config_free(struct conf *c) {
         free(d->allow.net);
         free(d->deny.net);
     }
+    for (unsigned i = 0; i < c->nkept; i++) free(c->kept[i]);
+    free(c->kept);
     free(c->doors);
-    free(c->text);
 }
 
 static bool same_sequence(const struct sequence *a, const struct sequence *b) {
@@ -940,42 +1021,47 @@ static const char *listen_on(const struct conf *c) {
     return c->interface ? c->interface : "any";
 }
 
-/* Reads the file at c->path, seen from the directory dir, and parses it line
- * by line. */
-static void config_read(struct conf *c, int dir) {
+/* Reads a file and parses it line by line. */
+static void config_read(struct conf *c, const char *path) {
     struct stat st;
     size_t n;
     int how = O_RDONLY | O_CLOEXEC;
     if (out.started) how |= O_NONBLOCK; /* it could be a pipe */
-    int fd = openat(dir, c->path, how);
-    char *next = c->text = read_all(fd, &n);
+    int fd = openat(c->dir, path, how);
+    char *next = read_all(fd, &n);
+    int error = errno;
+    c->path = path;
+    c->line = 1;
     if (!next) {
-        const char *error = strerror(errno);
-        bool hidden = errno == EACCES && !fstatat(dir, c->path, &st, 0);
+        bool hidden = error == EACCES && !fstatat(c->dir, path, &st, 0);
         c->errors++;
-        if (!hidden) say(TROUBLE, "could not open %s: %s", c->path, error);
+        if (!hidden)
+            say(TROUBLE, "could not open %s: %s", path, strerror(error));
         else
             say(TROUBLE,
                 "could not open %s: %s: its owner is user %u, its mode %04o, "
                 "and this is user %u",
-                c->path, error, st.st_uid, st.st_mode & 07777, geteuid());
+                path, strerror(error), st.st_uid, st.st_mode & 07777,
+                geteuid());
     } else if (strlen(next) != n)
         wrong(c, "byte %zu is zero: this is not a text file", strlen(next));
     else if (!fstat(fd, &st) && st.st_mode & S_IROTH)
-        warn(c, "everyone can read this file: chmod 600 %s", c->path);
+        warn(c, "everyone can read this file: chmod 600 %s", path);
     if (fd >= 0) close(fd);
+    if (next) conf_keep(c, next);
     if (next && !strncmp(next, "\xef\xbb\xbf", 3)) next += 3; /* RFC 3629 */
-    c->line = 0;
+    c->line = c->section = 0;
     while (next) {
         unsigned errors = c->errors;
         config_line(c, strsep(&next, "\n"));
-        if (c->errors > errors && c->ndoors) c->doors[c->ndoors - 1].bad = true;
+        bool bad = c->errors > errors;
+        if (bad && c->section == DOOR) c->doors[c->ndoors - 1].bad = true;
     }
 }
 
 /* Checks a door when all of its section has been read, and completes it.  What
  * an error in the section may have caused is not looked at. */
-static void door_finish(struct conf *c, struct door *d, int dir) {
+static void door_finish(struct conf *c, struct door *d) {
     be_at(c, d, D(seq_timeout));
     if (d->seq_timeout == 0 && d->seq.n > 1)
         wrong(c, "Seq_Timeout 0 leaves door '%s' no time", d->name);
@@ -985,22 +1071,21 @@ static void door_finish(struct conf *c, struct door *d, int dir) {
     if (!d->bad && c->test) door_review(c, d);
     if (d->cmd_timeout == UINT_MAX) d->cmd_timeout = CMD_TIMEOUT;
     if (d->stray_limit == UINT_MAX) d->stray_limit = c->stray_limit;
-    if (d->one_time && *d->one_time) one_time(c, d, dir, false);
+    if (d->one_time && *d->one_time) one_time(c, d, c->dir, false);
 }
 
 /* Reads the file at path, seen from the directory dir, into c.  Logs
  * everything that is wrong with it (false then) and, with test, what is
  * doubtful. */
 static bool config_load(struct conf *c, int dir, const char *path, bool test) {
-    *c = (struct conf){ .path = path,
+    *c = (struct conf){ .dir = dir,
                         .test = test,
                         .stray_limit = STRAY_LIMIT,
-                        .line = 1,
                         .doors = allocate(NULL, sizeof *c->doors) };
-    config_read(c, dir);
+    config_read(c, path);
     c->listen = listen_on(c);
     for (struct door *d = c->doors; d < c->doors + c->ndoors; d++)
-        door_finish(c, d, dir);
+        door_finish(c, d);
     if (!c->ndoors && !c->errors) warn(c, "%s has no doors", path);
     return !c->errors;
 }
@@ -1047,6 +1132,7 @@ static void directive_print(const struct keyword *k, const void *field) {
     case FLAG:
         if (*(const bool *)field) printf("%s\n", k->name);
         break;
+    case GLOB: break; /* what it had is printed */
     case NUMBER: printf("%s%u\n", name, *(const unsigned *)field); break;
     case TEXT:
     case NAMES:
@@ -3185,10 +3271,9 @@ static void interfaces_open(struct monitor *m) {
  * directory is looked at.  If not, prints so; an error is counted. */
 static void file_test(struct monitor *m, const char *path, bool is_error) {
     int how = O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
-    int fd = openat(m->cwd, path, how), n = (int)strlen(path);
+    int fd = openat(m->cwd, path, how), n = (int)directory_length(path);
     bool good = fd >= 0;
     char directory[PATH_MAX];
-    while (n && path[n - 1] != '/') n--;
     snprintf(directory, sizeof directory, "%.*s.", n, path);
     if (good) close(fd);
     else if (errno == ENOENT) good = !faccessat(m->cwd, directory, W_OK, 0);

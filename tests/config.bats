@@ -487,6 +487,58 @@ fine() {
 	says '# interfaces: eth0,down0; waiting: down0 is down'
 }
 
+# --- Include -------------------------------------------------------------------------------
+
+@test "Include: files beside the configuration, at the start, with -d from elsewhere, at SIGHUP" {
+	need_namespaces
+	net_up
+	mkdir "$T/doors"
+	conf <<-EOF2
+	[options]
+	include = doors/*.conf
+	EOF2
+	printf '[one]\nsequence = 7001\n' >"$T/doors/1.conf"
+	printf '[bad]\nsequence = x\n' >"$T/doors/2.conf.off"
+	# A relative -c, from a directory that the daemon leaves.
+	in_s sh -c "cd '$T' && exec '$KNOCKD' -d -i eth0 -c knockd.conf -p k.pid" 3>&-
+	PID=$(cat "$T/k.pid")
+	knock_a 10.77.0.1 7001
+	logged 'one: OPEN SESAME'
+	printf '[two]\nsequence = 7002\n' >"$T/doors/2.conf"
+	kill -HUP "$PID"
+	knock_until 'two: OPEN SESAME' 1 10.77.0.1 7002
+	# An error in one of them changes nothing; it is logged with its file.
+	cp "$T/doors/2.conf.off" "$T/doors/3.conf"
+	kill -HUP "$PID"
+	logged "doors/3.conf:2: port 'x' is not a number"
+	logged 'knockd.conf has errors: nothing changes'
+	knock_until 'two: OPEN SESAME' 2 10.77.0.1 7002
+	rm "$T/doors/1.conf" "$T/doors/3.conf"
+	kill -HUP "$PID"
+	logged 're-reading config file' 3
+	mark
+	knock_a 10.77.0.1 7001
+	mark
+	is "$(count "$LOG" 'one: OPEN')" 1
+	kill "$PID"
+	until_true "$WAIT" no_daemon_left
+	PID=''
+}
+
+@test "-t: an included file that others may read, or that is not there" {
+	fine >"$T/doors.conf"
+	sed -i '/^\[options/,/^logfile/d' "$T/doors.conf"
+	chmod 644 "$T/doors.conf"
+	printf '[options]\ninclude = doors.conf\n' | good
+	grep -qx "knockd: $T/doors.conf:1: warning: everyone can read this file: chmod 600 $T/doors.conf" "$T/e"
+	says '[d]'
+	not grep -qi include "$T/o"
+	rm "$T/doors.conf"
+	check
+	is "$rc" 1
+	grep -qx "knockd: could not open $T/doors.conf: No such file or directory" "$T/e"
+}
+
 # --- -t: what the start would need -------------------------------------------------------
 
 # test_t ARG...: knockd -t with $C; sets rc, leaves $T/o and $T/e.

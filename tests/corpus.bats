@@ -171,6 +171,31 @@ meaning() {
 	done
 }
 
+@test "with its doors in an included file, each means the same" {
+	local n failed=0
+
+	mkdir "$T/doors"
+	for n in $(numbers '^accepted'); do
+		[[ $NONSENSE != *" $n "* ]] || continue
+		copy "$n"
+		# The lines of all [options], an Include behind them, and all other sections.
+		sed '1s/^\xef\xbb\xbf//' "$T/$n.conf" | LC_ALL=C awk -v options="$T/$n.main" -v doors="$T/doors/$n" '
+			BEGIN { print "[options]" >options; printf "" >doors }
+			/^[ \t]*\[/ { where = tolower($0) ~ /^[ \t]*\[[ \t]*options[ \t]*\]/ ? options : doors
+				if (where == options) next }
+			{ if (where == "") where = options; print >where }
+			END { print "Include = doors/" substr(doors, length(doors) - 2) >options }'
+		chmod 600 "$T/$n.main" "$T/doors/$n"
+		if ! "$KNOCKD" -t -i lo -c "$T/$n.main" >"$T/o" 2>"$T/e" ||
+			! diff <(meaning "$T/$n.conf") <(meaning "$T/o"); then
+			echo "$n.conf:"
+			cat "$T/e"
+			failed=1
+		fi
+	done
+	return "$failed"
+}
+
 # facts: what 0.8's -D and the reading above have in common, the same lines from both.
 facts_of_old() {
 	LC_ALL=C awk '

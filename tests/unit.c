@@ -120,6 +120,7 @@ static const struct {
     { "config: line ends, BOM, comments, lengths, binary", test_text },
     { "config: files that are not there", test_files },
     { "config: warnings of -t", test_warnings },
+    { "config: included files", test_include },
     { "config: random ones, and -t's output again",
       test_random_configurations },
     { "parse: every length captured and claimed", test_lengths },

@@ -477,6 +477,118 @@ static void test_files(void) {
     config_free(&c);
 }
 
+/* Include: a file, or those that match, in the order of their names. */
+static void test_include(void) {
+    static const char *const patterns[][3] = {
+        /* pattern, what matches, what does not */
+        { "*", "a", "" },
+        { "*.conf", ".conf", "a.con" },
+        { "*.conf", "a.conf.conf", "conf" },
+        { "?", "x", "xy" },
+        { "a?c*", "abc", "ac" },
+        { "a?c*", "abcde", "abd" },
+        { "*a*b", "xaxbab", "ba" },
+        { "**", "z", "" },
+    };
+    char text[PATH_MAX];
+    struct conf c;
+
+    for (unsigned i = 0; i < sizeof(patterns) / sizeof(*patterns); i++) {
+        CHECK(matches(patterns[i][0], patterns[i][1]), "%u", i);
+        bool empty = !*patterns[i][2];
+        CHECK(matches(patterns[i][0], patterns[i][2]) == empty, "%u", i);
+    }
+    mkdirat(directory_fd, "sub", 0700);
+    put_text("sub/b.conf", "[b]\nsequence=2\n");
+    put_text("sub/a.conf",
+             "\xef\xbb\xbf[a]\r\nsequence=1\r\n[a2]\r\nsequence=11");
+    put_text("sub/.c.conf", "x");
+    put_text("sub/c.bak", "x");
+    CHECK(load_text(&c,
+                    "[first]\nsequence=9\n[options]\nInclude=sub/*.conf\n"
+                    "stray_limit=3\n[z]\nsequence=5",
+                    false) &&
+              !*kept,
+          "%s", kept);
+    CHECK(c.ndoors == 5 && !strcmp(c.doors[0].name, "first") &&
+          !strcmp(c.doors[1].name, "a") && !strcmp(c.doors[2].name, "a2") &&
+          !strcmp(c.doors[3].name, "b") && !strcmp(c.doors[4].name, "z"));
+    CHECK(c.stray_limit == 3 && c.doors[1].stray_limit == 3);
+    config_free(&c);
+    /* an absolute name; relative to the including file, not to the directory */
+    snprintf(text, sizeof(text), "[options]\ninclude = %s/sub/b.conf # x\n",
+             directory);
+    CHECK(load_text(&c, text, false) && c.ndoors == 1, "%s", kept);
+    config_free(&c);
+    put_text("sub/main", "[options]\nInclude = a.conf\nInclude = ?.conf\n");
+    forget();
+    CHECK(config_load(&c, directory_fd, "sub/main", false) && c.ndoors == 5,
+          "%s", kept);
+    config_free(&c);
+    /* warnings and errors name the file, those behind it the first one */
+    put_text("sub/b.conf", "[b]\nsequence=2\ntimeout=x\n");
+    put_text("sub/d.conf",
+             "\n[b]\nsequence=7000,8000,9000\ncommand=id %IP% -D\n");
+    CHECK(!load_text(&c, "[options]\nInclude=sub/*.conf\nfoo=1\n", true));
+    CHECK(has_text("knockd: sub/b.conf:3: Seq_Timeout 'x' is not") &&
+              has_text("knockd: conf:3: unknown directive 'foo=1'") &&
+              has_text("knockd: sub/d.conf:3: warning: the ports are in the") &&
+              has_text(
+                  "knockd: sub/d.conf:2: warning: another door is named 'b': "
+                  "sub/b.conf:1"),
+          "%s", kept);
+    CHECK(c.errors == 2, "%s", kept);
+    config_free(&c);
+    /* nothing matches; no such directory; no such file; a directory */
+    CHECK(load_text(&c, "[options]\nInclude=sub/*.x\nInclude=no/*", false) &&
+              !*kept,
+          "%s", kept);
+    config_free(&c);
+    CHECK(!load_text(&c, "[options]\nInclude=sub/no.conf", false) &&
+              !strcmp(kept, "knockd: could not open sub/no.conf: No such file "
+                            "or directory\n"),
+          "%s", kept);
+    config_free(&c);
+    CHECK(!load_text(&c, "[options]\nInclude=sub", false) &&
+              has_text("could not open sub: Is a directory"),
+          "%s", kept);
+    config_free(&c);
+    CHECK(!load_text(&c, "[options]\nInclude=", false) && c.errors == 1);
+    config_free(&c);
+    CHECK(!load_text(&c, "[options]\nInclude=conf/*", false) &&
+              !strcmp(kept, "knockd: conf:2: conf/*: Not a directory\n"),
+          "%s", kept);
+    config_free(&c);
+    /* one level; no options in there; a section of its own */
+    put_text("sub/b.conf", "[Options]\nInclude = b.conf\nInclude=*\n");
+    CHECK(!load_text(&c, "[options]\nInclude=sub/b.conf\nUseSyslog", false) &&
+              !strcmp(kept, "knockd: sub/b.conf:1: an included file has no "
+                            "[options]\n") &&
+              c.use_syslog,
+          "%s", kept);
+    config_free(&c);
+    put_text("sub/b.conf", "LogFile = x\n[d]\nInclude = b.conf\nsequence=1\n");
+    CHECK(!load_text(&c, "[options]\nInclude=sub/b.conf", false) &&
+              !strcmp(kept, "knockd: sub/b.conf:1: LogFile comes before the "
+                            "first [section]\nknockd: sub/b.conf:3: Include "
+                            "belongs in [options], not in a door\n"),
+          "%s", kept);
+    config_free(&c);
+    CHECK(!load_door(&c, "sequence=1\nInclude=sub/a.conf", false) &&
+          has_text("conf:3: Include belongs in [options], not in a door"));
+    config_free(&c);
+    for (unsigned i = 0; i < 4; i++) {
+        static const char *const files[] = { "a.conf", "b.conf", "d.conf",
+                                             "main" };
+
+        snprintf(text, sizeof(text), "sub/%s", files[i]);
+        unlinkat(directory_fd, text, 0);
+    }
+    unlinkat(directory_fd, "sub/.c.conf", 0);
+    unlinkat(directory_fd, "sub/c.bak", 0);
+    unlinkat(directory_fd, "sub", AT_REMOVEDIR);
+}
+
 /* What -t warns of, each with the line of its directive, and what it does not
  * warn of. */
 static void test_warnings(void) {
