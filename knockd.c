@@ -810,7 +810,7 @@ static void start_review(struct conf *c, const struct door *d,
     } else if (!closes && adds && !strstr(start, " -C "))
         warn(c, "each knock adds a rule: use iptables -C ... || iptables -I "
                 "..., or add Stop_Command");
-    else if (!closes)
+    else if (!closes && start == d->start)
         warn(c, "no Stop_Command: another door must close this one");
 }
 

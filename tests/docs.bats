@@ -343,7 +343,8 @@ without_times() {
 	sed 's/^#\([[	]\)/\1/' knockd.conf.example >"$T/all"
 	printf ' 1,2,3,4\n' >"$T/once"
 	sed -i "s,/etc/knockd-once,$T/once," "$T/all"
-	./knockd -t -c "$T/all" >"$T/out"
+	./knockd -t -c "$T/all" >"$T/out" 2>"$T/err"
+	not grep -E 'each knock adds|IPv6 addresses|behind the rules' "$T/err"
 	[ "$(grep -c '^\[' "$T/out")" = "$(grep -c '^\[' "$T/all")" ]
 	[ "$(grep -c '^\[' "$T/out")" -ge 8 ]
 }

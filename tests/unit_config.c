@@ -689,6 +689,10 @@ static void test_warnings(void) {
               kept);
         config_free(&c);
     }
+    /* said once, though both commands lack it */
+    load_door(&c, "sequence=5,9,1\ncommand=id %IP%\ncommand_6=id %IP%", true);
+    CHECK(count_text("no Stop_Command") == 1, "%s", kept);
+    config_free(&c);
     /* one port: with %IP% or a cooldown no hint at one; IPv4 alone, no _6 */
     load_door(&c, "sequence=5\ncommand=id %IP%", true);
     CHECK(!has_text("Cooldown"), "%s", kept);
