@@ -111,28 +111,29 @@ int knock_main(int argc, char **argv); /* knock.c */
     "knockd.conf(5).\n"
 
 /* knock --help. */
-#define KNOCK_USAGE                                                           \
-    "usage: knock [options] HOST PORT[:tcp|udp]...\n"                         \
-    "       knock [options] PROFILE           (a section of"                  \
-    " ~/.config/knock.conf)\n"                                                \
-    "  -u, --udp             hit every port with UDP (default: TCP)\n"        \
-    "  -d, --delay MS        wait MS milliseconds after each port"            \
-    " (default: 10)\n"                                                        \
-    "  -4, -6                use IPv4 only, or IPv6 only (--ipv4, --ipv6)\n"  \
-    "      --both            knock at the host's IPv4 and at its IPv6"        \
-    " address\n"                                                              \
-    "  -i, --interface NAME  leave by this interface, or from this address\n" \
-    "  -w, --wait PORT       then wait until PORT accepts a connection\n"     \
-    "  -W, --connect PORT    then connect PORT to stdin and stdout\n"         \
-    "  -t, --timeout SEC     let -w and -W try for SEC seconds (default:"     \
-    " 10)\n"                                                                  \
-    "  -v, --verbose         say what is sent\n"                              \
-    "      --generate N      print a new random sequence of N ports\n"        \
-    "  -h, -V                print this help, or the version (--help,"        \
-    " --version)\n"                                                           \
-    "examples: knock -d 500 example.org 7000 8000:udp 9000\n"                 \
-    "          knock -w 22 example.org 7000 8000 9000 && ssh example.org\n"   \
-    "          ssh -o ProxyCommand='knock -W %p %h 7000 8000 9000'"           \
+#define KNOCK_USAGE                                                          \
+    "usage: knock [options] HOST PORT[:tcp|udp]...\n"                        \
+    "       knock [options] PROFILE           (a section of"                 \
+    " ~/.config/knock.conf)\n"                                               \
+    "  -u, --udp             hit every port with UDP (default: TCP)\n"       \
+    "  -d, --delay MS        wait MS milliseconds after each port"           \
+    " (default: 10)\n"                                                       \
+    "  -4, -6                use IPv4 only, or IPv6 only (--ipv4, --ipv6)\n" \
+    "      --both            knock at the host's IPv4 and at its IPv6"       \
+    " address\n"                                                             \
+    "  -i, --interface NAME  send through this interface or from this "      \
+    "address\n"                                                              \
+    "  -w, --wait PORT       then wait until PORT accepts a connection\n"    \
+    "  -W, --connect PORT    then connect PORT to stdin and stdout\n"        \
+    "  -t, --timeout SEC     let -w and -W try for SEC seconds (default:"    \
+    " 10)\n"                                                                 \
+    "  -v, --verbose         print a line for each packet\n"                 \
+    "      --generate N      print a new random sequence of N ports\n"       \
+    "  -h, -V                print this help, or the version (--help,"       \
+    " --version)\n"                                                          \
+    "examples: knock -d 500 example.org 7000 8000:udp 9000\n"                \
+    "          knock -w 22 example.org 7000 8000 9000 && ssh example.org\n"  \
+    "          ssh -o ProxyCommand='knock -W %p %h 7000 8000 9000'"          \
     " example.org\n"
 
 /* The client. */
