@@ -154,7 +154,8 @@ static void profile_line(const char *name) {
 
 /* Adds a text to what is said of the files that were searched. */
 static void searched_add(const char *text) {
-    strncat(searched, text, sizeof searched - strlen(searched) - 1);
+    size_t n = strlen(searched);
+    snprintf(searched + n, sizeof searched - n, "%s", text);
 }
 
 /* Takes the section of this heading in the file dir/base, unless there are
