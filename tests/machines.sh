@@ -88,6 +88,12 @@ kernel_packages() {
 		grep -oE '^linux-(image|binary|modules)-[0-9][^ ]*' | sort -u
 }
 
+# All kernels of that kind, the newest first.
+older_kernels() {
+	apt-cache search --names-only "^linux-image-[0-9].*${1#linux-image}\$" |
+		awk '{ print $1 }' | sort -rV
+}
+
 # The modules with what they need, in the order of loading, as $root/lib/N-NAME.ko.
 modules() {
 	local tree=$1 root=$2 version=$3 n=100 m file line done=' '
@@ -128,8 +134,13 @@ prepare() {
 	world "$release" "$arch"
 	if [ ! -e "$d/kernel" ]; then
 		rm -rf "$d"
-		for p in $(kernel_packages "$package"); do get "$p" "$d/packages"; done
 		get busybox-static "$d/busybox"
+		for p in $(kernel_packages "$package"); do get "$p" "$d/packages"; done
+		# A mirror may lack the newest one of a processor.
+		for p in $(older_kernels "$package"); do
+			! find "$d/packages" -name 'vmlinu*' 2>/dev/null | grep -q . || break
+			get "$p" "$d/packages"
+		done
 		p=$(find "$d/packages" -type f -name 'vmlinu*' | head -n 1)
 		[ -n "$p" ] || { echo "$name: no kernel" && return 1; }
 		cp "$p" "$d/kernel"
