@@ -3182,11 +3182,28 @@ static void options(int argc, char **argv) {
     }
 }
 
+/* Makes the permitted capabilities effective, as they are not for a user whose
+ * file has cap_net_raw+p (capabilities(7)). */
+static void raise_capabilities(void) {
+    uint32_t head[2] = { CAP_VERSION_3, 0 };
+    struct {
+        uint32_t effective, permitted, inheritable;
+    } sets[2]; /* of 32 capabilities each */
+    if (syscall(SYS_capget, head, sets)) return;
+    for (unsigned i = 0; i < 2; i++) sets[i].effective = sets[i].permitted;
+    syscall(SYS_capset, head, sets);
+}
+
 /* -d: forks.  The parent waits for the daemon, and exits with 0 when that is
- * ready or with 1 if it has ended before. */
+ * ready or with 1 if it has ended before.  A service manager that waits for
+ * READY=1 (sd_notify(3)) would take that end for the daemon's. */
 static void detach(struct monitor *m) {
     int ends[2];
     char byte;
+    if (getenv("NOTIFY_SOCKET")) {
+        say(TROUBLE, "warning: -d does not detach under a service manager");
+        return;
+    }
     pid_t pid = pipe2(ends, O_CLOEXEC) ? -1 : fork();
     if (pid < 0) die("could not detach: %s", strerror(errno));
     close(ends[pid > 0]);
@@ -3304,9 +3321,7 @@ static int test(struct monitor *m) {
         printf("# another knockd runs with pid file %s\n", pid);
     if (fd >= 0) close(fd);
     if (!m->conf.errors) printf("# OK\n");
-    else
-        say(TROUBLE, "%u error%s", m->conf.errors,
-            m->conf.errors == 1 ? "" : "s");
+    else say(TROUBLE, "errors: %u", m->conf.errors);
     return m->conf.errors > 0;
 }
 
@@ -3358,6 +3373,7 @@ int main(int argc, char **argv) {
     if (!strcmp(program_invocation_short_name, "knock"))
         return knock_main(argc, argv);
     options(argc, argv);
+    raise_capabilities();
     m.cwd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
     bool good = config_load(&m.conf, m.cwd, settings.config, settings.test);
     close_others(3, m.null, m.cwd); /* commands must not inherit them */

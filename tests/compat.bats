@@ -352,6 +352,20 @@ time.sleep(600)"
 	is "$(cat "$T/victim")" precious
 }
 
+@test "-d under a NOTIFY_SOCKET: does not detach, says so, and writes the pidfile" {
+	need socat
+	conf </dev/null
+	bg "$S" socat -u "UNIX-RECV:$T/notify" "CREATE:$T/notified"
+	until_true "$WAIT" test -S "$T/notify"
+	NOTIFY_SOCKET=$T/notify launch -d -i eth0
+	wait_for_line "$T/notified" 'READY=1'
+	running "$PID"
+	is "$(cat "$T/k.pid")" "$PID"
+	grep -qx 'knockd: warning: -d does not detach under a service manager' "$T/err"
+	mark
+	stop_knockd
+}
+
 @test "NOTIFY_SOCKET is told READY=1" {
 	need socat
 	conf </dev/null

@@ -45,7 +45,7 @@ bad() {
 
 # errors: what is no warning, and not their number, which -t prints last.
 errors() {
-	grep -vE ' warning: |^knockd: [0-9]+ errors?$' "$T/e" || :
+	grep -vE ' warning: |^knockd: errors: [0-9]+$' "$T/e" || :
 }
 
 # good: the configuration on standard input is accepted.
@@ -554,11 +554,11 @@ test_t() {
 	is "$rc $(tail -n 1 "$T/o")" '0 # OK'
 	printf '[d]\nsequence = x\n' >"$C"
 	check
-	is "$rc $(tail -n 1 "$T/e")" '1 knockd: 1 error'
+	is "$rc $(tail -n 1 "$T/e")" '1 knockd: errors: 1'
 	not grep -q OK "$T/o"
 	printf '[d]\nsequence = x\nfoo = 1\n' >"$C"
 	test_t -i nosuch0 -p "$T/k.pid"
-	is "$rc $(tail -n 1 "$T/e")" '1 knockd: 3 errors'
+	is "$rc $(tail -n 1 "$T/e")" '1 knockd: errors: 3'
 }
 
 @test "-t: an interface that does not exist is an error, as at the start" {
@@ -581,7 +581,7 @@ test_t() {
 	grep -qx "knockd: could not write $T/no/such/log: No such file or directory" "$T/e"
 	grep -qx "knockd: could not write $T/no/pid/k.pid: No such file or directory" "$T/e"
 	grep -qx "knockd: warning: could not write $T/no/pid/k.state: No such file or directory" "$T/e"
-	is "$(tail -n 1 "$T/e")" 'knockd: 2 errors'
+	is "$(tail -n 1 "$T/e")" 'knockd: errors: 2'
 	test_t -p "$T/k.pid"
 	is "$rc $(tail -n 1 "$T/o")" '0 # OK'
 	grep -qx "knockd: warning: could not write $T/no/such/log: No such file or directory" "$T/e"

@@ -198,6 +198,34 @@ refused() {
 	mark
 }
 
+@test "a file with cap_net_raw+p: starts as uid 1000 where docker gives no ambient capability" {
+	local rc=0
+
+	need setcap setpriv
+	copy_for_all
+	setcap cap_net_raw+p "$T/copy" 2>/dev/null || skip "no file capabilities here"
+	printf '[d]\nsequence = 7000\n' >"$T/c"
+	chmod 644 "$T/c"
+	as_1000() {
+		in_s setpriv --reuid=1000 --regid=1000 --clear-groups --inh-caps=-all "$@"
+	}
+	bg "$S" setpriv --reuid=1000 --regid=1000 --clear-groups --inh-caps=-all -- \
+		"$T/copy" -v -i eth0 -c "$T/c" -p /run/lock/k.pid >"$T/out" 2>"$T/err"
+	PID=$!
+	wait_for_line "$T/out" '^listening on eth0'
+	knock_a 10.77.0.1 7000
+	wait_for_line "$T/out" 'd: OPEN SESAME'
+	kill "$PID"
+	ended "$PID" "$TERM_STATUS"
+	PID=''
+	# Where the capability may not be had at all, it runs and says what it needs.
+	as_1000 --bounding-set=-net_raw -- "$T/copy" -V >"$T/o"
+	grep -q '^knockd' "$T/o"
+	as_1000 --bounding-set=-net_raw -- "$T/copy" -i eth0 -c "$T/c" >"$T/o" 2>"$T/e" || rc=$?
+	is "$rc" 1
+	grep -q 'needs CAP_NET_RAW' "$T/e"
+}
+
 forging_doors() {
 	conf <<-EOF2
 	[d]
