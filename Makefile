@@ -176,7 +176,7 @@ install: all install-$(INIT)
 	install -m 755 $(OUT)knockd $(DESTDIR)$(SBINDIR)/knockd
 	install -m 755 contrib/knockd-log $(DESTDIR)$(BINDIR)/knockd-log
 	ln -sf $(KNOCK_LINK) $(DESTDIR)$(BINDIR)/knock
-	install -m 644 man/knock.1 $(DESTDIR)$(MANDIR)/man1/knock.1
+	install -m 644 man/knock.1 man/knockd-log.1 $(DESTDIR)$(MANDIR)/man1
 	install -m 644 man/knockd.conf.5 $(DESTDIR)$(MANDIR)/man5/knockd.conf.5
 	install -m 644 man/knockd.8 $(DESTDIR)$(MANDIR)/man8/knockd.8
 	install -m 644 contrib/knock.bash $(DESTDIR)$(BASHDIR)/knock
@@ -220,6 +220,7 @@ uninstall: uninstall-$(INIT)
 	rm -f $(DESTDIR)$(SBINDIR)/knockd $(DESTDIR)$(BINDIR)/knock \
 		$(DESTDIR)$(BINDIR)/knockd-log \
 		$(DESTDIR)$(MANDIR)/man1/knock.1 \
+		$(DESTDIR)$(MANDIR)/man1/knockd-log.1 \
 		$(DESTDIR)$(MANDIR)/man5/knockd.conf.5 \
 		$(DESTDIR)$(MANDIR)/man8/knockd.8 \
 		$(DESTDIR)$(ZSHDIR)/_knock \
@@ -254,6 +255,10 @@ apk: all
 dist:
 	contrib/make-dist.sh
 
+# packaging/ with this version and its sums; see docs/packaging.md.
+packaging: dist
+	contrib/make-packaging.sh
+
 # ARCHS: for these processors alone.
 cross:
 	contrib/cross.sh $(ARCHS)
@@ -264,7 +269,7 @@ release:
 	$(MAKE) dist cross
 	contrib/make-release.sh
 
-.PHONY: release strip-program
+.PHONY: release strip-program packaging
 
 clean:
 	rm -rf knockd knock build

@@ -126,7 +126,17 @@ tools() {
 	tool fail2ban-regex fail2ban fail2ban
 	tool zsh zsh zsh
 	tool docker-compose docker-compose docker-cli-compose
+	tool podman podman podman
 	# Documents, scripts, packages, other machines.
+	if [ $system = debian ]; then
+		tool dpkg-buildpackage dpkg-dev -
+		tool dh debhelper -
+		tool lintian lintian -
+		tool fakeroot fakeroot -
+		tool makepkg makepkg -
+		tool bsdtar libarchive-tools -
+		tool nix-instantiate nix-bin -
+	fi
 	tool mandoc mandoc mandoc
 	tool xmllint libxml2-utils libxml2-utils
 	tool shellcheck shellcheck shellcheck

@@ -1,7 +1,7 @@
 #!/bin/sh
 # make-deb.sh - packages of what make has built, without a packaging system
 #
-#     contrib/make-deb.sh             dist/knockd_VERSION-1_ARCH.deb
+#     contrib/make-deb.sh             dist/knockd_VERSION-0local1_ARCH.deb
 #     contrib/make-deb.sh apk         dist/knockd-VERSION-ARCH.apk.tar.gz
 #
 # The .deb needs dpkg-deb alone. It takes the place of Debian's knockd; files of
@@ -52,7 +52,7 @@ deb() {
 	mkdir "$root/DEBIAN"
 	cat > "$root/DEBIAN/control" << EOF
 Package: knockd
-Version: $version-1
+Version: $version-0local1
 Architecture: $arch
 Maintainer: The knockd authors <knockd@localhost>
 Installed-Size: $(du -k -s --apparent-size "$root" | cut -f 1)
@@ -109,7 +109,7 @@ EOF
 		"$root/DEBIAN/postrm"
 	(cd "$root" && find . -type f ! -path './DEBIAN/*' | LC_ALL=C sort |
 		sed 's,^\./,,' | xargs md5sum > DEBIAN/md5sums)
-	result=dist/knockd_$version-1_$arch.deb
+	result=dist/knockd_$version-0local1_$arch.deb
 	dpkg-deb --root-owner-group -Zxz -b "$root" "$result" > /dev/null
 }
 

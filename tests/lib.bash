@@ -455,6 +455,26 @@ help_options() {
 		grep -oE '(^|[ ,])--?[A-Za-z0-9][A-Za-z0-9-]*' | tr -d ' ,' | sort -u
 }
 
+# debian_root NAME PACKAGE...: build/NAME is a small Debian with these packages and
+# nothing else; made once, kept for the next time. NAME/.made is there if it is.
+debian_root() {
+	local dir=$ROOT/build/$1 log=$BATS_FILE_TMPDIR/debootstrap
+
+	shift
+	command -v debootstrap >/dev/null || return 0
+	mkdir -p "$ROOT/build"
+	(
+		flock 9
+		[ "$(cat "$dir/.made" 2>/dev/null)" != "$*" ] || exit 0
+		rm -rf "$dir"
+		if timeout 280 "$ROOT/tests/debian_root.sh" make "$dir" "$@" >"$log" 2>&1 9>&-; then
+			echo "$*" >"$dir/.made"
+		else
+			tail -n 3 "$log"
+		fi
+	) 9>"$dir.lock"
+}
+
 # copy_of_machine ROOT: mounts in S, at $M, a copy of that root file system which
 # forgets what is written.
 copy_of_machine() {

@@ -6,22 +6,10 @@
 
 load lib
 
-# The root is made once, and kept in build/ for the next time.
 setup_file() {
-	local log=$BATS_FILE_TMPDIR/debootstrap
-	local with='gcc make musl-tools iptables libpcap0.8 logrotate'
-
 	export CLEAN=$ROOT/build/clean-root
 	[ "$(id -u)" = 0 ] || return 0
-	[ "$(cat "$CLEAN/.made" 2>/dev/null)" != "$with" ] || return 0
-	command -v debootstrap >/dev/null || return 0
-	rm -rf "$CLEAN"
-	# shellcheck disable=SC2086
-	if timeout 280 "$ROOT/tests/debian_root.sh" make "$CLEAN" $with >"$log" 2>&1; then
-		echo "$with" >"$CLEAN/.made"
-	else
-		tail -n 3 "$log" >&3
-	fi
+	debian_root clean-root gcc make musl-tools iptables libpcap0.8 logrotate >&3
 }
 
 setup() {
@@ -102,7 +90,7 @@ version() {
 		"SHA256SUMS knockd-$v-linux-amd64 knockd-$v.tar.gz"
 	(cd "dist/$v" && sha256sum --strict -c SHA256SUMS)
 	readelf -lSW "dist/$v/knockd-$v-linux-amd64" >"$T/headers"
-	refute grep 'INTERP\|\.symtab' "$T/headers"
+	not grep 'INTERP\|\.symtab' "$T/headers"
 	[ "$(uname -m)" != x86_64 ] || "dist/$v/knockd-$v-linux-amd64" -V
 	cp "dist/$v/SHA256SUMS" "$T/first"
 	touch knockd.c
@@ -153,6 +141,7 @@ version() {
 	usr/share/bash-completion/completions/knockd
 	usr/share/licenses/knockd/LICENSE
 	usr/share/man/man1/knock.1.gz
+	usr/share/man/man1/knockd-log.1.gz
 	usr/share/man/man5/knockd.conf.5.gz
 	usr/share/man/man8/knockd.8.gz
 	usr/share/zsh/site-functions/_knock
