@@ -131,10 +131,12 @@ prepare() {
 	local d=$OUT/$name root=$OUT/$name/root knockd p tree version
 	knockd=$(binary "$arch")
 	[ -n "$knockd" ] || { echo "$name: no binary for $arch" && return 1; }
-	world "$release" "$arch"
 	if [ ! -e "$d/kernel" ]; then
 		rm -rf "$d"
+		# One for all: the ip of Debian 11's busybox knows no netns.
+		world trixie "$arch"
 		get busybox-static "$d/busybox"
+		world "$release" "$arch"
 		for p in $(kernel_packages "$package"); do get "$p" "$d/packages"; done
 		# A mirror may lack the newest one of a processor.
 		for p in $(older_kernels "$package"); do
