@@ -151,7 +151,7 @@ prepare() {
 	version=$(basename "$tree")
 	mkdir -p "$d/depmod/lib/modules"
 	ln -sfn "$tree" "$d/depmod/lib/modules/$version"
-	depmod -b "$d/depmod" "$version"
+	depmod -b "$d/depmod" "$version" 2>/dev/null
 	rm -rf "$root"
 	mkdir -p "$root"/{bin,sbin,dev,proc,sys,tmp,run,etc,lib,var/run}
 	install -m 755 "$(find "$d/busybox" -type f -path '*bin/busybox')" "$root/bin/busybox"
