@@ -693,14 +693,17 @@ static void include(struct conf *c, const char *name) {
 
 /* Parses a directive; value: NULL where its line has no '='. */
 static void directive(struct conf *c, const struct keyword *k, char *value) {
-    struct door *d = &c->doors[c->ndoors ? c->ndoors - 1 : 0];
-    bool of_door = k->section == DOOR;
-    void *field = (of_door ? (char *)d : (char *)c) + k->offset;
-    int *line = &(of_door ? d->lines : c->lines)[k - keywords];
+    void *field = (char *)c + k->offset;
+    int *lines = c->lines, i = (int)(k - keywords);
     bool adds = k->kind == FLAG || k->kind == FLAGS || k->kind == GLOB;
-    if (*line && !adds)
+    if (k->section == DOOR) {
+        struct door *d = &c->doors[c->ndoors - 1];
+        field = (char *)d + k->offset;
+        lines = d->lines;
+    }
+    if (lines[i] && !adds)
         warn(c, "%s is given again: the last one counts", k->name);
-    *line = c->line;
+    lines[i] = c->line;
     if (k->kind == FLAG && value) {
         wrong(c, "%s has no value: write the word alone", k->name);
         return;
@@ -775,7 +778,7 @@ static bool can_run(const char *word) {
     if (strchr(word, '/')) return !access(word, X_OK);
     snprintf(path, sizeof path, " %.32s ", word);
     bool found = strstr(shell, path);
-    while (!found && dir && *dir) {
+    while (!found && *dir) {
         int n = (int)strcspn(dir, ":");
         snprintf(path, sizeof path, "%.*s/%.255s", n, dir, word);
         found = !access(path, X_OK);
@@ -3317,8 +3320,7 @@ static int test(struct monitor *m) {
     file_test(m, state, false);
     free(state);
     int fd = openat(m->cwd, pid, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-    if (fd >= 0 && is_locked(fd))
-        printf("# another knockd runs with pid file %s\n", pid);
+    if (is_locked(fd)) printf("# another knockd runs with pid file %s\n", pid);
     if (fd >= 0) close(fd);
     if (!m->conf.errors) printf("# OK\n");
     else say(TROUBLE, "errors: %u", m->conf.errors);
@@ -3374,13 +3376,13 @@ int main(int argc, char **argv) {
         return knock_main(argc, argv);
     options(argc, argv);
     raise_capabilities();
+    setenv("PATH", DEFAULT_PATH, 0);
     m.cwd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
     bool good = config_load(&m.conf, m.cwd, settings.config, settings.test);
     close_others(3, m.null, m.cwd); /* commands must not inherit them */
     if (settings.test) return test(&m);
     if (!good) return 1;
     m.most_outputs = outputs_limit();
-    setenv("PATH", DEFAULT_PATH, 0);
     mode_t mask = umask(022); /* others can't write commands' files */
     if (mask) umask(mask);
     if (settings.daemon) detach(&m);

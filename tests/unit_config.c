@@ -689,6 +689,10 @@ static void test_warnings(void) {
               kept);
         config_free(&c);
     }
+    /* -C looks for the rule first */
+    load_door(&c, "sequence=5,9,1\ncommand=id -C %IP% || id -I %IP%", true);
+    CHECK(!has_text("each knock") && has_text("no Stop_Command"), "%s", kept);
+    config_free(&c);
     /* said once, though both commands lack it */
     load_door(&c, "sequence=5,9,1\ncommand=id %IP%\ncommand_6=id %IP%", true);
     CHECK(count_text("no Stop_Command") == 1, "%s", kept);
