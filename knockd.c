@@ -427,7 +427,8 @@ static bool same_prefix(const struct addr *a, const struct addr *b,
 }
 
 static bool in_nets(const struct nets *l, const struct addr *a) {
-    for (const struct net *n = l->net; n < l->net + l->n; n++) {
+    for (unsigned i = 0; i < l->n; i++) {
+        const struct net *n = &l->net[i];
         bool only_v6 = n->bits < 96; /* such as ::/0 */
         if (only_v6 && is_v4(a)) continue;
         if (same_prefix(&n->addr, a, n->bits)) return true;
@@ -1118,7 +1119,8 @@ static void flags_print(const char *name, const struct flags *f) {
 static void nets_print(const char *name, const struct nets *l) {
     const char *before = name;
     char ip[ADDR_TEXT];
-    for (const struct net *n = l->net; n < l->net + l->n; n++) {
+    for (unsigned i = 0; i < l->n; i++) {
+        const struct net *n = &l->net[i];
         unsigned bits = is_v4(&n->addr) ? n->bits - 96 : n->bits;
         printf("%s%s/%u", before, addr_text(&n->addr, ip), bits);
         before = ",";
