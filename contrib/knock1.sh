@@ -20,6 +20,7 @@ case $key in *[!0-9a-fA-F]*) key='' ;; esac
 
 # bytes HEX: as bytes.
 bytes() {
+	# shellcheck disable=SC2059 # it is octal escapes and nothing else
 	printf "$(printf %s "$1" | sed 's/../& /g' | tr ' ' '\n' | while read -r x; do
 		[ -z "$x" ] || printf '\\%03o' "0x$x"
 	done)"

@@ -26,7 +26,7 @@ root=$d/root
 mkdir -p dist "$root"
 
 make -s install-strip DESTDIR="$root" PREFIX=/usr SYSCONFDIR=/etc \
-	INIT=$([ "$kind" = apk ] && echo openrc || echo systemd) \
+	INIT="$([ "$kind" = apk ] && echo openrc || echo systemd)" \
 	UNITDIR=/lib/systemd/system ZSHDIR=/usr/share/zsh/vendor-completions \
 	> /dev/null
 [ -z "${KNOCKD:-}" ] || install -m 755 "$KNOCKD" "$root/usr/sbin/knockd"

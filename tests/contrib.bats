@@ -38,7 +38,7 @@ setup() {
 			printf "%s\n" "${COMPREPLY[@]}"' - $prog)
 		while read -r o; do
 			grep -qxe "$o" <<<"$have" || { echo "bash, $prog: $o"; return 1; }
-			grep -qE -e "[{,)-]${o}[][},]" contrib/_knock ||
+			grep -qE -e "['{,)-]${o}[][},]" contrib/_knock ||
 				{ echo "zsh, $prog: $o"; return 1; }
 		done < <("./$prog" --help | help_options)
 	done
