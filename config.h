@@ -2,6 +2,8 @@
  * knockd and knock: compile-time limits, default paths and times, and the
  * few words of the kernel that a libc need not know.  Nothing here executes.
  */
+#ifndef CONFIG_H
+#define CONFIG_H
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -121,6 +123,10 @@ int knock_main(int argc, char **argv); /* knock.c */
     "  -4, -6                use IPv4 only, or IPv6 only (--ipv4, --ipv6)\n" \
     "      --both            knock at the host's IPv4 and at its IPv6"       \
     " address\n"                                                             \
+    "  -k, --key FILE        send a sealed knock, with the key in FILE\n"    \
+    "      --for ADDRESS     open for ADDRESS, or for our own, not the "     \
+    "source's\n"                                                             \
+    "      --close           close what is open, with a sealed knock\n"      \
     "  -i, --interface NAME  send through this interface or from this "      \
     "address\n"                                                              \
     "  -w, --wait PORT       then wait until PORT accepts a connection\n"    \
@@ -129,6 +135,8 @@ int knock_main(int argc, char **argv); /* knock.c */
     " 10)\n"                                                                 \
     "  -v, --verbose         print a line for each packet\n"                 \
     "      --generate N      print a new random sequence of N ports\n"       \
+    "      --keygen NAME DOOR  print a new key: the server's line, then "    \
+    "ours\n"                                                                 \
     "  -h, -V                print this help, or the version (--help,"       \
     " --version)\n"                                                          \
     "examples: knock -d 500 example.org 7000 8000:udp 9000\n"                \
@@ -141,10 +149,103 @@ int knock_main(int argc, char **argv); /* knock.c */
 #define TIMEOUT_MAX 86400        /* s */
 #define FIRST_TRY_MS 25          /* at the door, each further one longer, */
 #define LAST_TRY_MS 1600         /* but not longer than about this */
+#define SEALED_COPIES 3          /* of each sealed knock ... */
+#define SEALED_MS 50             /* ... with this after each */
+#define BOTH_MS 150              /* then, before the next, this as well */
 #define KNOCKS_MAX 1024          /* ports of one knock */
 #define SILENCE_MS 2000          /* of stdin, after the peer ended its side */
 #define USER_FILE_MAX (1u << 20) /* bytes of a profile file that are read */
 #define SEPARATORS " \t\r=,"     /* between words */
+
+/* Sealed knocks, which knock.c makes and judges (docs/knock1.md). */
+#define SKEW_MS 600000 /* how wrong a client's clock may be */
+#define BURNT_MAX 8    /* ranges of stamps refused, of a key at a door */
+#define CLIENT_MAX 31  /* bytes of a client's name */
+#define CLIENT_LETTERS \
+    "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz._@-"
+enum {
+    KEY_BYTES = 32,
+    KEY_DIGITS = 64,
+    HASH_BYTES = 32,
+    HMAC_MAX = 160,  /* bytes of text */
+    PERIOD_BITS = 20 /* an id is of 2^20 ms, 17.5 minutes */
+};
+
+struct hmac { /* a key: the states after its inner and its outer block */
+    uint32_t inner[8], outer[8];
+};
+
+struct plain {           /* what a packet says; numbers are big-endian */
+    uint64_t stamp;      /* ms since 1970 */
+    uint8_t address[16]; /* zero: the packet's source */
+    uint8_t request;     /* 0 open, 1 close */
+    uint8_t zero[7];
+};
+
+struct tagged { /* what the tag is made of */
+    uint64_t id;
+    struct plain plain;
+};
+
+struct sealed { /* a packet */
+    uint64_t id;
+    uint8_t tag[16];
+    struct plain plain; /* masked */
+};
+
+struct span {
+    uint64_t low, high;
+};
+
+struct stamps {     /* what is remembered of a key at a door; ms since 1970 */
+    uint64_t floor; /* the last one accepted */
+    struct span burnt[BURNT_MAX + 1];
+    unsigned nburnt;
+};
+
+/* Why a packet is refused, in the order in which it is looked at. */
+enum verdict {
+    GOOD,
+    FORGED, /* no such key made the tag */
+    MALFORMED,
+    FUTURE,
+    REPLAY,
+    PAST,
+    BEFORE_START,
+    UNUSABLE /* the address; judge() leaves that to the daemon */
+};
+
+void hmac_key(struct hmac *h, const void *key, size_t n);
+void hmac(const struct hmac *key, const char *label, const void *bytes,
+          size_t n, uint8_t hash[HASH_BYTES]);
+void door_key(struct hmac *door, const uint8_t key[KEY_BYTES],
+              const char *name);
+uint64_t sealed_id(const struct hmac *id_key, uint64_t period);
+void seal(const struct hmac *door, struct sealed *s);
+enum verdict judge(const struct hmac *door, struct stamps *stamps,
+                   struct sealed *s, uint64_t now, uint64_t elapsed);
+bool key_parse(const char *text, uint8_t key[KEY_BYTES]);
+bool is_client_name(const char *name);
+
+/* SHA-256 (FIPS 180-4): bits of the cube roots of the first 64 primes, and of
+ * the square roots of the first 8. */
+#define SHA256_K                                                            \
+    0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, \
+        0x923f82a4, 0xab1c5ed5, 0xd807aa98, 0x12835b01, 0x243185be,         \
+        0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,         \
+        0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f,         \
+        0x4a7484aa, 0x5cb0a9dc, 0x76f988da, 0x983e5152, 0xa831c66d,         \
+        0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147, 0x06ca6351,         \
+        0x14292967, 0x27b70a85, 0x2e1b2138, 0x4d2c6dfc, 0x53380d13,         \
+        0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85, 0xa2bfe8a1,         \
+        0xa81a664b, 0xc24b8b70, 0xc76c51a3, 0xd192e819, 0xd6990624,         \
+        0xf40e3585, 0x106aa070, 0x19a4c116, 0x1e376c08, 0x2748774c,         \
+        0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,         \
+        0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa,         \
+        0xa4506ceb, 0xbef9a3f7, 0xc67178f2
+#define SHA256_H                                                            \
+    0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, \
+        0x1f83d9ab, 0x5be0cd19
 
 /* linux/if_packet.h, if_ether.h, if_arp.h (packet(7)). */
 #define PACKET_RX_RING 5
@@ -263,4 +364,6 @@ struct netlink_addr_ { /* struct sockaddr_nl, netlink(7) */
 #endif
 #ifndef SYS_close_range
 #define SYS_close_range 436 /* the same on every architecture */
+#endif
+
 #endif

@@ -1,12 +1,14 @@
 /*
- * knock - hits ports of a host in order, so that the knockd there opens a door.
+ * knock - hits ports of a host in order, so that the knockd there opens a door;
+ * and what sealed knocks are made of (docs/knock1.md), for knockd as well.
  *
- * From top to bottom: what is given, the knock, the way through the door, new
- * sequences, start.
+ * From top to bottom: SHA-256 and HMAC, sealed knocks; then the client: what is
+ * given, the knock, the way through the door, new sequences and keys, start.
  *
  * SPDX-License-Identifier: ISC
  */
 #include <arpa/inet.h>
+#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -21,16 +23,211 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "config.h"
 
-/* ---- What is given ---------------------------------------------------- */
+/* ---- SHA-256 and HMAC ------------------------------------------------- */
+
+static uint32_t turn_right(uint32_t x, int n) { return x >> n | x << (32 - n); }
+
+/* Takes a block into the state (FIPS 180-4, 6.2.2; the names are its own).  No
+ * branch and no address depends on the bytes. */
+static void compress(uint32_t state[8], const uint8_t block[64]) {
+    static const uint32_t k[64] = { SHA256_K };
+    uint32_t a = state[0], b = state[1], c = state[2], d = state[3];
+    uint32_t e = state[4], f = state[5], g = state[6], h = state[7], w[64];
+    memcpy(w, block, 64);
+    for (int t = 0; t < 16; t++) w[t] = ntohl(w[t]);
+    for (int t = 16; t < 64; t++) {
+        uint32_t x = w[t - 2], y = w[t - 15];
+        w[t] = w[t - 7] + w[t - 16];
+        w[t] += turn_right(x, 17) ^ turn_right(x, 19) ^ x >> 10;
+        w[t] += turn_right(y, 7) ^ turn_right(y, 18) ^ y >> 3;
+    }
+    for (int t = 0; t < 64; t++) {
+        uint32_t t1 = turn_right(e, 6) ^ turn_right(e, 11) ^ turn_right(e, 25);
+        uint32_t t2 = turn_right(a, 2) ^ turn_right(a, 13) ^ turn_right(a, 22);
+        t1 += h + (g ^ (e & (f ^ g))) + k[t] + w[t];
+        t2 += (a & b) | (c & (a | b));
+        h = g;
+        g = f;
+        f = e;
+        e = d + t1;
+        d = c;
+        c = b;
+        b = a;
+        a = t1 + t2;
+    }
+    const uint32_t sums[] = { a, b, c, d, e, f, g, h };
+    for (int i = 0; i < 8; i++) state[i] += sums[i];
+    explicit_bzero(w, sizeof w); /* it may hold a key */
+}
+
+/* Ends a hash: n bytes of text, less than 2^29, follow the `before` bytes, whole
+ * blocks, that are in the state. */
+static void finish(uint32_t state[8], size_t before, const void *text, size_t n,
+                   uint8_t hash[HASH_BYTES]) {
+    const uint8_t *rest = text, *end = rest + n;
+    uint32_t bits = htonl((uint32_t)(before + n) * 8);
+    for (; end - rest >= 64; rest += 64) compress(state, rest);
+    uint8_t last[128] = { 0 };
+    size_t size = n % 64 < 56 ? 64 : 128;
+    memcpy(last, rest, n % 64);
+    last[n % 64] = 0x80;
+    memcpy(last + size - 4, &bits, 4);
+    for (size_t at = 0; at < size; at += 64) compress(state, last + at);
+    for (int i = 0; i < 8; i++) state[i] = htonl(state[i]);
+    memcpy(hash, state, HASH_BYTES);
+}
+
+/* Makes a key of n bytes, at most 64, ready for hmac() (RFC 2104). */
+void hmac_key(struct hmac *h, const void *key, size_t n) {
+    uint8_t block[64] = { 0 };
+    memcpy(block, key, n);
+    *h = (struct hmac){ { SHA256_H }, { SHA256_H } };
+    for (int i = 0; i < 64; i++) block[i] ^= 0x36;
+    compress(h->inner, block);
+    for (int i = 0; i < 64; i++) block[i] ^= 0x36 ^ 0x5c;
+    compress(h->outer, block);
+    explicit_bzero(block, sizeof block);
+}
+
+/* HMAC-SHA256 of a label and n bytes, both together HMAC_MAX at most. */
+void hmac(const struct hmac *key, const char *label, const void *bytes,
+          size_t n, uint8_t hash[HASH_BYTES]) {
+    char text[HMAC_MAX], *end = stpcpy(text, label);
+    struct hmac h = *key;
+    memcpy(end, bytes, n);
+    finish(h.inner, 64, text, (size_t)(end - text) + n, hash);
+    finish(h.outer, 64, hash, HASH_BYTES, hash);
+}
+
+/* ---- Sealed knocks ---------------------------------------------------- */
+
+/* Makes D, the key of a door, of a key that a client and a server share. */
+void door_key(struct hmac *door, const uint8_t key[KEY_BYTES],
+              const char *name) {
+    uint8_t d[HASH_BYTES];
+    hmac_key(door, key, KEY_BYTES);
+    hmac(door, "knock1 door", name, strlen(name), d);
+    hmac_key(door, d, sizeof d);
+    explicit_bzero(d, sizeof d);
+}
+
+/* The id of all packets of a period, 2^PERIOD_BITS ms.  id_key: of
+ * hmac(D, "knock1 id"). */
+uint64_t sealed_id(const struct hmac *id_key, uint64_t period) {
+    uint64_t big = htobe64(period), hash[HASH_BYTES / 8];
+    hmac(id_key, "", &big, sizeof big, (uint8_t *)hash);
+    return hash[0];
+}
+
+/* Masks the plain part of a packet, or unmasks it. */
+static void mask(const struct hmac *door, struct sealed *s) {
+    uint8_t hash[HASH_BYTES], plain[sizeof s->plain];
+    hmac(door, "knock1 mask", s->tag, sizeof s->tag, hash);
+    memcpy(plain, &s->plain, sizeof plain);
+    for (size_t i = 0; i < sizeof plain; i++) plain[i] ^= hash[i];
+    memcpy(&s->plain, plain, sizeof plain);
+}
+
+/* Makes the tag of a packet that is not masked: the hash's first bytes. */
+static void tag(const struct hmac *door, const struct sealed *s,
+                uint8_t hash[HASH_BYTES]) {
+    struct tagged text = { s->id, s->plain };
+    hmac(door, "knock1 tag", &text, sizeof text, hash);
+}
+
+/* Makes a packet of its plain part. */
+void seal(const struct hmac *door, struct sealed *s) {
+    uint8_t hash[HASH_BYTES];
+    struct hmac id_key;
+    hmac(door, "knock1 id", "", 0, hash);
+    hmac_key(&id_key, hash, sizeof hash);
+    s->id = sealed_id(&id_key, be64toh(s->plain.stamp) >> PERIOD_BITS);
+    tag(door, s, hash);
+    memcpy(s->tag, hash, sizeof s->tag);
+    mask(door, s);
+}
+
+/* Unmasks a packet.  True if the tag is right; how long that takes says nothing
+ * about the bytes. */
+static bool unseal(const struct hmac *door, struct sealed *s) {
+    uint8_t hash[HASH_BYTES], other = 0;
+    mask(door, s);
+    tag(door, s, hash);
+    for (size_t i = 0; i < sizeof s->tag; i++) other |= hash[i] ^ s->tag[i];
+    return !other;
+}
+
+static bool is_burnt(const struct stamps *s, uint64_t stamp) {
+    for (const struct span *r = s->burnt; r < s->burnt + s->nburnt; r++)
+        if (stamp >= r->low && stamp <= r->high) return true;
+    return false;
+}
+
+/* Sees to it that a stamp is never accepted later.  The ranges are sorted; of
+ * too many the two that are closest become one. */
+static void burn(struct stamps *s, uint64_t stamp) {
+    struct span *r = s->burnt + s->nburnt, *closest = s->burnt;
+    if (is_burnt(s, stamp)) return;
+    for (; r > s->burnt && r[-1].low > stamp; r--) *r = r[-1];
+    *r = (struct span){ stamp, stamp };
+    if (++s->nburnt <= BURNT_MAX) return;
+    for (r = s->burnt; r < s->burnt + BURNT_MAX; r++)
+        if (r[1].low - r->high < closest[1].low - closest->high) closest = r;
+    closest->high = closest[1].high;
+    s->nburnt--;
+    while (++closest < s->burnt + BURNT_MAX) *closest = closest[1];
+}
+
+/* Judges a packet by a door's key, and unmasks it; the caller looks at the
+ * address, saves the stamps, which change, and only then acts.  now: the wall
+ * clock, ms; elapsed: ms, by a clock that is never set, since the latest of the
+ * daemon's start, the key's first reading, a step of the wall clock, a resume. */
+enum verdict judge(const struct hmac *door, struct stamps *stamps,
+                   struct sealed *s, uint64_t now, uint64_t elapsed) {
+    static const uint8_t zero[sizeof s->plain.zero];
+    if (!unseal(door, s)) return FORGED;
+    uint64_t stamp = be64toh(s->plain.stamp);
+    if (s->plain.request > 1 || memcmp(s->plain.zero, zero, sizeof zero))
+        return MALFORMED;
+    if (stamp > now + SKEW_MS) {
+        burn(stamps, stamp);
+        return FUTURE;
+    }
+    if (is_burnt(stamps, stamp)) return REPLAY;
+    if (stamp + SKEW_MS < now) return PAST;
+    if (stamp <= stamps->floor) return REPLAY;
+    if (stamp + elapsed <= now) return BEFORE_START;
+    stamps->floor = stamp;
+    return GOOD;
+}
+
+/* Parses a key, 64 hex digits; false if the text is anything else. */
+bool key_parse(const char *text, uint8_t key[KEY_BYTES]) {
+    size_t n = strspn(text, "0123456789ABCDEFabcdef");
+    if (n != KEY_DIGITS || text[n]) return false;
+    for (size_t i = 0; i < KEY_BYTES; i++) {
+        char digits[] = { text[2 * i], text[2 * i + 1], '\0' };
+        key[i] = (uint8_t)strtoul(digits, NULL, 16);
+    }
+    return true;
+}
+
+bool is_client_name(const char *name) {
+    size_t n = strspn(name, CLIENT_LETTERS);
+    return n && n <= CLIENT_MAX && !name[n] && !strchr("._@-", *name);
+}
+
+/* ---- The client: what is given ---------------------------------------- */
 
 /* What the command line says and, where that is silent, the profile. */
 static struct given {
-    bool udp, both, ipv4, ipv6, verbose, help, version;
-    const char *host, *interface;
+    bool udp, both, close, ipv4, ipv6, verbose, help, version;
+    const char *host, *interface, *recipient, *keygen;
     unsigned delay, timeout;          /* ms; s */
     unsigned wait, connect, generate; /* 0: not given */
     uint32_t seen;                    /* a bit for each of words[] */
@@ -42,7 +239,7 @@ static struct given {
 static const struct word {
     const char *name, *value; /* value: what it needs */
     char letter;
-    enum { IS_FLAG, IS_TEXT, IS_KNOCK, IS_PORT, IS_NUMBER } kind;
+    enum { IS_FLAG, IS_TEXT, IS_KEY, IS_KNOCK, IS_PORT, IS_NUMBER } kind;
     size_t field;
     unsigned min, max;
 } words[] = {
@@ -55,15 +252,19 @@ static const struct word {
     { "interface", "a name or address", 'i', IS_TEXT, FIELD(interface), 0, 0 },
     { "wait", "a port", 'w', IS_PORT, FIELD(wait), 0, 0 },
     { "timeout", "seconds", 't', IS_NUMBER, FIELD(timeout), 1, TIMEOUT_MAX },
+    { "key", "a file", 'k', IS_KEY, 0, 0, 0 },
     { "verbose", "no value", 'v', IS_FLAG, FIELD(verbose), 0, 0 },
     { "connect", "a port", 'W', IS_PORT, FIELD(connect), 0, 0 },
     { "ipv4", "no value", '4', IS_FLAG, FIELD(ipv4), 0, 0 },
     { "ipv6", "no value", '6', IS_FLAG, FIELD(ipv6), 0, 0 },
+    { "for", "an address, or own", '\2', IS_TEXT, FIELD(recipient), 0, 0 },
+    { "close", "no value", '\3', IS_FLAG, FIELD(close), 0, 0 },
     { "generate", "ports", '\4', IS_NUMBER, FIELD(generate), 1, SEQUENCE_MAX },
+    { "keygen", "a client's name", '\5', IS_TEXT, FIELD(keygen), 0, 0 },
     { "version", "no value", 'V', IS_FLAG, FIELD(version), 0, 0 },
     { "help", "no value", 'h', IS_FLAG, FIELD(help), 0, 0 },
 };
-enum { WORDS = sizeof words / sizeof *words, OPTIONS = 3, IN_PROFILE = 10 };
+enum { WORDS = sizeof words / sizeof *words, OPTION = 3, IN_PROFILE = 11 };
 
 static struct knock { /* a port to hit */
     const char *text; /* as the user wrote it */
@@ -71,7 +272,8 @@ static struct knock { /* a port to hit */
     bool udp;
 } knocks[KNOCKS_MAX];
 static unsigned nknocks;
-static bool exposed;              /* others may use the file just read */
+static struct hmac door;          /* the key of sealed knocks */
+static bool sealed, exposed;      /* it is given; others may use its file */
 static char where[PATH_MAX + 32]; /* "FILE:LINE: ", "--OPTION: " or "" */
 static char searched[TEXT_MAX];   /* the files and the profiles in them */
 
@@ -120,6 +322,25 @@ static char *file_read(const char *path) {
     return text;
 }
 
+/* Takes the key of sealed knocks, DOOR:KEY in a profile or in a file, where it
+ * may also be the line that --keygen prints. */
+static void key_take(char *text) {
+    uint8_t key[KEY_BYTES];
+    if (*text == '/' || *where == '-') text = file_read(text);
+    if (!text) die("%sthere is no such file\n", where);
+    if (exposed) die("%sothers may use this file: chmod 600\n", where);
+    if (!strncmp(text, "key = ", 6)) text += 6;
+    char *hex = strrchr(text, ':');
+    if (!hex || hex == text) die("%sno DOOR before the key\n", where);
+    *hex++ = '\0';
+    hex[strcspn(hex, " \t\r\n")] = '\0';
+    if (!key_parse(hex, key)) die("%sthe key is not 64 hex digits\n", where);
+    door_key(&door, key, text);
+    sealed = true;
+    explicit_bzero(hex, KEY_DIGITS);
+    explicit_bzero(key, sizeof key);
+}
+
 /* Takes an option, or a directive of a profile, with its value. */
 static void word_take(const struct word *w, char *value) {
     void *field = (char *)&given + w->field;
@@ -128,6 +349,7 @@ static void word_take(const struct word *w, char *value) {
     switch (w->kind) {
     case IS_FLAG: *(bool *)field = true; break;
     case IS_TEXT: *(const char **)field = value; break;
+    case IS_KEY: key_take(value); break;
     case IS_KNOCK: knock_add(value); break;
     case IS_PORT: *number = port_of(value); break;
     case IS_NUMBER: *number = number_of(value, w->value, w->min, w->max);
@@ -139,7 +361,9 @@ static void word_take(const struct word *w, char *value) {
 static void profile_line(const char *name) {
     const struct word *w = words, *end = words + IN_PROFILE;
     while (w < end && strcasecmp(name, w->name)) w++;
-    char *value = strtok(NULL, SEPARATORS);
+    /* A key's door may have blanks in its name. */
+    char *value = strtok(NULL, w->kind == IS_KEY ? "\r" : SEPARATORS);
+    if (value) value += strspn(value, SEPARATORS);
     bool flag = !value || !strcasecmp(value, "yes");
     if (w == end || (w->kind == IS_FLAG ? !flag : !value))
         die("%s'%s' with '%s' is not understood\n", where, name,
@@ -188,7 +412,7 @@ static void profile_read(const char *dir, const char *base,
 
 static struct peer { /* an address of the host that has a route */
     const struct addrinfo *at;
-    char name[NI_MAXHOST];
+    char name[NI_MAXHOST], own[NI_MAXHOST]; /* its address, and ours */
 } peers[2], *peer = peers; /* of two families with --both; the one in use */
 static unsigned npeers;
 static struct addrinfo *own; /* of -i when that is an address, or NULL */
@@ -213,12 +437,17 @@ static int reach(int type, unsigned port, int *error) {
 
 /* Takes an address as a peer if it has a route.  Returns 0, or the error. */
 static int peer_try(const struct addrinfo *at) {
+    struct sockaddr_storage from = { 0 };
+    socklen_t size = sizeof from;
     int error, numeric = NI_NUMERICHOST;
     peer = &peers[npeers];
     peer->at = at;
     getnameinfo(at->ai_addr, at->ai_addrlen, peer->name, NI_MAXHOST, NULL, 0,
                 numeric);
-    close(reach(SOCK_DGRAM, knocks->port, &error));
+    int fd = reach(SOCK_DGRAM, knocks->port, &error);
+    getsockname(fd, (void *)&from, &size);
+    getnameinfo((void *)&from, size, peer->own, NI_MAXHOST, NULL, 0, numeric);
+    close(fd);
     npeers += !error;
     return error;
 }
@@ -245,24 +474,47 @@ static void peers_find(void) {
     if (!npeers) die("%s: %s\n", peer->name, strerror(error));
 }
 
-/* Sends one SYN, or one datagram, whatever comes back. */
-static void hit(const struct knock *k, bool udp) {
+/* Sends one SYN, or one datagram of n bytes, whatever comes back. */
+static void hit(const struct knock *k, bool udp, const void *bytes, size_t n) {
     int error, fd = reach(udp ? SOCK_DGRAM : SOCK_STREAM, k->port, &error);
-    if (udp && !error && send(fd, "", 1, 0) < 0) error = errno;
+    if (udp && !error && send(fd, bytes, n, 0) < 0) error = errno;
     if (error && error != EINPROGRESS && error != ECONNREFUSED)
         die("%s:%s: %s\n", peer->name, k->text, strerror(error));
     close(fd); /* before the kernel sends the SYN again */
+}
+
+/* Sends a sealed knock: a few copies, as each may be lost. */
+static void hit_sealed(const struct knock *k) {
+    struct sealed s = { .plain.request = given.close };
+    uint8_t *address = s.plain.address; /* zero: the packet's source */
+    const char *text = given.recipient;
+    struct timespec t;
+    if (peer > peers) poll(NULL, 0, BOTH_MS);
+    clock_gettime(CLOCK_REALTIME, &t);
+    uint64_t ms = (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+    s.plain.stamp = htobe64(ms);
+    if (text && !strcmp(text, "own")) text = peer->own;
+    if (text && inet_pton(AF_INET, text, address + 12) == 1)
+        memset(address + 10, 0xff, 2); /* IPv4 as ::ffff:a.b.c.d */
+    else if (text && inet_pton(AF_INET6, text, address) != 1)
+        die("--for: '%s' is not an address, or own\n", text);
+    seal(&door, &s);
+    for (int i = 0; i < SEALED_COPIES; i++) {
+        hit(k, true, &s, sizeof s);
+        poll(NULL, 0, SEALED_MS);
+    }
 }
 
 /* Hits all ports of the peer, with the delay after each. */
 static void knock_peer(void) {
     int out = given.connect ? STDERR_FILENO : STDOUT_FILENO;
     for (const struct knock *k = knocks; k < knocks + nknocks; k++) {
-        bool udp = k->udp || given.udp;
+        bool udp = k->udp || given.udp || sealed;
         if (given.verbose)
             dprintf(out, "hitting %s %s:%s\n", udp ? "udp" : "tcp", peer->name,
                     k->text);
-        hit(k, udp);
+        if (sealed) hit_sealed(k);
+        else hit(k, udp, "", 1);
         poll(NULL, 0, (int)given.delay);
     }
 }
@@ -344,7 +596,7 @@ static void join(int fd) {
     if (sent) die("sending to %s: %s\n", peer->name, strerror(sent));
 }
 
-/* ---- New sequences; start --------------------------------------------- */
+/* ---- New sequences and keys; start ------------------------------------ */
 
 static void random_take(void *bytes, size_t n) {
     if (getrandom(bytes, n, 0) < 0)
@@ -375,10 +627,25 @@ static bool generate(unsigned n) {
     return dprintf(STDOUT_FILENO, "\n") < 0;
 }
 
+/* Prints a new key, for the server's file and for a profile; true if that
+ * fails. */
+static bool keygen(const char *client, const char *name) {
+    uint8_t key[KEY_BYTES];
+    char hex[KEY_DIGITS + 1];
+    if (!is_client_name(client))
+        die("'%s' can't be a client: letters, digits, . _ @ -\n", client);
+    if (!name || !*name || strlen(name) > DOOR_NAME_MAX)
+        die("--keygen %s needs the name of a door, too\n", client);
+    random_take(key, sizeof key);
+    for (size_t i = 0; i < KEY_BYTES; i++) sprintf(hex + 2 * i, "%02x", key[i]);
+    return dprintf(STDOUT_FILENO, "%s %s\nkey = %s:%s\n", client, hex, name,
+                   hex) < 0;
+}
+
 static void options_take(int argc, char **argv) {
     struct option names[WORDS + 1] = { 0 }, *name = names;
     char letters[2 * WORDS + 1], *end = letters;
-    const struct word *w = words + OPTIONS;
+    const struct word *w = words + OPTION;
     for (; w < words + WORDS; w++) {
         int needs = w->kind == IS_FLAG ? no_argument : required_argument;
         *name++ = (struct option){ w->name, needs, NULL, w->letter };
@@ -387,7 +654,7 @@ static void options_take(int argc, char **argv) {
     for (int c; (c = getopt_long(argc, argv, letters, names, NULL)) >= 0;) {
         bool wrong = c == '?'; /* getopt_long() has said what */
         if (wrong) c = optopt;
-        for (w = words + OPTIONS; w < words + WORDS && w->letter != c;) w++;
+        for (w = words + OPTION; w < words + WORDS && w->letter != c;) w++;
         if (w == words + WORDS) die("the options are:\n%s", KNOCK_USAGE);
         if (wrong) die("--%s needs %s\n", w->name, w->value);
         snprintf(where, sizeof where, "--%s: ", w->name);
@@ -412,12 +679,16 @@ static void operands_take(char **operands) {
         die("'%s' is not a host: the port is a word of its own\n", given.host);
     if (!nknocks)
         die("no ports, and no profile %s with ports:%s\n", heading, searched);
+    if (sealed && nknocks > 1) die("a sealed knock has one port\n");
+    if (!sealed && (given.close || given.recipient))
+        die("--close and --for need a key: -k FILE, or the profile's\n");
 }
 
 int knock_main(int argc, char **argv) {
     signal(SIGPIPE, SIG_IGN); /* whoever reads -v's lines may leave */
     options_take(argc, argv);
     if (given.generate) return generate(given.generate);
+    if (given.keygen) return keygen(given.keygen, argv[optind]);
     if (optind >= argc) die("no host\n%s", KNOCK_USAGE);
     operands_take(argv + optind);
     peers_find();

@@ -21,6 +21,8 @@ _knock() {
 	-d | --delay) COMPREPLY=($(compgen -W "50 200 500" -- "$cur")); return ;;
 	-W | --connect | -w | --wait) COMPREPLY=($(compgen -W "22 443" -- "$cur")); return ;;
 	-t | --timeout) COMPREPLY=($(compgen -W "5 10 30" -- "$cur")); return ;;
+	-k | --key) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+	--for) COMPREPLY=($(compgen -W "own" -- "$cur")); return ;;
 	--generate) COMPREPLY=($(compgen -W "4 5 6" -- "$cur")); return ;;
 	-i | --interface)
 		COMPREPLY=($(compgen -W "$(cd /sys/class/net && printf "%q " *)" \
@@ -31,8 +33,8 @@ _knock() {
 	case $cur in
 	-*)
 		COMPREPLY=($(compgen -W "-u --udp -d --delay -4 --ipv4
-			-6 --ipv6 --both -i --interface -w --wait -W --connect
-			-t --timeout --generate -v --verbose -V --version
+			-6 --ipv6 --both -k --key --for --close -i --interface -w --wait -W --connect
+			-t --timeout --generate --keygen -v --verbose -V --version
 			-h --help" -- "$cur"))
 		;;
 	*)

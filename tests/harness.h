@@ -45,6 +45,13 @@
 
 #pragma GCC diagnostic ignored "-Wunused-function"
 
+/* What sealed knocks are made of is knock.c's; its main is not used. */
+#define knock_main client_main
+#include "../knock.c"
+#undef knock_main
+#undef die
+#undef FIELD
+
 /* ---- System calls ------------------------------------------------------ */
 
 enum {

@@ -103,6 +103,7 @@ static const char *get_file(const char *name, size_t *size) {
 #include "unit_reload.c"
 #include "unit_sniffer.c"
 #include "unit_start.c"
+#include "unit_sealed.c"
 
 /* ---- All of them -------------------------------------------------------- */
 
@@ -193,6 +194,12 @@ static const struct {
     { "start: readiness", test_notify },
     { "start: command line", test_command_line },
     { "start: a whole run", test_whole_run },
+    { "sealed: SHA-256, the examples of FIPS 180-4", test_sha256 },
+    { "sealed: HMAC, the cases of RFC 4231", test_hmac },
+    { "sealed: packets as the reference makes them", test_sealed_made },
+    { "sealed: all judged steps of the reference", test_sealed_judged },
+    { "sealed: keys", test_keys_parsed },
+    { "sealed: names of clients", test_client_names },
 };
 
 enum { TESTS = sizeof(tests) / sizeof(*tests) };
