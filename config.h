@@ -32,7 +32,7 @@ int knock_main(int argc, char **argv); /* knock.c */
 #define KEYWORDS_MAX 32      /* directives there may be */
 #define SEQUENCE_MAX 32      /* ports in a sequence */
 #define INTERFACES_MAX 64    /* interfaces listened on */
-#define ADDRESSES_MAX 1024   /* local addresses known */
+#define ADDRESSES_MAX 65536  /* local addresses known */
 #define SECONDS_MAX 31536000 /* a year: the longest timeout */
 #define SEQ_TIMEOUT 25       /* s, from the first knock to the last */
 #define CMD_TIMEOUT 10       /* s, from start to stop command */
@@ -42,6 +42,7 @@ int knock_main(int argc, char **argv); /* knock.c */
 #define ONE_TIME_LOW 5       /* one-time sequences left: say so */
 
 /* The sniffer. */
+#define SNIFFER_NAME "knockd: sniffer" /* of its process */
 #define SNIFFER_ID 65533  /* its uid and gid; nobody needs to own it */
 #define FRAME_BYTES 256   /* a ring slot; captures 176 of a packet */
 #define FRAMES 4096       /* ring: 1 MiB, 8 ms at 500,000 packets/s */
@@ -78,6 +79,12 @@ int knock_main(int argc, char **argv); /* knock.c */
 #define OUTPUT_LINE_MAX 240 /* bytes; a longer one is several */
 #define RETRY_MS 1000       /* no process to be had; sniffer died young */
 #define STALL_MS 10000      /* of its talk at once, if we stalled */
+#define OPENS_BELIEVED 2000 /* openings of a door in a second ... */
+#define STALL_OPENS_MS 2500 /* ... of this time at once, if we stalled */
+#define RENEWS_A_SECOND 1   /* one-time sequences of a door ... */
+#define RENEW_BURST_MS 9000 /* ... or of this time at once */
+#define SEND_SECONDS 2      /* for the sniffer to read what it is told */
+#define PIECE_BYTES 32768   /* of that in one message */
 #define RETRY_STOP_MS 60000 /* a stop command that can't be run */
 #define NAME_BYTES 256      /* of a host name */
 #define NAME_LETTERS \
@@ -258,6 +265,7 @@ bool is_client_name(const char *name);
 #define ETHERTYPE_V4 0x0800
 #define ETHERTYPE_V6 0x86dd
 #define HATYPE_LOOPBACK 772
+#define PKTTYPE_HOST 0
 #define PKTTYPE_OTHERHOST 3
 
 struct tpacket_req_ {
@@ -325,6 +333,10 @@ enum {
 #define SECCOMP_ARCH 0x40000028u
 #elif defined(__riscv) && __riscv_xlen == 64
 #define SECCOMP_ARCH 0xc00000f3u
+#elif defined(__powerpc64__) && defined(__LITTLE_ENDIAN__)
+#define SECCOMP_ARCH 0xc0000015u
+#elif defined(__s390x__)
+#define SECCOMP_ARCH 0x80000016u
 #else
 #define SECCOMP_ARCH 0u /* no filter: a warning at start */
 #endif

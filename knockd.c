@@ -40,6 +40,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -93,6 +94,9 @@ struct door {
     unsigned stray_limit;                        /* ports; 0 = any number */
     int line, lines[KEYWORDS_MAX]; /* of [name] and each directive, or 0 */
     bool bad;                      /* the section has an error */
+    /* Set by the monitor: */
+    bool renew; /* its next one-time sequence is still to be sent */
+    int64_t renewed, believed; /* see in_rate() */
 };
 
 struct conf { /* strings point into the texts that are kept */
@@ -130,12 +134,14 @@ struct watch {
 };
 
 struct watches {
-    uint32_t ndoors, nnets;
+    uint32_t ndoors, nnets, only_ipv4, debug; /* the last two: bool */
     struct watch door[];
 };
 
-struct locals { /* our interfaces and addresses */
-    uint32_t any, ninterfaces, naddrs, interface[INTERFACES_MAX];
+/* Our interfaces and addresses.  full: there are more addresses than fit, and
+ * whatever the kernel takes for this host is local. */
+struct locals {
+    uint32_t any, full, ninterfaces, naddrs, interface[INTERFACES_MAX];
     struct addr addr[ADDRESSES_MAX]; /* sorted */
 };
 
@@ -157,11 +163,19 @@ struct event {
     struct addr src, dst;               /* dst: PACKET only */
     uint32_t door, kind, stage, unused; /* explicit padding */
 };
-struct order { /* monitor to sniffer; COUNT: to be answered by COUNTED */
-    enum { NEW_LOCALS, NEW_SEQUENCE, COUNT } kind;
+
+/* From the monitor to the sniffer, which gets its doors first, once, and then
+ * its locals. */
+struct order {
+    enum {
+        NEW_DOORS,    /* struct watches follows */
+        NEW_LOCALS,   /* struct locals follows */
+        NEW_SEQUENCE, /* door, seq */
+        COUNT         /* to be answered by COUNTED */
+    } kind;
+    uint32_t bytes; /* that follow, in pieces */
     uint32_t door;
     struct sequence seq;
-    struct locals locals;
 };
 
 /* ---- Messages ----------------------------------------------------------- */
@@ -369,14 +383,14 @@ static void *map(size_t bytes, int flags, int fd) {
     return p;
 }
 
-/* Closes every descriptor from low on except a and b. */
-static void close_others(int low, int a, int b) {
-    for (; low < 1024 || low <= a || low <= b; low++)
-        if (low != a && low != b) close(low);
-    syscall(SYS_close_range, low, ~0u, 0);
+/* Closes every descriptor from 3 on except a, b and c. */
+static void close_others(int a, int b, int c) {
+    int fd = 3;
+    for (; fd < 1024 || fd <= a || fd <= b || fd <= c; fd++)
+        if (fd != a && fd != b && fd != c) close(fd);
+    syscall(SYS_close_range, fd, ~0u, 0);
 }
 
-/* ::ffff:0:0/96, the prefix of IPv4-mapped addresses (RFC 4291, 2.5.5.2). */
 static const struct addr mapped = { { [10] = 0xff, [11] = 0xff } };
 
 static bool is_v4(const struct addr *a) { return !memcmp(a, &mapped, 12); }
@@ -1381,10 +1395,10 @@ static void filter_attach(const struct sniffer *s) {
     attach(s->packets, program.at); /* net.core.optmem_max */
 }
 
-/* Opens a packet socket with a ring on all interfaces, or dies.  A filter that
- * drops everything is attached before bind(): nothing is queued until the
- * sniffer sets its own.  SOCK_DGRAM: offset 0 is the IP header on every link
- * (packet(7)). */
+/* Opens a packet socket with a ring on all interfaces; -1 and errno if that
+ * fails.  A filter that drops everything is attached before bind(): nothing is
+ * queued until the sniffer sets its own.  SOCK_DGRAM: offset 0 is the IP header
+ * on every link (packet(7)). */
 static int packet_socket(void) {
     int fd = socket(AF_PACKET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     int yes = 1, version = TPACKET_V2_;
@@ -1392,11 +1406,7 @@ static int packet_socket(void) {
                                  FRAME_BYTES, FRAMES };
     struct sockaddr_ll all = { .sll_family = AF_PACKET,
                                .sll_protocol = htons(ETHERTYPE_ALL) };
-    if (fd < 0 && errno == EPERM)
-        die("opening a packet socket needs CAP_NET_RAW (start as root, or see "
-            "capabilities(7)): %s",
-            strerror(errno));
-    if (fd < 0) die("opening a packet socket: %s", strerror(errno));
+    if (fd < 0) return -1;
     /* Fails before Linux 4.20; there the filter drops outgoing packets. */
     setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &yes, sizeof yes);
     program.at = FILTER_MAX;
@@ -1405,8 +1415,11 @@ static int packet_socket(void) {
         setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &ring, sizeof ring);
     bad = bad || attach(fd, put(RET, 0, 0, 0));
     bad = bad || bind(fd, (void *)&all, sizeof all);
-    if (bad) die("setting up the packet socket: %s", strerror(errno));
-    return fd;
+    if (!bad) return fd;
+    int error = errno;
+    close(fd);
+    errno = error;
+    return -1;
 }
 
 /* ---- The sniffer: parse ------------------------------------------------- */
@@ -1418,6 +1431,7 @@ struct packet {
     uint16_t mark;            /* a retransmission has the same one */
     uint8_t flags;            /* of TCP */
     bool bulk, part;          /* see filter_attach(); first fragment */
+    bool to_host;             /* the kernel takes it for this host */
     bool known, local, again; /* by match(): door's port; to us; twice */
     uint32_t interface;
 };
@@ -1805,6 +1819,7 @@ static void match(struct sniffer *s, struct packet *p) {
     if (!p->known && !*link) return;
     p->local = bsearch(&p->dst, s->locals->addr, s->locals->naddrs,
                        sizeof p->dst, addr_cmp);
+    if (s->locals->full) p->local = p->to_host;
     /* Two lists, both in the order of the doors: doors that begin with this
      * knock, and attempts of this source.  Each door gets the packet once. */
     uint32_t begins = port->first - 1; /* UINT32_MAX: no more */
@@ -1820,6 +1835,11 @@ static void match(struct sniffer *s, struct packet *p) {
 }
 
 /* ---- The sniffer: sandbox ----------------------------------------------- */
+
+/* The sniffer's descriptors; 2 is /dev/null, and there is no other. */
+enum { CHANNEL_FD, PACKETS_FD };
+
+static bool execed; /* see sniffer_exec() */
 
 /* Makes a directory, enters it, deletes it and makes it the root: nothing can
  * ever be put there. */
@@ -1851,16 +1871,18 @@ static bool no_capabilities(void) {
            !memcmp(sets, none, sizeof none) && (!getuid() || setuid(0));
 }
 
-/* The few system calls of the loop below; any other kills the sniffer.  Of
- * setsockopt() only the filter, which the kernel checks itself
- * (seccomp(2)). */
+/* Allows the few system calls of the loop below; any other kills the sniffer
+ * (seccomp(2)).  Of setsockopt() only the packet socket's filter, which the
+ * kernel checks. */
 static bool seccomp(void) {
     static const int calls[] = { SECCOMP_CALLS };
     program.at = FILTER_MAX;
     unsigned kill_ = put(RET, SECCOMP_KILL, 0, 0);
     unsigned allow = put(RET, SECCOMP_ALLOW, 0, 0);
     unsigned next = put(JEQ, SO_ATTACH_FILTER, allow, kill_);
-    next = put(JEQ, SYS_setsockopt, load(LD_W, SECCOMP_ARG(2), next), kill_);
+    next = put(JEQ, SOL_SOCKET, load(LD_W, SECCOMP_ARG(2), next), kill_);
+    next = put(JEQ, PACKETS_FD, load(LD_W, SECCOMP_ARG(1), next), kill_);
+    next = put(JEQ, SYS_setsockopt, load(LD_W, SECCOMP_ARG(0), next), kill_);
     for (unsigned i = 0; i < sizeof calls / sizeof *calls; i++)
         next = put(JEQ, (uint32_t)calls[i], allow, next);
     next = put(JEQ, SECCOMP_ARCH, load(LD_W, 0, next), kill_);
@@ -1891,6 +1913,9 @@ static bool limits(void) {
            !setrlimit(RLIMIT_CORE, &zero);
 }
 
+/* Is this a program of its own, or only a copy that fork() made? */
+static bool own_memory(void) { return execed; }
+
 static const struct {
     const char *name;
     bool (*take)(void);
@@ -1900,7 +1925,8 @@ static const struct {
                       { "empty capability sets", no_capabilities },
                       { "no_new_privs", no_new_privs },
                       { "resource limits", limits },
-                      { "seccomp filter", seccomp } };
+                      { "seccomp filter", seccomp },
+                      { "memory of its own", own_memory } };
 enum { SANDBOX_STEPS = sizeof sandbox_steps / sizeof *sandbox_steps };
 
 /* Gives up every privilege.  A step that the environment forbids (a container,
@@ -1936,6 +1962,7 @@ static bool frame(struct sniffer *s, const union slot *slot, struct packet *p) {
     bool inside = slot->from.sll_hatype == HATYPE_LOOPBACK;
     if (addr_loopback(&p->src) && !inside) return false; /* forged */
     p->interface = (uint32_t)slot->from.sll_ifindex;
+    p->to_host = slot->from.sll_pkttype == PKTTYPE_HOST;
     if (settings.debug)
         tell(s, (struct event){ .kind = PACKET,
                                 .src = p->src,
@@ -2050,41 +2077,67 @@ static void sequence_change(struct sniffer *s, uint32_t door,
     index_doors(s);
 }
 
-/* Carries out an order of the monitor.  If the channel has closed, the sniffer
- * tells what it has counted, in case the monitor listens still, and ends. */
-static void obey(struct sniffer *s) {
-    static struct order o;
-    if (read(s->channel, &o, sizeof o) <= 0) {
-        counters_tell(s);
-        events_send(s);
-        _exit(0);
+/* The channel has closed: tells what has been counted, in case the monitor
+ * listens still, and ends. */
+static void sniffer_end(struct sniffer *s) {
+    counters_tell(s);
+    events_send(s);
+    _exit(0);
+}
+
+/* Reads what the monitor sends, in pieces. */
+static void receive(struct sniffer *s, void *to, size_t bytes) {
+    for (char *at = to; bytes;) {
+        ssize_t n = read(s->channel, at, bytes);
+        if (n <= 0) sniffer_end(s);
+        at += n;
+        bytes -= (size_t)n;
     }
+}
+
+/* Receives the doors.  Only at the start: the sandbox allows no more memory. */
+static void doors_take(struct sniffer *s, size_t bytes) {
+    struct watches *w = map(bytes, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+    receive(s, w, bytes);
+    s->doors = w->door;
+    s->ndoors = w->ndoors;
+    s->nets = (struct net *)&w->door[w->ndoors];
+    settings.only_ipv4 = w->only_ipv4;
+    settings.debug = w->debug;
+    index_doors(s);
+}
+
+/* Carries out an order of the monitor. */
+static void obey(struct sniffer *s) {
+    struct order o;
+    receive(s, &o, sizeof o);
     switch (o.kind) {
-    case NEW_LOCALS: *s->locals = o.locals; break;
+    case NEW_DOORS: doors_take(s, o.bytes); return;
+    case NEW_LOCALS: receive(s, s->locals, o.bytes); break;
     case NEW_SEQUENCE: sequence_change(s, o.door, &o.seq); break;
     case COUNT: counters_tell(s); return;
     }
     filter_attach(s);
 }
 
-/* Makes the tables, closes all but the two descriptors, locks itself in. */
+/* Makes the tables, receives the doors and the local addresses, locks itself
+ * in. */
 static void sniffer_init(struct sniffer *s) {
-    size_t attempts = ATTEMPTS_MAX + 1 + s->ndoors;
     int own = MAP_PRIVATE | MAP_ANONYMOUS;
     s->ring = map(RING_BYTES, MAP_SHARED, s->packets);
-    s->attempts = map(attempts * sizeof *s->attempts, own, -1);
     s->stages = map((SEQUENCE_MAX + 1) * sizeof *s->stages, own, -1);
     s->buckets = map(ATTEMPTS_MAX * sizeof(struct attempt *), own, -1);
     s->ports = map(KNOCKS * sizeof *s->ports, own, -1);
-    ring_find(s);
+    s->locals = map(sizeof *s->locals, own, -1);
     s->look = INT64_MAX;
     for (struct attempt *a = s->stages; a <= s->stages + SEQUENCE_MAX; a++)
         a->older = a->newer = a;
-    if (getrandom(s->key, sizeof s->key, 0) != sizeof s->key)
-        die("sniffer: getrandom: %s", strerror(errno));
-    close_others(0, s->channel, s->packets);
-    index_doors(s);
-    filter_attach(s);
+    if (getrandom(s->key, sizeof s->key, 0) != sizeof s->key) _exit(1);
+    ring_find(s);
+    obey(s); /* NEW_DOORS */
+    size_t attempts = ATTEMPTS_MAX + 1 + s->ndoors;
+    s->attempts = map(attempts * sizeof *s->attempts, own, -1);
+    obey(s); /* NEW_LOCALS */
     tell(s, (struct event){ .kind = READY, .value = sandbox() });
 }
 
@@ -2108,6 +2161,15 @@ static void sniff(struct sniffer *s) {
         fds[1].revents = 0;
         if (poll(fds, s->resting ? 1 : 2, ms) > 0 && fds[0].revents) obey(s);
     }
+}
+
+/* The program: the sniffer, on the descriptors that the monitor gave it. */
+static void sniffer_main(void) {
+    static struct sniffer s;
+    prctl(PR_SET_NAME, SNIFFER_NAME);
+    s.channel = CHANNEL_FD;
+    s.packets = PACKETS_FD;
+    sniff(&s);
 }
 
 /* ---- The monitor: commands ---------------------------------------------- */
@@ -2134,6 +2196,9 @@ struct monitor {
     struct conf conf;
     bool ready, bad_record, ending;
     bool locals_old, state_bad; /* to be read, written again */
+    int exe;                    /* our own file, O_PATH */
+    int sniffer_error;          /* why none could be started, as last said */
+    int64_t renew_at;           /* ms: see sequences_send() */
     int cwd;                    /* where relative paths begin */
     posix_spawnattr_t attr;     /* of all commands */
     int packets, channel, netlink, signals, null, state_fd, ready_fd;
@@ -2142,7 +2207,7 @@ struct monitor {
     struct locals locals;
     char waiting_for[TEXT_MAX]; /* interfaces, as last said */
     char *state, *pid_path, log_path[PATH_MAX];
-    int64_t said; /* ms: sniffer's budget is spent up to */
+    int64_t said; /* of the sniffer's lines, see in_rate() */
     struct opening *openings;
     unsigned running; /* commands */
     bool dirty;       /* the state file is to be written */
@@ -2590,96 +2655,153 @@ static bool is_named(const char *entry, const char *name) {
            (!strncmp(entry, name, length) && !name[length]);
 }
 
-/* Adds an address, if it is one that we look at; -t prints it. */
+/* Is an entry of getifaddrs() that of an address we look at?  Then sets *addr.
+ */
+static bool address_of(const struct ifaddrs *a, struct addr *addr) {
+    const void *from = a->ifa_addr;
+    if (!from) return false;
+    if (a->ifa_addr->sa_family == AF_INET) {
+        *addr = addr_v4(&((const struct sockaddr_in *)from)->sin_addr);
+        return true;
+    }
+    if (a->ifa_addr->sa_family != AF_INET6 || settings.only_ipv4) return false;
+    memcpy(addr, &((const struct sockaddr_in6 *)from)->sin6_addr, sizeof *addr);
+    return true;
+}
+
+/* Adds an address; -t prints it. */
 static void locals_add(const struct monitor *m, struct locals *l,
-                       const struct ifaddrs *a) {
-    struct addr *addr = &l->addr[l->naddrs];
-    int family = a->ifa_addr ? a->ifa_addr->sa_family : AF_UNSPEC;
+                       const char *interface, const struct addr *a) {
     char ip[ADDR_TEXT];
-    if (l->naddrs == ADDRESSES_MAX) return;
-    if (family == AF_INET)
-        *addr = addr_v4(&((struct sockaddr_in *)a->ifa_addr)->sin_addr);
-    else if (family == AF_INET6 && !settings.only_ipv4)
-        memcpy(addr, &((struct sockaddr_in6 *)a->ifa_addr)->sin6_addr,
-               sizeof *addr);
-    else return;
-    l->naddrs++;
-    if (m->conf.test) printf("# %s %s\n", a->ifa_name, addr_text(addr, ip));
+    if (m->conf.test) printf("# %s %s\n", interface, addr_text(a, ip));
+    if (l->naddrs == ADDRESSES_MAX) l->full = true;
+    else l->addr[l->naddrs++] = *a;
 }
 
-/* Why a listed interface can't be used yet; NULL if it can. */
-static const char *why_waiting(const struct locals *l, unsigned index, bool up,
-                               unsigned naddrs_before) {
-    if (!index && !l->any) return "does not exist";
-    if (l->ninterfaces == INTERFACES_MAX) return "is one too many";
-    if (l->naddrs == ADDRESSES_MAX) return "has more addresses than fit";
-    if (l->any) return NULL;
+/* Copies the next name of a list of interfaces and goes on behind it; false at
+ * the end.  A name that is too long stays too long. */
+static bool next_name(const char **list, char name[IFNAMSIZ + 1]) {
+    *list += strspn(*list, LIST);
+    size_t n = strcspn(*list, LIST);
+    snprintf(name, IFNAMSIZ + 1, "%.*s", (int)n, *list);
+    *list += n;
+    return n > 0;
+}
+
+/* Takes an interface of the list, or with index 0 all that there are.  Returns
+ * why the interface can't be used yet; NULL if it can. */
+static const char *locals_take(const struct monitor *m, struct locals *l,
+                               const struct ifaddrs *all, const char *name,
+                               unsigned index) {
+    bool up = false, addressed = false;
+    struct addr addr;
+    if (index && l->ninterfaces == INTERFACES_MAX) return "is one too many";
+    if (index) l->interface[l->ninterfaces++] = index;
+    for (const struct ifaddrs *a = all; a; a = a->ifa_next) {
+        if (index && !is_named(a->ifa_name, name)) continue;
+        if (a->ifa_flags & IFF_UP) up = true;
+        if (!address_of(a, &addr)) continue;
+        addressed = true;
+        bool added = index && l->any; /* any is first, and has added it */
+        if (!added) locals_add(m, l, a->ifa_name, &addr);
+    }
+    if (!index) return NULL;
     if (!up) return "is down";
-    return l->naddrs == naddrs_before ? "has no address" : NULL;
+    return addressed ? NULL : "has no address";
 }
 
-/* Reads where knocks may come in: the interfaces of the list (or any but
- * loopback) and their addresses.  waiting: the interfaces that can't be used
- * yet, and why.  False if the kernel gives no answer. */
+/* Does the list of interfaces have `any`: every one but the loopback? */
+static bool lists_any(const char *list) {
+    char name[IFNAMSIZ + 1];
+    while (next_name(&list, name))
+        if (!strcasecmp(name, "any")) return true;
+    return false;
+}
+
+/* Reads where knocks may come in: the interfaces of the list and their
+ * addresses.  waiting: the interfaces that can't be used yet, and why.  False
+ * if the kernel gives no answer. */
 static bool locals_read(struct monitor *m, struct locals *l,
                         char waiting[TEXT_MAX]) {
     const char *list = m->conf.listen;
-    char name[IFNAMSIZ + 1]; /* room for one too long */
+    char name[IFNAMSIZ + 1];
     struct ifaddrs *all = NULL;
     bool good = !getifaddrs(&all);
     size_t n = 0;
     *waiting = '\0';
-    l->any = !strcasecmp(list, "any"); /* don't touch the arrays' pages */
-    l->ninterfaces = l->naddrs = 0;
-    for (; good && *(list += strspn(list, LIST)); list += strcspn(list, LIST)) {
-        snprintf(name, sizeof name, "%.*s", (int)strcspn(list, LIST), list);
-        unsigned index = l->any ? 0 : if_nametoindex(name);
-        unsigned before = l->naddrs;
-        bool up = false;
-        good = index || errno == ENODEV || l->any;
-        if (index && !strchr(name, ':'))
-            if_indextoname(index, name); /* its first name */
-        for (struct ifaddrs *a = all; a; a = a->ifa_next) {
-            if (!l->any && !is_named(a->ifa_name, name)) continue;
-            if (a->ifa_flags & IFF_UP) up = true;
-            locals_add(m, l, a);
-        }
-        const char *why = why_waiting(l, index, up, before);
-        if (index && l->ninterfaces < INTERFACES_MAX)
-            l->interface[l->ninterfaces++] = index;
+    memset(l, 0, offsetof(struct locals, addr));
+    l->any = lists_any(list);
+    if (l->any) locals_take(m, l, all, "any", 0);
+    while (good && next_name(&list, name)) {
+        if (!strcasecmp(name, "any")) continue;
+        const char *why = "does not exist", *comma = n ? ", " : "";
+        unsigned index = if_nametoindex(name);
+        good = index || errno == ENODEV;
+        bool label = strchr(name, ':');
+        if (index && !label) if_indextoname(index, name); /* its first name */
+        if (index) why = locals_take(m, l, all, name, index);
         if (why && n < TEXT_MAX)
-            n += (size_t)snprintf(waiting + n, TEXT_MAX - n, "%s%s %s",
-                                  n ? ", " : "", name, why);
+            n += (size_t)snprintf(waiting + n, TEXT_MAX - n, "%s%s %s", comma,
+                                  name, why);
     }
     qsort(l->addr, l->naddrs, sizeof *l->addr, addr_cmp);
     freeifaddrs(all);
     return good;
 }
 
-static void order_send(struct monitor *m, struct order *o) {
-    size_t n =
-        o->kind == NEW_LOCALS ? sizeof *o : offsetof(struct order, locals);
-    if (m->sniffer > 0 && send(m->channel, o, n, MSG_DONTWAIT) < 0 &&
-        errno != EPIPE)            /* it is ending already */
-        kill(m->sniffer, SIGKILL); /* it hangs; its successor knows */
+/* Sends data to the sniffer in pieces, for SEND_SECONDS or a little longer;
+ * false and errno if that fails. */
+static bool pieces_send(const struct monitor *m, const void *data,
+                        size_t bytes) {
+    int64_t until = now_ms() + SEND_SECONDS * INT64_C(1000);
+    for (const char *at = data; bytes;) {
+        size_t n = bytes < PIECE_BYTES ? bytes : PIECE_BYTES;
+        if (send(m->channel, at, n, MSG_NOSIGNAL) < 0) return false;
+        at += n;
+        bytes -= n;
+        errno = EAGAIN;
+        if (bytes && now_ms() > until) return false;
+    }
+    return true;
 }
 
-/* An interface or an address has changed (rtnetlink(7)): reads all anew. */
+/* Sends an order and the data that belong to it, if there is a sniffer.  One
+ * that does not read them hangs, and is killed; its successor will know. */
+static void order_send(struct monitor *m, struct order *o, const void *data) {
+    if (m->sniffer < 0) return;
+    bool sent = pieces_send(m, o, sizeof *o) && pieces_send(m, data, o->bytes);
+    bool ending = errno == EPIPE;
+    if (!sent && !ending) kill(m->sniffer, SIGKILL);
+}
+
+/* The bytes of l that are used. */
+static size_t locals_bytes(const struct locals *l) {
+    return offsetof(struct locals, addr) + l->naddrs * sizeof *l->addr;
+}
+
+static void locals_send(struct monitor *m) {
+    order_send(m,
+               &(struct order){ .kind = NEW_LOCALS,
+                                .bytes = (uint32_t)locals_bytes(&m->locals) },
+               &m->locals);
+}
+
+/* An interface or an address has changed (rtnetlink(7)): reads all of them. */
 static void locals_changed(struct monitor *m) {
-    static struct order o;
+    static struct locals new;
     char buf[8192], waiting[TEXT_MAX];
     while (recv(m->netlink, buf, sizeof buf, MSG_DONTWAIT) > 0) {}
-    o.kind = NEW_LOCALS;
-    m->locals_old = !locals_read(m, &o.locals, waiting);
+    m->locals_old = !locals_read(m, &new, waiting);
     if (m->locals_old) return; /* turn() tries again */
     if (strcmp(waiting, m->waiting_for)) {
         if (*waiting) say(LOG, "waiting: %s", waiting);
         else say(LOG, "listening on %s again", m->conf.listen);
         strcpy(m->waiting_for, waiting);
     }
-    if (!memcmp(&o.locals, &m->locals, sizeof m->locals)) return;
-    m->locals = o.locals;
-    order_send(m, &o);
+    size_t bytes = locals_bytes(&new);
+    if (!memcmp(&new, &m->locals, bytes)) return;
+    memcpy(&m->locals, &new, bytes);
+    locals_send(m);
 }
 
 /* ---- The monitor: host names (-l) --------------------------------------- */
@@ -2713,7 +2835,7 @@ static bool log_named(char *text, enum severity severity) {
 static void namer(int from) {
     char line[TEXT_MAX + 1], *text = line + 1; /* see send_namer() */
     int64_t again = 0;
-    close_others(3, from, out.file);
+    close_others(from, out.file, -1);
     out.syslog = out.namer = -1;
     own_id(NAMER_ID);
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
@@ -2746,6 +2868,30 @@ static void namer_start(struct monitor *m) {
 
 /* ---- The monitor: doors and events -------------------------------------- */
 
+/* Is there time enough for one more thing, of which so many are allowed a
+ * second?  *spent: the us that are used up; at most burst_ms are saved. */
+static bool in_rate(int64_t *spent, int per_second, int burst_ms) {
+    int64_t now = now_ms() * 1000, least = now - burst_ms * INT64_C(1000);
+    int64_t next = (*spent < least ? least : *spent) + 1000000 / per_second;
+    if (next > now) return false;
+    *spent = next;
+    return true;
+}
+
+/* Sends doors their next one-time sequences.  Of each door not too many a
+ * second, so that a hijacked sniffer can't use up a file. */
+static void sequences_send(struct monitor *m) {
+    m->renew_at = INT64_MAX;
+    for (uint32_t i = 0; i < m->conf.ndoors; i++) {
+        struct door *d = &m->conf.doors[i];
+        struct order o = { .kind = NEW_SEQUENCE, .door = i, .seq = d->seq };
+        if (!d->renew) continue;
+        d->renew = !in_rate(&d->renewed, RENEWS_A_SECOND, RENEW_BURST_MS);
+        if (d->renew) m->renew_at = now_ms() + 1000 / RENEWS_A_SECOND;
+        else order_send(m, &o, NULL);
+    }
+}
+
 /* A door opens for src: logs it, takes the next one-time sequence and queues
  * the start command.  At most ALIKE_MAX openings of a door for one address may
  * stand; beyond that the oldest one is closed. */
@@ -2761,9 +2907,8 @@ static void door_open(struct monitor *m, struct door *d,
         int left = one_time(&m->conf, d, m->cwd, true);
         if (left > 0 && left <= ONE_TIME_LOW)
             say(LOG, "%s: %d one-time sequences left", d->name, left);
-        order_send(m, &(struct order){ .kind = NEW_SEQUENCE,
-                                       .seq = d->seq,
-                                       .door = (uint32_t)(d - m->conf.doors) });
+        d->renew = true;
+        sequences_send(m);
         if (left < 0) return; /* it could be used again */
     }
     if (!start || !*start) return;
@@ -2832,31 +2977,26 @@ static bool refuse(struct monitor *m, const char *why) {
     return false;
 }
 
-/* Does the sniffer keep to its rate?  A line costs some of the time that the
- * sniffer may use up; openings cost nothing. */
-static bool in_rate(struct monitor *m, const struct event *e) {
-    int64_t now = now_ms(), said = m->said;
-    if (said < now - STALL_MS) said = now - STALL_MS;
-    if (e->kind != OPEN) said += 1000 / (KINDS * LINES_PER_SECOND);
-    m->said = min_ms(said, now);
-    return said <= now;
-}
-
 /* Could an honest sniffer send this event?  A hijacked one may send any. */
 static bool is_true(struct monitor *m, const struct event *e) {
     if (e->kind >= KINDS) return refuse(m, "kind");
-    if (!in_rate(m, e)) return refuse(m, "rate");
+    bool line = e->kind != OPEN;
+    if (line && !in_rate(&m->said, KINDS * LINES_PER_SECOND, STALL_MS))
+        return refuse(m, "rate");
     if (e->kind == COUNTED && e->stage >= COUNTERS) return refuse(m, "counter");
     if (e->kind != STAGE && e->kind != OPEN && e->kind != TIMEOUT) return true;
     if (e->door >= m->conf.ndoors) return refuse(m, "door");
-    const struct door *d = &m->conf.doors[e->door];
+    struct door *d = &m->conf.doors[e->door];
     if (e->stage < 1 || e->stage > SEQUENCE_MAX) return refuse(m, "stage");
     if (e->kind == OPEN && e->stage != d->seq.n) return refuse(m, "stage");
     bool ignored = settings.only_ipv4 && !is_v4(&e->src);
     if (ignored || !addr_usable(&e->src) ||
         !allowed(&d->allow, &d->deny, &e->src))
         return refuse(m, "address");
-    return true;
+    if (e->kind != OPEN) return true;
+    if (d->renew) return refuse(m, "sequence"); /* it waits for the next one */
+    return in_rate(&d->believed, OPENS_BELIEVED, STALL_OPENS_MS) ||
+           refuse(m, "openings");
 }
 
 /* -D: prints a packet in the format of 0.8 (which is a month behind). */
@@ -2942,7 +3082,7 @@ static struct range nets_put(struct watches *w, const struct nets *l) {
     return r;
 }
 
-/* Makes the message with the doors for the sniffer, to be freed. */
+/* Makes the message with the doors for the sniffer, to be freed; *bytes long. */
 static struct watches *watches_make(const struct conf *c, size_t *bytes) {
     size_t nnets = 0;
     for (const struct door *d = c->doors; d < c->doors + c->ndoors; d++)
@@ -2952,6 +3092,8 @@ static struct watches *watches_make(const struct conf *c, size_t *bytes) {
     struct watches *w = allocate(NULL, *bytes);
     memset(w, 0, *bytes);
     w->ndoors = c->ndoors;
+    w->only_ipv4 = settings.only_ipv4;
+    w->debug = settings.debug;
     for (unsigned i = 0; i < c->ndoors; i++) {
         const struct door *d = &c->doors[i];
         struct watch *to = &w->door[i];
@@ -2969,32 +3111,54 @@ static struct watches *watches_make(const struct conf *c, size_t *bytes) {
     return w;
 }
 
+/* In a child of the monitor: becomes the sniffer, a new program with nothing
+ * of the monitor's memory and environment.  Where that can't be (qemu-user has
+ * no execveat()), goes on as the copy that fork() made. */
+static void sniffer_exec(const struct monitor *m, int channel) {
+    static char name[] = SNIFFER_NAME;
+    char *argv[] = { name, NULL }, *none[] = { NULL };
+    dup2(channel, CHANNEL_FD);
+    dup2(m->packets, PACKETS_FD);
+    dup2(m->null, STDERR_FILENO);
+    syscall(SYS_execveat, m->exe, "", argv, none, AT_EMPTY_PATH);
+    close_others(-1, -1, -1);
+    sniffer_main();
+}
+
+/* Starts a sniffer and tells it what to look for; if that fails, turn() tries
+ * again.  After a death the packet socket is a new one: nothing that the dead
+ * sniffer left in the ring is read. */
 static void sniffer_start(struct monitor *m) {
+    struct timeval limit = { SEND_SECONDS, 0 };
     int ends[2] = { -1, -1 };
-    m->sniffer = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends)
-                     ? -1
-                     : fork();
-    if (m->sniffer == 0) {
-        struct sniffer *s = allocate(NULL, sizeof *s);
-        size_t bytes;
-        struct watches *w = watches_make(&m->conf, &bytes);
-        *s = (struct sniffer){ .doors = w->door,
-                               .nets = (struct net *)&w->door[w->ndoors],
-                               .ndoors = w->ndoors,
-                               .locals = &m->locals,
-                               .packets = m->packets,
-                               .channel = ends[1] };
-        sniff(s);
-    }
-    if (m->sniffer < 0) {
-        say(TROUBLE, "could not start the sniffer: %s", strerror(errno));
-        if (settings.daemon && !m->ready) exit(1);
-    }
-    close(ends[1]);
-    m->channel = ends[0];
+    size_t bytes;
+    if (m->packets < 0) m->packets = packet_socket();
+    if (m->packets >= 0 &&
+        !socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends))
+        m->sniffer = fork();
+    if (m->sniffer == 0) sniffer_exec(m, ends[1]);
+    int error = errno;
+    if (ends[1] >= 0) close(ends[1]);
     m->sniffer_again = now_ms() + RETRY_MS;
     m->bad_record = false;
     m->said = 0;
+    if (m->sniffer < 0) {
+        if (ends[0] >= 0) close(ends[0]);
+        if (error != m->sniffer_error)
+            say(TROUBLE, "could not start the sniffer: %s", strerror(error));
+        m->sniffer_error = error;
+        if (!m->ready) exit(1);
+        return;
+    }
+    m->sniffer_error = 0;
+    m->channel = ends[0];
+    setsockopt(m->channel, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+    struct watches *w = watches_make(&m->conf, &bytes);
+    order_send(m,
+               &(struct order){ .kind = NEW_DOORS, .bytes = (uint32_t)bytes },
+               w);
+    free(w);
+    locals_send(m);
 }
 
 /* Ends the sniffer; reads its last events, for DRAIN_MS at most. */
@@ -3013,12 +3177,17 @@ static void sniffer_stop(struct monitor *m) {
 /* The sniffer has died by itself: another one, after a pause if it was young,
  * but not if it never got ready. */
 static void sniffer_died(struct monitor *m, int status) {
-    bool killed = WIFSIGNALED(status);
+    const char *how = "status", *next = m->ready ? ": starting another" : "";
+    int number = WEXITSTATUS(status);
+    if (WIFSIGNALED(status)) {
+        how = "signal";
+        number = WTERMSIG(status);
+    }
     m->sniffer = -1;
     sniffer_stop(m);
-    say(TROUBLE, "the sniffer died (%s %d)%s", killed ? "signal" : "status",
-        killed ? WTERMSIG(status) : WEXITSTATUS(status),
-        m->ready ? ": starting another" : "");
+    close(m->packets);
+    m->packets = -1;
+    say(TROUBLE, "the sniffer died (%s %d)%s", how, number, next);
     if (!m->ready) exit(1);
     if (m->asked) counters_say(m);
 }
@@ -3056,8 +3225,21 @@ static void log_open(struct monitor *m) {
     snprintf(m->log_path, sizeof m->log_path, "%s", path);
 }
 
-/* SIGHUP.  A file with errors changes nothing.  The ring goes on filling while
- * one sniffer follows the other, so that no knock is lost. */
+/* Would a sniffer be told the same of the new configuration as of the present
+ * one?  Not while a one-time sequence is still to be sent. */
+static bool same_doors(const struct monitor *m, const struct conf *new) {
+    size_t bytes, new_bytes;
+    struct watches *w = watches_make(&m->conf, &bytes);
+    struct watches *w_new = watches_make(new, &new_bytes);
+    bool same = bytes == new_bytes && !memcmp(w, w_new, bytes);
+    free(w);
+    free(w_new);
+    return same && m->renew_at == INT64_MAX;
+}
+
+/* SIGHUP.  A file with errors changes nothing.  The sniffer stays, with the
+ * knocks that are under way, if its doors are the same; else another follows,
+ * and the ring goes on filling meanwhile, so that no knock is lost. */
 static void reload(struct monitor *m) {
     struct conf new;
     say(LOG, "re-reading config file: %s", settings.config);
@@ -3068,22 +3250,23 @@ static void reload(struct monitor *m) {
         config_free(&new);
         return;
     }
-    sniffer_stop(m);
+    bool same = same_doors(m, &new);
+    if (!same) sniffer_stop(m);
     config_free(&m->conf);
     m->conf = new;
-    for (struct door *d = new.doors; d < new.doors + new.ndoors; d++)
+    for (struct door *d = new.doors; !same &&d < new.doors + new.ndoors; d++)
         if (d->one_time) one_time(&new, d, m->cwd, false); /* used since? */
     log_open(m);
     namer_start(m);
     locals_changed(m);
-    sniffer_start(m);
+    if (!same) sniffer_start(m);
 }
 
 /* ---- The monitor's loop ------------------------------------------------- */
 
 static void counters_ask(struct monitor *m) {
     m->asked = true;
-    order_send(m, &(struct order){ .kind = COUNT });
+    order_send(m, &(struct order){ .kind = COUNT }, NULL);
     if (m->sniffer < 0) counters_say(m);
 }
 
@@ -3110,6 +3293,8 @@ static void turn(struct monitor *m) {
     if (m->dirty) state_save(m); /* first, or a rule could stay for ever */
     wake = commands_run(m, now);
     if (m->locals_old) locals_changed(m);
+    if (m->renew_at <= now) sequences_send(m);
+    wake = min_ms(wake, m->renew_at);
     if (m->locals_old || (m->dirty && m->openings) || m->ending)
         wake = min_ms(wake, now + RETRY_MS);
     if (m->sniffer < 0 && now >= m->sniffer_again) sniffer_start(m);
@@ -3272,9 +3457,10 @@ static bool interfaces_find(struct monitor *m) {
     bool missing = strstr(m->waiting_for, "not exist") ||
                    strstr(m->waiting_for, "too many");
     if (!missing) return true;
-    struct if_nameindex *i = if_nameindex();
+    struct if_nameindex *all = if_nameindex(), *i = all;
     for (size_t n = 0; i && i->if_name && n < sizeof there - 32; i++)
         n += (size_t)snprintf(there + n, 32, " %s", i->if_name);
+    if (all) if_freenameindex(all);
     return say(TROUBLE, "no such interface: %s; this host has:%s",
                m->waiting_for, there);
 }
@@ -3370,18 +3556,25 @@ static unsigned outputs_limit(void) {
     return (unsigned)files.rlim_cur / 2;
 }
 
-int main(int argc, char **argv) {
+/* Our own file, to start sniffers from; in a chroot there may be no /proc
+ * (getauxval(3): the path that we were started by). */
+static int exe_open(void) {
+    int fd = open("/proc/self/exe", O_PATH | O_CLOEXEC);
+    const char *path = (const char *)getauxval(AT_EXECFN);
+    return fd < 0 && path ? open(path, O_PATH | O_CLOEXEC) : fd;
+}
+
+static int monitor_main(int argc, char **argv) {
     static struct monitor m; /* all zero: takes no room in the file */
     m.channel = m.state_fd = m.ready_fd = m.sniffer = -1;
     m.null = null_open();
-    if (!strcmp(program_invocation_short_name, "knock"))
-        return knock_main(argc, argv);
     options(argc, argv);
     raise_capabilities();
     setenv("PATH", DEFAULT_PATH, 0);
     m.cwd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
     bool good = config_load(&m.conf, m.cwd, settings.config, settings.test);
-    close_others(3, m.null, m.cwd); /* commands must not inherit them */
+    m.exe = exe_open();
+    close_others(m.null, m.cwd, m.exe); /* commands must not inherit them */
     if (settings.test) return test(&m);
     if (!good) return 1;
     m.most_outputs = outputs_limit();
@@ -3390,6 +3583,11 @@ int main(int argc, char **argv) {
     if (settings.daemon) detach(&m);
     signals_open(&m);
     m.packets = packet_socket();
+    if (m.packets < 0 && errno == EPERM)
+        die("opening a packet socket needs CAP_NET_RAW (start as root, or see "
+            "capabilities(7)): %s",
+            strerror(errno));
+    if (m.packets < 0) die("opening a packet socket: %s", strerror(errno));
     interfaces_open(&m);
     log_open(&m);
     files_open(&m);
@@ -3399,4 +3597,19 @@ int main(int argc, char **argv) {
     sniffer_start(&m);
     run(&m);
     return 0;
+}
+
+/* Has a monitor started this as its sniffer?  The name is no file's. */
+static bool is_sniffer(int argc, char **argv) {
+    return argc == 1 && !strcmp(*argv, SNIFFER_NAME);
+}
+
+int main(int argc, char **argv) {
+    execed = is_sniffer(argc, argv);
+    if (execed) sniffer_main();
+    if (!strcmp(program_invocation_short_name, "knock")) {
+        null_open(); /* descriptors 0 to 2 are not a socket's */
+        return knock_main(argc, argv);
+    }
+    return monitor_main(argc, argv);
 }

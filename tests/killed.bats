@@ -38,6 +38,7 @@ load rogue
 	kill -KILL "$SNIFFER"
 	logged 'the sniffer died \(signal 9\): starting another$'
 	did 'stop 10.77.0.2'
+	has_sniffer
 	mark
 	is "$PID" "$monitor"
 	stop_knockd

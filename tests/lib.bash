@@ -233,18 +233,20 @@ listens() {
 		"/proc/$1/net/$2" "/proc/$1/net/${2}6"
 }
 
-# pids_in BOX [NAME]: the processes in a box's network but its holder. (In a shell
-# of its own, since bats traces every command of this one.)
+# pids_in BOX [NAME]: the processes in a box's network but its holder; the daemon's
+# name means its sniffer, too. (In a shell of its own, since bats traces every
+# command of this one.)
 # shellcheck disable=SC2016
 PIDS_IN='for p in /proc/[0-9]*; do
 	[ "$p/ns/net" -ef "/proc/$1/ns/net" ] || continue
 	[ "${p#/proc/}" != "$1" ] || continue
 	read -r comm 2>/dev/null <"$p/comm" || continue
+	[ "$comm" != "knockd: sniffer" ] || [ "${2:-}" != "$3" ] || comm=$2
 	[ -n "${2:-}" ] && [ "$comm" != "$2" ] || echo "${p#/proc/}"
 done'
 
 pids_in() {
-	bash -c "$PIDS_IN" pids_in "$@" 3>&-
+	bash -c "$PIDS_IN" pids_in "$1" "${2:-}" "$(basename "$KNOCKD")" 3>&-
 }
 
 # Ends every process in the boxes but the holders, until none is left.

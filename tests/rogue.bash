@@ -49,11 +49,12 @@ ppid_of() {
 	sed 's/.*) [A-Z] //; s/ .*//' "/proc/$1/stat" 2>/dev/null
 }
 
-# has_sniffer: waits for the one and sets SNIFFER.
+# has_sniffer: waits for one that is locked in, and so listens; sets SNIFFER.
 has_sniffer() {
 	one_sniffer() {
 		SNIFFER=$(sniffer)
-		[[ $SNIFFER =~ ^[0-9]+$ ]]
+		[[ $SNIFFER =~ ^[0-9]+$ ]] || return 1
+		grep -qs '^Max core file size *0 ' "/proc/$SNIFFER/limits"
 	}
 	until_true "$WAIT" one_sniffer
 }

@@ -1,11 +1,14 @@
 /*
  * knockd with a sniffer that turns against it, as one would that a packet had
  * taken over; and with clocks of the wall that jump.  All of knockd.c is in it,
- * as it is: only fork(), read(), prctl() and the clocks are asked through here.
+ * as it is: only read(), mmap(), prctl() and the clocks are asked
+ * through here.
  *
  * ROGUE names a file of 128 bytes, which stays mapped: 96 for a deed, 32 for
- * the seconds by which the clocks of the wall are wrong.  The sniffer does the
- * deed whenever an order reaches it, as when its interface gets an address:
+ * the seconds by which the clocks of the wall are wrong.  The sniffer, whose
+ * environment is empty, finds the name in its parent's.  Once it is locked in
+ * it does the deed whenever an order reaches it, as when its interface gets an
+ * address:
  *
  *	call NAME                       makes a system call; _exit(0) after it
  *	try NAME                        the same; _exit() with the error number
@@ -13,6 +16,7 @@
  *	                                writes so many records, each longer by
  *	                                MORE bytes than it should be
  *	garbage SEED COUNT              writes records of random bytes
+ *	poison, poison and die          every slot of the ring is full and lies
  *	noseccomp (as its first word)   before the start: the kernel has none
  *
  * SPDX-License-Identifier: ISC
@@ -31,33 +35,49 @@
 #include <unistd.h>
 
 static const char *orders = "";
-static int sniffing;
+static int sniffing, locked;
+static void *ring;
 
-static pid_t hook_fork(void);
 static ssize_t hook_read(int fd, void *buf, size_t n);
 static int hook_clock_gettime(clockid_t id, struct timespec *t);
 static time_t hook_time(time_t *t);
 static int no_seccomp(void);
+static void *hook_mmap(void *at, size_t n, int how, int flags, int fd);
 
 /* The client is not in it. */
 int knock_main(int argc, char **argv) { return argc || argv; }
 
-#define fork() hook_fork()
 #define read(fd, buf, n) hook_read(fd, buf, n)
+#define mmap(at, n, how, flags, fd, offset) hook_mmap(at, n, how, flags, fd)
 #define clock_gettime(id, t) hook_clock_gettime(id, t)
 #define time(t) hook_time(t)
 #define prctl(option, ...)                                             \
     ((option) == PR_SET_SECCOMP && no_seccomp() ? (errno = EINVAL, -1) \
                                                 : prctl(option, __VA_ARGS__))
 #include "../knockd.c"
-#undef fork
 #undef read
+#undef mmap
 #undef clock_gettime
 #undef time
 #undef prctl
 
+/* ROGUE of the parent's environment; NULL if it has none. */
+static const char *parents_rogue(void) {
+    static char environment[65536];
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/environ", (int)getppid());
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = read(fd, environment, sizeof environment - 1);
+    close(fd);
+    for (char *p = environment; p < environment + n; p += strlen(p) + 1)
+        if (!strncmp(p, "ROGUE=", 6)) return p + 6;
+    return NULL;
+}
+
 __attribute__((constructor)) static void orders_map(void) {
     const char *path = getenv("ROGUE");
+    sniffing = !*environ;
+    if (sniffing) path = parents_rogue();
     int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
     void *p =
         fd < 0 ? MAP_FAILED : mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0);
@@ -66,7 +86,29 @@ __attribute__((constructor)) static void orders_map(void) {
     if (fd >= 0) close(fd);
 }
 
-static int no_seccomp(void) { return !strncmp(orders, "noseccomp", 9); }
+/* The last step of the sandbox. */
+static int no_seccomp(void) {
+    locked = 1;
+    return !strncmp(orders, "noseccomp", 9);
+}
+
+static void *hook_mmap(void *at, size_t n, int how, int flags, int fd) {
+    void *p = mmap(at, n, how, flags, fd, 0);
+
+    if (fd == PACKETS_FD) ring = p;
+    return p;
+}
+
+static void poison(const char *deed) {
+    union slot *slot = ring;
+
+    for (unsigned i = 0; i < FRAMES; i++) {
+        slot[i].head.net = 0xffff;
+        slot[i].head.len = slot[i].head.captured = 0xffffffff;
+        slot[i].head.status = TP_USER;
+    }
+    if (strstr(deed, "die")) __builtin_trap();
+}
 
 static long wrong_by(void) {
     return *orders ? strtol(orders + 96, NULL, 10) : 0;
@@ -86,13 +128,6 @@ static time_t hook_time(time_t *t) {
     hook_clock_gettime(CLOCK_REALTIME, &now);
     if (t) *t = now.tv_sec;
     return now.tv_sec;
-}
-
-static pid_t hook_fork(void) {
-    pid_t pid = fork();
-
-    if (!pid) sniffing = 1;
-    return pid;
 }
 
 /* What no sniffer has any business with.  Addresses and paths are good ones,
@@ -126,6 +161,13 @@ static long forbidden(const char *name) {
     if (!strcmp(name, "setsockopt"))
         return syscall(SYS_setsockopt, 0, SOL_SOCKET, SO_BROADCAST, &monitor,
                        sizeof(monitor));
+    if (!strcmp(name, "channel_filter")) { /* of the channel, not the socket */
+        struct bpf_insn_ drop = { RET, 0, 0, 0 };
+        struct bpf_prog_ prog = { 1, &drop };
+
+        return syscall(SYS_setsockopt, CHANNEL_FD, SOL_SOCKET, SO_ATTACH_FILTER,
+                       &prog, sizeof(prog));
+    }
     if (!strcmp(name, "process_vm_readv"))
         return syscall(SYS_process_vm_readv, monitor, NULL, 0, NULL, 0, 0);
 #ifdef __x86_64__
@@ -190,7 +232,7 @@ static ssize_t hook_read(int fd, void *buf, size_t n) {
     char deed[96], name[32];
     long result;
 
-    if (!sniffing || got <= 0) return got;
+    if (!sniffing || !locked || got <= 0) return got;
     memcpy(deed, orders, *orders ? sizeof(deed) - 1 : 1);
     deed[sizeof(deed) - 1] = '\0';
     if (sscanf(deed, "call %31s", name) == 1) {
@@ -207,5 +249,6 @@ static ssize_t hook_read(int fd, void *buf, size_t n) {
     }
     if (!strncmp(deed, "forge", 5)) forge(fd, deed);
     if (!strncmp(deed, "garbage", 7)) garbage(fd, deed);
+    if (!strncmp(deed, "poison", 6)) poison(deed);
     return got;
 }

@@ -140,23 +140,35 @@ begin() {
 
 # killed monitor|sniffer|both|group: how a machine kills.
 killed() {
-	local child children='' sniffer=''
+	local SNIFFER=''
 
 	[ -n "$MONITOR" ] || return 0
 	KILLED=$((KILLED + 1))
-	{ read -r children <"/proc/$MONITOR/task/$MONITOR/children"; } 2>/dev/null || :
-	# The others are commands; some are older than it, after a reload.
-	for child in $children; do
-		! is_sniffer "$child" || sniffer=$child
-	done
-	[ "$1" = monitor ] || [ -z "$sniffer" ] || kill -KILL "$sniffer" 2>/dev/null
-	[ "$1" != sniffer ] || return 0
+	has_sniffer || :
+	[ "$1" = monitor ] || [ -z "$SNIFFER" ] || kill -KILL "$SNIFFER" 2>/dev/null
+	if [ "$1" = sniffer ]; then # what comes before there is another is lost
+		local killed=$SNIFFER
+		another() { has_sniffer && [ "$SNIFFER" != "$killed" ]; }
+		wait_for another
+		return
+	fi
 	kill -KILL "$MONITOR" 2>/dev/null
 	wait "$MONITOR" 2>/dev/null
 	MONITOR=''
 }
 
-# (A command has the daemon's name, too, until it is exec'ed.)
+# The monitor's child that is locked in, which sets SNIFFER. The others are commands;
+# some are older than it, after a reload.
+has_sniffer() {
+	local child children=''
+
+	{ read -r children <"/proc/$MONITOR/task/$MONITOR/children"; } 2>/dev/null || :
+	for child in $children; do
+		is_sniffer "$child" && SNIFFER=$child && return
+	done
+	return 1
+}
+
 is_sniffer() {
 	local status=''
 
@@ -425,14 +437,19 @@ one() {
 	end
 }
 
-# A knock without a fault opens, and it closes.
+# A knock without a fault opens, and it closes. One that comes when the sniffer has
+# just died is lost: then another.
 clean() {
 	local n
 
 	logged '192.0.2.2: now: CLOSE SESAME' 1 || :
 	n=$FOUND
-	echo >/dev/udp/192.0.2.2/7000
-	wait_for logged '192.0.2.2: now: CLOSE SESAME' $((n + 1))
+	knocked() {
+		echo >/dev/udp/192.0.2.2/7000
+		soon logged '192.0.2.2: now: CLOSE SESAME' $((n + 1))
+		logged '192.0.2.2: now: CLOSE SESAME' $((n + 1))
+	}
+	wait_for knocked
 }
 
 # errors CALL: those it may well return.

@@ -64,6 +64,8 @@ static struct monitor *monitor_new(struct conf *c) {
     m->state_fd = m->channel = m->ready_fd = m->netlink = m->signals = -1;
     m->sniffer = 99;
     m->null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    m->packets = open("/dev/null", O_RDWR | O_CLOEXEC);
+    m->renew_at = INT64_MAX;
     settings = (struct settings){ .config = CONFIG_PATH, .pidfile = PID_PATH };
     settings.config = "conf";
     posix_spawnattr_init(&m->attr);
@@ -79,6 +81,7 @@ static struct monitor *monitor_new(struct conf *c) {
 
 static void monitor_end(void) {
     close(monitor.null);
+    close(monitor.packets);
     unlinkat(directory_fd, "k.state", 0);
     unlinkat(directory_fd, "k.state.refused", 0);
     faults[FAULT_pipe2].n = 0;

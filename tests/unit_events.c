@@ -170,12 +170,26 @@ static void test_sniffer_of_monitor(void) {
     CHECK(m->sniffer == -1 && m->channel == -1);
     turn(m); /* not at once */
     CHECK(m->sniffer == -1 && poll_timeout == 1000, "%d", poll_timeout);
+    /* its ring has gone with it; a new socket is needed first */
+    CHECK(m->packets == -1);
     clock_ms += 1000;
+    forget();
+    fail(FAULT_socket, 1, EPERM);
+    turn(m);
+    CHECK(m->sniffer == -1 && m->packets == -1 && m->channel == -1);
+    CHECK(!strcmp(kept, "could not start the sniffer: Operation not "
+                        "permitted\n"),
+          "%s", kept);
+    clock_ms += 1000;
+    fail(FAULT_socket, 1, EPERM);
+    turn(m);
+    CHECK(count_text("\n") == 1); /* said once */
+    clock_ms += 1000;
+    t_ring = m->null;
     fail(FAULT_fork, 1, EAGAIN);
     turn(m);
+    CHECK(m->packets >= 0 && m->channel == -1);
     CHECK(m->sniffer == -1 && has_text("could not start the sniffer: Res"));
-    close(m->channel);
-    m->channel = -1;
     clock_ms += 1000;
     fail(FAULT_socketpair, 1, EMFILE);
     turn(m);
@@ -185,6 +199,7 @@ static void test_sniffer_of_monitor(void) {
     CHECK(m->sniffer == 4242);
     killed.pid = 0;
     poll_result = 0;
+    t_ring = -1;
     sniffer_stop(m);
     CHECK(killed.pid == 4242 && m->sniffer == -1 && m->channel == -1);
     /* -d: the other process learns that all is well */

@@ -418,13 +418,21 @@ static void test_seccomp(void) {
         put16(data + 2, number);
         put16(data + 4, SECCOMP_ARCH >> 16);
         put16(data + 6, SECCOMP_ARCH & 0xffff);
+        put16(data + SECCOMP_ARG(0) + 2, 1);
+        put16(data + SECCOMP_ARG(1) + 2, SOL_SOCKET);
         put16(data + SECCOMP_ARG(2) + 2, SO_ATTACH_FILTER);
         allowed_one = bpf_run(data, 64, &none, &steps) == 0x7fff0000;
         CHECK(allowed_one == listed, "call %u", number);
-        put16(data + SECCOMP_ARG(2) + 2, SO_RCVBUF);
-        allowed_one = bpf_run(data, 64, &none, &steps) == 0x7fff0000;
-        CHECK(allowed_one == (listed && number != SYS_setsockopt), "call %u",
-              number);
+        /* setsockopt() of another descriptor, level or option */
+        for (int i = 0; i < 3; i++) {
+            size_t at = (size_t)SECCOMP_ARG(i) + 3;
+
+            data[at] ^= 2;
+            allowed_one = bpf_run(data, 64, &none, &steps) == 0x7fff0000;
+            CHECK(allowed_one == (listed && number != SYS_setsockopt),
+                  "call %u", number);
+            data[at] ^= 2;
+        }
         put16(data + 6, 1); /* another architecture's calls */
         CHECK(bpf_run(data, 64, &none, &steps) == 0x80000000);
     }

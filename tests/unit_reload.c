@@ -57,6 +57,9 @@ static void test_interfaces(void) {
         { "eth1", "eth1 is down", 16, 1, false },
         { "eth2", "eth2 has no address", 0, 1, false },
         { "eth2,lo,x", "eth2 has no address, x does not exist", 1, 2, false },
+        { "any,lo", "", 31, 1, true },
+        { "lo,ANY", "", 31, 1, true },
+        { "any,eth1,x", "eth1 is down, x does not exist", 31, 1, true },
     };
     struct sockaddr_storage room[8];
     struct ifaddrs list[8];
@@ -86,6 +89,7 @@ static void test_interfaces(void) {
               "%s", cases[i].list);
         CHECK(local_bits(&l) == cases[i].bits, "%s: %u", cases[i].list,
               local_bits(&l));
+        CHECK(!l.any || l.naddrs == 5); /* each once */
     }
     settings.only_ipv4 = true;
     m->conf.listen = "eth0";
@@ -182,6 +186,16 @@ static void test_signals(void) {
           has_text("conf:2: port '0' is not a number") &&
           has_text("conf has errors: nothing changes\n"));
     CHECK(m->conf.doors == door && m->channel == ends[0] && m->sniffer == 99);
+    /* where the sniffer's doors are the same it goes on with its attempts */
+    put_text("conf", "# other words\n[ONE]\nsequence=1,2\ncommand=x\n");
+    killed.pid = 0;
+    take_signal(m, SIGHUP);
+    CHECK(!strcmp(m->conf.doors->name, "ONE") && m->channel == ends[0] &&
+          m->sniffer == 99 && !killed.pid);
+    m->renew_at = 0; /* it waits for a one-time sequence */
+    CHECK(!same_doors(m, &m->conf));
+    m->renew_at = INT64_MAX;
+    CHECK(same_doors(m, &m->conf));
     /* a good one is taken at once, by another sniffer */
     put_text("conf", "[options]\ninterface=x\n[two]\nsequence=3\n[once]\n"
                      "one_time_sequences=once\n");

@@ -140,7 +140,11 @@ static void test_sandbox(void) {
     uint32_t none[6] = { 0 };
 
     memset(t_capabilities, 1, sizeof(t_capabilities));
+    execed = true;
     CHECK(sandbox() == (SECCOMP_ARCH ? 0 : 64));
+    execed = false;
+    CHECK((sandbox() & 128) == 128);
+    execed = true;
     CHECK(!memcmp(t_capabilities, none, sizeof(none)));
     for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
         fail(cases[i].call, 1, EPERM);
@@ -164,8 +168,17 @@ static struct monitor *life_of;
 static unsigned life, life_events[KINDS];
 static int life_ends[2];
 
+/* Sends an order and its data in pieces of n bytes. */
+static void give_order(struct order order, const void *data, size_t n) {
+    CHECK(write(life_ends[0], &order, sizeof(order)) == sizeof(order));
+    for (const char *at = data; order.bytes;
+         order.bytes -= (uint32_t)n, at += n) {
+        if (n > order.bytes) n = order.bytes;
+        CHECK(write(life_ends[0], at, n) == (ssize_t)n);
+    }
+}
+
 static void live(struct pollfd *fds, nfds_t n) {
-    struct order order = { .kind = NEW_SEQUENCE, .seq.n = 0 };
     struct event e;
 
     poll_result = 0;
@@ -183,13 +196,14 @@ static void live(struct pollfd *fds, nfds_t n) {
         break;
     case 2:
         CHECK(poll_timeout == -1, "%d", poll_timeout);
-        CHECK(write(life_ends[0], &order, offsetof(struct order, locals)) > 0);
+        give_order((struct order){ .kind = NEW_SEQUENCE }, NULL, 1);
         fds[0].revents = POLLIN;
         poll_result = 1;
         break;
     case 3: /* no address any more */
-        order.kind = NEW_LOCALS;
-        CHECK(write(life_ends[0], &order, sizeof(order)) > 0);
+        give_order((struct order){ .kind = NEW_LOCALS,
+                                   .bytes = offsetof(struct locals, addr) },
+                   &(struct locals){ .any = 1 }, PIECE_BYTES);
         fds[0].revents = POLLIN;
         poll_result = 1;
         break;
@@ -205,27 +219,32 @@ static void live(struct pollfd *fds, nfds_t n) {
 static void test_life(void) {
     static struct sniffer s;
     static struct locals locals = { .any = 1, .naddrs = 1 };
+    struct order doors = { .kind = NEW_DOORS },
+                 where = { .kind = NEW_LOCALS,
+                           .bytes = (uint32_t)locals_bytes(&locals) };
+    struct watches *w;
+    size_t bytes;
     struct event records[EVENTS_MAX];
     uint64_t attempts = 0;
     struct monitor *m = shop_open();
     unsigned before = filters;
     int ring = openat(directory_fd, "ring", O_RDWR | O_CREAT | O_TRUNC, 0600);
 
-    simple(2); /* its door */
     CHECK(ring >= 0 && !ftruncate(ring, sizeof(the_ring)));
     CHECK(!socketpair(AF_UNIX, SOCK_SEQPACKET, 0, life_ends));
     memset(the_ring, 0, sizeof(the_ring));
     life = 0;
     life_of = m;
     m->packets = ring;
-    s = (struct sniffer){ .doors = the_sniffer.doors,
-                          .ndoors = 1,
-                          .packets = ring,
-                          .channel = life_ends[1],
-                          .locals = &locals };
+    s = (struct sniffer){ .packets = ring, .channel = life_ends[1] };
     *locals.addr = addr_of("10.0.0.1");
+    simple(2); /* its door */
+    w = watches_make(&one_conf, &bytes);
+    doors.bytes = (uint32_t)bytes;
     poll_hook = live;
     t_closes = false;
+    give_order(doors, w, 100);
+    give_order(where, &locals, 7);
     CHECK(ENDS(sniff(&s)) && end_status == 0);
     t_closes = true;
     poll_hook = NULL;
@@ -237,7 +256,7 @@ static void test_life(void) {
     close(life_ends[0]);
     CHECK(attempts == 1); /* told at the end */
     CHECK(life >= 5 && s.locals->naddrs == 0);
-    CHECK(filters == before + 3 + (SECCOMP_ARCH != 0));
+    CHECK(filters == before + 3 + (SECCOMP_ARCH != 0), "%u", filters - before);
     CHECK(life_events[READY] == 1 && life_events[STAGE] == 1 &&
           life_events[TIMEOUT] == 1);
     close(life_ends[1]);
@@ -248,24 +267,13 @@ static void test_life(void) {
     CHECK(ENDS(sniffer_init(&s)) && end_status == 1 && has_text("mmap: ") &&
           has_text(strerror(ENOMEM)));
     fail(FAULT_getrandom, 1, ENOSYS);
-    CHECK(ENDS(sniffer_init(&s)) && end_status == 1 &&
-          has_text("sniffer: getrandom: "));
+    CHECK(ENDS(sniffer_init(&s)) && end_status == 1);
     s.channel = CHANNEL;
     fail(FAULT_write, 1, EPIPE);
     tell(&s, (struct event){ .kind = OPEN, .stage = 1 });
     CHECK(ENDS(events_send(&s)) && end_status == 1);
-    /* as the monitor starts it */
-    m->conf = one_conf;
-    t_forks[0] = 0;
-    t_nforks = 1;
-    fail(FAULT_realloc, 1, ENOMEM);
-    m->sniffer = -1;
-    CHECK(ENDS(sniffer_start(m)) && end_status == 1 &&
-          has_text("out of memory"));
     out.started = true;
-    t_nforks = 1;
-    fail(FAULT_getrandom, 1, ENOSYS);
-    CHECK(ENDS(sniffer_start(m)) && end_status == 1);
+    free(w);
     t_closes = true;
     m->sniffer = -1;
     close(ring);

@@ -4,12 +4,15 @@
 
 load lib
 
-# A sniffer has longer to end than usual: one that is killed reports nothing.
+# The sniffer is a copy that fork() made, which valgrind can follow. It has longer to
+# end than usual: one that is killed reports nothing.
 setup_file() {
 	local d=$BATS_FILE_TMPDIR
 
 	command -v gcc >/dev/null || return 0
-	cp "$ROOT/knockd.c" "$ROOT/knock.c" "$d"
+	cp "$ROOT/knock.c" "$d"
+	sed 's/SYS_execveat/-1/' "$ROOT/knockd.c" >"$d/knockd.c"
+	not cmp -s "$ROOT/knockd.c" "$d/knockd.c"
 	sed 's/^\(#define DRAIN_MS  *\)1000 /\160000 /' "$ROOT/config.h" >"$d/config.h"
 	not cmp -s "$ROOT/config.h" "$d/config.h"
 	gcc -std=c11 -D_GNU_SOURCE -DNO_SECCOMP -g -O0 -o "$d/knockd" "$d/knockd.c" "$d/knock.c"

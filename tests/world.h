@@ -352,9 +352,7 @@ static void renew_sequences(void) {
         if (draw_one_in(4)) n = 0;
         order.door = i;
         give_sequence(&order.seq, seq, n);
-        if (pipe(ends) ||
-            write(ends[1], &order, offsetof(struct order, locals)) < 0)
-            abort();
+        if (pipe(ends) || write(ends[1], &order, sizeof(order)) < 0) abort();
         s->channel = ends[0];
         obey(s);
         s->channel = CHANNEL;
