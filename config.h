@@ -56,6 +56,10 @@ int knock_main(int argc, char **argv); /* knock.c */
 #define ATTEMPTS_MAX 131072   /* and one a door; half may be past stage 1 */
 #define ATTEMPTS_PER_SOURCE 4 /* of one source at one door */
 #define RECENT_MAX 64         /* hits remembered to know twins by */
+#define MARK_SETS 8192        /* of first knocks, and as many of others ... */
+#define MARKS_IN_SET 8        /* ... that TCP may send again ... */
+#define MARK_KEEP_MS 130000   /* ... within this time, see tcp(7) ... */
+#define MARK_TICK_MS 256      /* ... in this unit: 16 bits hold 4.6 hours */
 #define EXPIRE_MS 200         /* between two looks for timed-out attempts */
 #define TWIN_MS 100           /* the same packet from another interface */
 #define REST_PACKETS 16       /* so many packets ... */

@@ -1185,14 +1185,14 @@ static void config_print(const struct conf *c) {
 /* ---- The sniffer: socket and kernel filter ------------------------------ */
 
 struct attempt {                   /* a source's progress at a door */
-    _Alignas(64) struct addr src;  /* all but marks: one cache line */
+    _Alignas(64) struct addr src;  /* at stage 1: one cache line */
     uint64_t strays;               /* stray ports seen, each hashed to a bit */
     int64_t deadline;              /* ms */
     struct attempt *next;          /* in its bucket; sorted by source, door */
     struct attempt *older, *newer; /* ring of all attempts at this stage */
     uint32_t door;
-    uint8_t stage;               /* knocks accepted; 0 = unused */
-    uint16_t mark[SEQUENCE_MAX]; /* of each packet accepted (see packet) */
+    uint8_t stage;                 /* knocks accepted; 0 = unused */
+    uint16_t packet[SEQUENCE_MAX]; /* serial numbers of those accepted */
 };
 
 struct port {         /* what a knock means to the doors */
@@ -1200,11 +1200,10 @@ struct port {         /* what a knock means to the doors */
     bool known, bulk; /* some door has it; filter passes bulk */
 };
 
-struct recent {
-    struct addr src;
+struct recent { /* a hit; from: interface */
+    uint64_t mark;
     int64_t time;
-    uint64_t key;
-    unsigned from;
+    uint32_t from;
 };
 
 union slot { /* of the ring, see packet(7) */
@@ -1231,7 +1230,7 @@ struct sniffer {
     uint32_t edge[FILTER_EDGES_MAX], nedges; /* see find_edges() */
     bool indexed, targets;                   /* has any door a Target? */
 
-    uint64_t key[5];                 /* of bucket() */
+    uint64_t key[7];                 /* of hash() and mark_of() */
     struct attempt *attempts;        /* the table; `used` of them so far */
     struct attempt *stages;          /* heads of the rings of 0 to 32 knocks */
     struct attempt **buckets;        /* by source, see bucket() */
@@ -1239,6 +1238,9 @@ struct sniffer {
     struct addr wide[FILTER_SOURCES_MAX + 1]; /* see wide_begins() */
     uint32_t nwide;
     struct recent recent[RECENT_MAX]; /* see is_twin() */
+    uint64_t (*marks)[MARKS_IN_SET];  /* see mark_set() */
+    uint16_t serial;                  /* of the next packet */
+    bool noted[UINT16_MAX + 1];       /* packets, see note_packets() */
 
     uint32_t lines[KINDS], suppressed; /* in this second */
     struct event events[EVENTS_MAX];   /* not yet sent */
@@ -1340,8 +1342,7 @@ static unsigned filter_wide(const struct sniffer *s, unsigned yes,
     return next;
 }
 
-/* Does an IP packet matter?  Bulk packets are UDP, and TCP with ACK but without
- * SYN.  They pass if their port is near one they can knock on, or if their
+/* Does an IP packet matter?  Bulk packets are UDP, and TCP with ACK.  They pass if their port is near one they can knock on, or if their
  * source has an attempt at a wide door (index_doors()), because there its
  * strays count.  All other TCP passes: it is an attempt to connect or a probe
  * of a scan. */
@@ -1352,7 +1353,7 @@ static unsigned filter_ip(const struct sniffer *s, unsigned take,
     unsigned port = search(s->edge, 0, s->nedges, local, wide);
     unsigned udp = load(LD_HX, 2, load(OR, TO_UDP, port));
     unsigned tcp = load(LD_HX, 2, port);
-    tcp = put(JSET, ACK, put(JSET, SYN, local, tcp), local);
+    tcp = put(JSET, ACK, tcp, local);
     tcp = load(LD_BX, 13, tcp);
     unsigned v6 = drop;
     for (unsigned i = 0; i < sizeof headers6; i++)
@@ -1427,27 +1428,42 @@ static int packet_socket(void) {
 struct packet {
     struct addr src, dst;
     uint32_t knock;
+    uint32_t number; /* TCP's sequence number; UDP: see parse_udp() */
     uint16_t sport, proto;
-    uint16_t mark;            /* a retransmission has the same one */
-    uint8_t flags;            /* of TCP */
-    bool bulk, part;          /* see filter_attach(); first fragment */
-    bool to_host;             /* the kernel takes it for this host */
-    bool known, local, again; /* by match(): door's port; to us; twice */
+    uint8_t flags;     /* of TCP */
+    bool bulk, part;   /* see filter_ip(); first fragment */
+    bool may_return;   /* TCP sends it again if nobody answers */
+    bool to_host;      /* the kernel takes it for this host */
+    bool known, local; /* by match(), as what follows: door's port; to us */
+    bool moves;        /* an attempt */
+    enum use { UNUSED, FIRST, LATER } use; /* FIRST: only as a first knock */
+    uint16_t serial; /* among the packets that were matched */
+    uint64_t mark;   /* the same if it is sent again; see mark_of() */
     uint32_t interface;
 };
 
 static unsigned get16(const uint8_t *b) { return (unsigned)b[0] << 8 | b[1]; }
 
+static uint32_t get32(const uint8_t *b) {
+    return (uint32_t)get16(b) << 16 | get16(b + 2);
+}
+
 /* Parses a TCP header (RFC 9293).  n bytes of it are captured, size bytes are
- * left of the packet by its IP header. */
+ * left of the packet by its IP header.  Every TCP of ours and of others sends
+ * its SYN with options and starts at a random number: a SYN without options, and
+ * any segment with number 0, is made by hand, and by nobody sent again. */
 static bool parse_tcp(const uint8_t *h, size_t n, size_t size,
                       struct packet *p) {
     if (n < 20) return false;
     size_t length = (size_t)(h[12] >> 4) * 4;
     if (length < 20 || length > size) return false;
+    p->sport = (uint16_t)get16(h);
     p->knock = get16(h + 2);
+    p->number = get32(h + 4);
     p->flags = h[13];
-    p->bulk = (p->flags & (ACK | SYN)) == ACK;
+    p->bulk = p->flags & ACK;
+    bool made_by_hand = (p->flags & SYN) && length == 20;
+    p->may_return = p->number && !made_by_hand;
     return true;
 }
 
@@ -1458,9 +1474,12 @@ static bool parse_udp(const uint8_t *h, size_t n, size_t size,
     if (n < 8) return false;
     size_t length = get16(h + 4);
     if (length < 8 || (length > size && !p->part)) return false;
+    p->sport = (uint16_t)get16(h);
     p->knock = get16(h + 2) | TO_UDP;
+    p->number |= get16(h + 6); /* identification and checksum */
     p->flags = 0;
     p->bulk = true;
+    p->may_return = false;
     return true;
 }
 
@@ -1472,7 +1491,7 @@ static size_t parse_v4(const uint8_t *b, struct packet *p) {
     p->dst = addr_v4(b + 16);
     p->proto = b[9];
     p->part = b[6] & 0x20;
-    if (p->proto == UDP) p->mark = (uint16_t)get16(b + 4);
+    p->number = get16(b + 4) << 16; /* identification */
     bool later = get16(b + 6) & 0x1fff;
     return later || length < 20 ? 0 : length;
 }
@@ -1497,6 +1516,7 @@ static size_t parse_v6(const uint8_t *b, size_t n, struct packet *p) {
     memcpy(&p->dst, b + 24, 16);
     p->proto = b[6];
     p->part = false;
+    p->number = 0;
     if (is_v4(&p->src)) return 0; /* forged */
     for (int i = 0; i < 8 && at + 8 <= n; i++) {
         if (!memchr(headers6, p->proto, sizeof headers6)) break;
@@ -1513,7 +1533,6 @@ static size_t parse_v6(const uint8_t *b, size_t n, struct packet *p) {
 static bool parse(const uint8_t *b, size_t n, size_t wire, struct packet *p) {
     unsigned version = n ? b[0] >> 4 : 0;
     size_t at, end;
-    p->mark = 0;
     if (version == 4 && n >= 20) {
         end = get16(b + 2);
         at = parse_v4(b, p);
@@ -1526,16 +1545,8 @@ static bool parse(const uint8_t *b, size_t n, size_t wire, struct packet *p) {
         return false;
     }
     if (!at || at > n || end > wire || !addr_usable(&p->src)) return false;
-    bool good = false;
-    if (p->proto == TCP) good = parse_tcp(b + at, n - at, end - at, p);
-    if (p->proto == UDP) good = parse_udp(b + at, n - at, end - at, p);
-    if (!good) return false;
-    p->sport = (uint16_t)get16(b + at);
-    /* TCP's sequence number, or UDP's length and checksum; source port. */
-    uint32_t id =
-        ((get16(b + at + 4) * 0x9e37) ^ get16(b + at + 6)) + p->sport * 0x85ebu;
-    p->mark = (uint16_t)(id ^ id >> 16 ^ p->mark);
-    return true;
+    if (p->proto == TCP) return parse_tcp(b + at, n - at, end - at, p);
+    return p->proto == UDP && parse_udp(b + at, n - at, end - at, p);
 }
 
 /* ---- The sniffer: match ------------------------------------------------- */
@@ -1550,7 +1561,7 @@ static void find_edges(struct sniffer *s) {
 }
 
 /* Makes the table of ports from the doors.  A door is wide if bulk packets can
- * knock on it: it has a UDP port, or TCPFlags that a bare ACK satisfies.
+ * knock on it: it has a UDP port, or TCPFlags that an ACK fits.
  * Ports near such a knock are bulk too: the filter then shows us a scan that
  * passes by at once, not only after it has been widened. */
 static void index_doors(struct sniffer *s) {
@@ -1559,7 +1570,8 @@ static void index_doors(struct sniffer *s) {
     for (uint32_t i = s->ndoors; i--;) {
         struct watch *d = &s->doors[i];
         uint32_t around = d->stray_limit ? d->stray_limit + 1 : 0;
-        bool ack = !(d->tcp.want & SYN) && !(d->tcp.forbid & ACK);
+        bool ack = !(d->tcp.forbid & ACK);
+        if (d->tcp.want & SYN) ack = ack && d->tcp.want & ACK;
         d->wide = false;
         s->targets |= d->target.n > 0;
         for (unsigned n = 0; n < d->seq.n; n++) {
@@ -1594,20 +1606,87 @@ static void tell(struct sniffer *s, struct event e) {
     if (s->unsent == EVENTS_MAX) events_send(s);
 }
 
-/* Multilinear hashing (Lemire and Kaser, 2014) with a secret key: addresses
- * can't be chosen so that they meet in one bucket. */
-static struct attempt **bucket(const struct sniffer *s, const struct addr *a) {
+/* A secret linear combination of words (multilinear hashing, Lemire and Kaser,
+ * 2014): addresses can't be chosen so that they meet in one bucket. */
+static uint64_t hash(const struct sniffer *s, const struct addr *a) {
     uint64_t h = s->key[0];
     uint32_t w[4];
     memcpy(w, a, sizeof w);
     for (int i = 0; i < 4; i++) h += s->key[i + 1] * w[i];
+    return h;
+}
+
+static struct attempt **hashed(const struct sniffer *s, uint64_t h) {
     return &s->buckets[(h >> 32) % ATTEMPTS_MAX];
+}
+
+static struct attempt **bucket(const struct sniffer *s, const struct addr *a) {
+    return hashed(s, hash(s, a));
+}
+
+/* Spreads every bit of x over all bits (MurmurHash3's finalizer). */
+static uint64_t spread(uint64_t x) {
+    x = (x ^ x >> 33) * 0xff51afd7ed558ccd;
+    x = (x ^ x >> 33) * 0xc4ceb9fe1a85ec53;
+    return x ^ x >> 33;
+}
+
+/* 48 bits that tell a packet from others: of its source, whose hash is h, of its
+ * ports and number. */
+static uint64_t mark_of(const struct sniffer *s, const struct packet *p,
+                        uint64_t h) {
+    uint64_t ports = (uint64_t)p->knock << 16 | p->sport;
+    return spread(h + s->key[5] * p->number + s->key[6] * ports) >> 16;
+}
+
+/* Did another interface show us this packet already, as a bridge and its port
+ * do? */
+static bool is_twin(struct sniffer *s, const struct packet *p) {
+    struct recent *r = &s->recent[p->mark % RECENT_MAX];
+    bool fresh = s->now - r->time < TWIN_MS;
+    if (fresh && r->mark == p->mark && r->from != p->interface) return true;
+    *r = (struct recent){ p->mark, s->now, p->interface };
+    return false;
+}
+
+/* The set of 8 in which p's mark is or will be.  First knocks have half of the
+ * sets: whoever knows no more can wash out no other mark. */
+static uint64_t *mark_set(const struct sniffer *s, const struct packet *p,
+                          enum use use) {
+    size_t set = p->mark % MARK_SETS;
+    if (use == FIRST) set += MARK_SETS;
+    return s->marks[set];
+}
+
+/* The age of a mark, in units of MARK_TICK_MS. */
+static uint16_t mark_age(const struct sniffer *s, uint64_t mark) {
+    return (uint16_t)((uint64_t)s->now / MARK_TICK_MS - mark);
+}
+
+/* Is p sent again by TCP, after it has been used? */
+static bool is_marked(const struct sniffer *s, const struct packet *p) {
+    for (enum use use = FIRST; use <= LATER; use++) {
+        const uint64_t *set = mark_set(s, p, use);
+        for (int i = 0; i < MARKS_IN_SET; i++) {
+            bool young = mark_age(s, set[i]) <= MARK_KEEP_MS / MARK_TICK_MS;
+            if (set[i] >> 16 == p->mark && young) return true;
+        }
+    }
+    return false;
+}
+
+/* Keeps p's mark, in place of the oldest in its set. */
+static void mark_keep(struct sniffer *s, const struct packet *p) {
+    uint64_t *set = mark_set(s, p, p->use), *oldest = set;
+    for (int i = 1; i < MARKS_IN_SET; i++)
+        if (mark_age(s, set[i]) > mark_age(s, *oldest)) oldest = &set[i];
+    *oldest = p->mark << 16 | (uint16_t)((uint64_t)s->now / MARK_TICK_MS);
 }
 
 /* src has an attempt at a wide door: the filter must pass all that src sends,
  * as its strays count, and with too many such sources all that anyone sends.
- * True if it has to change.  Only expire() narrows it: strangers can't toggle
- * it. */
+ * True if the filter has to change.  Only expire() narrows it: strangers can't
+ * toggle it. */
 static bool wide_begins(struct sniffer *s, const struct addr *src) {
     for (uint32_t i = 0; i < s->nwide; i++)
         if (!addr_cmp(&s->wide[i], src)) return false;
@@ -1618,28 +1697,30 @@ static bool wide_begins(struct sniffer *s, const struct addr *src) {
 
 /* Changes an attempt's stage; nothing else does.  From 0 it begins, to 0 it is
  * over.  The attempts of a stage form a ring, oldest first. */
-static void attempt_move(struct sniffer *s, struct attempt *a, uint8_t stage) {
+static void attempt_move(struct sniffer *s, struct attempt *a, unsigned stage) {
     struct attempt *head = &s->stages[stage], **link;
-    uint8_t was = a->stage;
+    unsigned was = a->stage;
+    bool begins = !was && stage, ends = was && !stage;
+    bool wide = s->doors[a->door].wide;
     a->older->newer = a->newer;
     a->newer->older = a->older;
     a->older = head->older;
     a->newer = head;
     a->older->newer = head->older = a;
-    a->stage = stage;
-    s->active += (uint32_t) !!stage - !!was;
+    a->stage = (uint8_t)stage;
     s->advanced += (uint32_t)(stage > 1) - (was > 1);
-    if (!stage) {
-        for (link = bucket(s, &a->src); *link != a;) link = &(*link)->next;
-        *link = a->next;
-    }
-    bool wide = s->doors[a->door].wide;
-    if (stage && !was) {
+    if (begins) {
+        s->active++;
         s->counters[ATTEMPTS]++;
         s->look = min_ms(s->look, a->deadline);
         if (wide && wide_begins(s, &a->src)) filter_attach(s);
-    } else if (was && !stage && wide)
-        s->look = min_ms(s->look, s->now + EXPIRE_MS);
+    }
+    if (ends) {
+        s->active--;
+        for (link = bucket(s, &a->src); *link != a;) link = &(*link)->next;
+        *link = a->next;
+        if (wide) s->look = min_ms(s->look, s->now + EXPIRE_MS);
+    }
 }
 
 /* Ends the oldest attempts of the lowest stage while there are too many.
@@ -1657,181 +1738,324 @@ static void make_room(struct sniffer *s) {
     }
 }
 
+/* Tells that a source has reached a stage at a door, or what follows then. */
+static void tell_stage(struct sniffer *s, enum kind kind, uint32_t door,
+                       unsigned stage, const struct addr *src) {
+    tell(s, (struct event){
+                .kind = kind, .door = door, .stage = stage, .src = *src });
+}
+
+static void time_out(struct sniffer *s, struct attempt *a) {
+    tell_stage(s, TIMEOUT, a->door, a->stage, &a->src);
+    attempt_move(s, a, 0);
+}
+
+static void cancel(struct sniffer *s, struct attempt *a) {
+    s->counters[CANCELLED]++;
+    attempt_move(s, a, 0);
+}
+
+/* Is a an attempt of src?  Those of one source stand side by side in their
+ * bucket, in the order of the doors, at each door the youngest first. */
+static bool is_from(const struct attempt *a, const struct addr *src) {
+    return a && !addr_cmp(&a->src, src);
+}
+
 static bool is_of(const struct attempt *a, const struct addr *src,
                   uint32_t door) {
     return a && a->door == door && !addr_cmp(&a->src, src);
 }
 
-/* The knock that an attempt waits for has come; the last one opens the
- * door. */
-static void advance(struct sniffer *s, struct attempt *a, uint16_t mark) {
-    struct watch *d = &s->doors[a->door];
-    struct event e = {
-        .kind = STAGE, .door = a->door, .stage = a->stage + 1u, .src = a->src
-    };
-    bool open = e.stage == d->seq.n;
-    a->mark[a->stage] = mark;
-    attempt_move(s, a, open ? 0 : (uint8_t)e.stage);
-    tell(s, e);
-    if (!open) return;
-    e.kind = OPEN;
-    tell(s, e);
-    s->counters[OPENS]++;
-    d->quiet_until = s->now + (int64_t)d->cooldown * 1000;
-    if (d->one_time) d->seq.n = 0; /* until the monitor sends the next one */
-}
-
-/* Did another interface show us this packet already, as a bridge and its port
- * do?  Also sets p->again for a TCP retransmission, for doors of one port. */
-static bool is_twin(struct sniffer *s, struct packet *p) {
-    uint64_t key = (uint64_t)p->mark << 32 | p->knock;
-    struct recent *r = &s->recent[p->mark % RECENT_MAX];
-    int64_t age = s->now - r->time;
-    bool same = r->key == key && !addr_cmp(&r->src, &p->src);
-    p->again = same && p->proto == TCP && age < SEQ_TIMEOUT * INT64_C(1000);
-    if (same && r->from != p->interface && age < TWIN_MS) return true;
-    *r = (struct recent){ p->src, s->now, key, p->interface };
-    return false;
-}
-
-/* Makes an attempt, inserted at *link, that waits for the first knock. */
-static struct attempt *begin(struct sniffer *s, struct attempt **link,
-                             uint32_t door, const struct addr *src) {
-    struct attempt *a = s->stages->newer; /* one that is over, */
-    if (a == s->stages) {                 /* or one that was never used */
-        a = &s->attempts[s->used++];
-        a->older = a->newer = a;
-    }
-    a->src = *src;
-    a->strays = 0;
-    a->deadline = s->now + s->doors[door].seq_timeout * INT64_C(1000);
-    a->door = door;
-    a->next = *link;
-    return *link = a;
-}
-
-/* Does this packet count at the door?  If its port is some door's, its TCP
- * flags must fit too; as a stray it counts with any flags. */
-static bool sees(const struct sniffer *s, const struct watch *d,
-                 const struct packet *p) {
-    struct nets target = { s->nets + d->target.at, d->target.n };
-    struct nets allow = { s->nets + d->allow.at, d->allow.n };
-    struct nets deny = { s->nets + d->deny.at, d->deny.n };
-    return (target.n ? in_nets(&target, &p->dst) : p->local) && d->seq.n &&
-           s->now >= d->quiet_until && allowed(&allow, &deny, &p->src) &&
-           (!p->known || p->proto != TCP ||
-            ((p->flags & d->tcp.want) == d->tcp.want &&
-             !(p->flags & d->tcp.forbid)));
-}
-
-/* p is not what its source's attempts at this door (from *link on) wait for.
- * If its port is some door's it ends them; otherwise it counts as a stray, and
- * ends those that have seen too many. */
-static void spoil(struct sniffer *s, struct attempt **link, uint32_t door,
-                  const struct packet *p) {
-    const struct watch *d = &s->doors[door];
-    uint64_t x = s->key[0] ^ p->knock;
-    x = (x ^ x >> 33) * 0xff51afd7ed558ccd; /* MurmurHash3's finalizer */
-    x = (x ^ x >> 33) * 0xc4ceb9fe1a85ec53;
-    if (!p->known && (!d->stray_limit || (p->bulk && !d->wide))) return;
-    while (is_of(*link, &p->src, door)) {
-        struct attempt *a = *link;
-        a->strays |= 1ull << (x >> 58);
-        unsigned strays = (unsigned)__builtin_popcountll(a->strays);
-        if (p->known || strays > d->stray_limit) {
-            s->counters[CANCELLED]++;
-            attempt_move(s, a, 0);
-        } else link = &a->next;
-    }
-}
-
-/* Applies p to a door; its source's attempts there begin at *link.  The first
- * rule that fits:
- *   - retransmission of a packet accepted before: ignored;
- *   - an attempt waits for this knock: the one furthest along advances;
- *   - first knock, and an attempt has got no further: that one begins again (it
- *     may have been given up long ago);
- *   - the last accepted knock once more: ignored;
- *   - first knock: a new attempt, in place of the weakest if there are many;
- *   - anything else spoils the attempts. */
-static void door_hit(struct sniffer *s, struct attempt **link, uint32_t door,
-                     const struct packet *p) {
-    const struct watch *d = &s->doors[door];
-    const uint32_t *knock = d->seq.knock;
-    struct attempt *next = NULL, *weakest = *link;
-    bool repeated = d->seq.n == 1 && p->again;
-    unsigned n = 0;
-    for (struct attempt *a = *link; is_of(a, &p->src, door); a = a->next, n++) {
-        for (unsigned k = 0; k < a->stage; k++)
-            if (a->mark[k] == p->mark && p->proto == TCP &&
-                knock[k] == p->knock)
-                return;
-        if (knock[a->stage] == p->knock && (!next || a->stage > next->stage))
-            next = a;
-        repeated |= knock[a->stage - 1] == p->knock;
-        if (a->stage <= weakest->stage) weakest = a; /* the oldest */
-    }
-    bool first = knock[0] == p->knock;
-    if (next) {
-        advance(s, next, p->mark);
-    } else if (first && n && weakest->stage == 1) {
-        weakest->deadline = s->now + d->seq_timeout * INT64_C(1000);
-        weakest->strays = 0;
-        weakest->mark[0] = p->mark;
-        attempt_move(s, weakest, 1);
-    } else if (first && !repeated) {
-        if (n >= ATTEMPTS_PER_SOURCE) attempt_move(s, weakest, 0);
-        advance(s, begin(s, link, door, &p->src), p->mark);
-    } else if (!repeated) {
-        spoil(s, link, door, p);
-    }
-}
-
-static void time_out(struct sniffer *s, struct attempt *a) {
-    tell(s, (struct event){ .kind = TIMEOUT,
-                            .door = a->door,
-                            .src = a->src,
-                            .stage = a->stage });
-    attempt_move(s, a, 0);
-}
-
-/* Returns the link to the first attempt of src, or to where it would stand.
- * Ends those of src that have timed out. */
-static struct attempt **attempts_of(struct sniffer *s, const struct addr *src) {
-    struct attempt **link = bucket(s, src), **first;
-    while (*link && addr_cmp(&(*link)->src, src)) link = &(*link)->next;
-    for (first = link; *link && !addr_cmp(&(*link)->src, src);)
+/* Returns the link in src's bucket to its first attempt, or to where it would
+ * be.  Ends those of src that have timed out. */
+static struct attempt **attempts_of(struct sniffer *s, struct attempt **link,
+                                    const struct addr *src) {
+    struct attempt **first;
+    while (*link && !is_from(*link, src)) link = &(*link)->next;
+    for (first = link; is_from(*link, src);)
         if ((*link)->deadline <= s->now) time_out(s, *link);
         else link = &(*link)->next;
     return first;
 }
 
-/* Shows a packet to every door that it concerns, in the order of the file. */
+/* The knock that an attempt accepted last. */
+static uint32_t last_knock(const struct sniffer *s, const struct attempt *a) {
+    return s->doors[a->door].seq.knock[a->stage - 1];
+}
+
+/* Do the TCP flags fit the door?  A packet with SYN and ACK answers somebody's
+ * attempt to connect: it knocks only where ack is required. */
+static bool fits(const struct watch *d, const struct packet *p) {
+    bool answer = (p->flags & (SYN | ACK)) == (SYN | ACK);
+    if (p->proto != TCP) return true;
+    if (answer && !(d->tcp.want & ACK)) return false;
+    return (p->flags & d->tcp.want) == d->tcp.want &&
+           !(p->flags & d->tcp.forbid);
+}
+
+/* Does the door see the packet?  own: the port is one of this door's, and so
+ * the flags must fit (rule 1); strays count with any flags. */
+static bool sees(const struct sniffer *s, const struct watch *d,
+                 const struct packet *p, bool own) {
+    struct nets target = { s->nets + d->target.at, d->target.n };
+    struct nets allow = { s->nets + d->allow.at, d->allow.n };
+    struct nets deny = { s->nets + d->deny.at, d->deny.n };
+    if (!d->seq.n || s->now < d->quiet_until) return false;
+    if (own && !fits(d, p)) return false;
+    bool ours = target.n ? in_nets(&target, &p->dst) : p->local;
+    return ours && allowed(&allow, &deny, &p->src);
+}
+
+static bool has_port(const struct watch *d, uint32_t knock) {
+    unsigned i = 0;
+    while (i < d->seq.n && d->seq.knock[i] != knock) i++;
+    return i < d->seq.n;
+}
+
+/* The last knock at a door has come: the door opens for src. */
+static void opens(struct sniffer *s, uint32_t door, const struct addr *src) {
+    struct watch *d = &s->doors[door];
+    tell_stage(s, STAGE, door, d->seq.n, src);
+    tell_stage(s, OPEN, door, d->seq.n, src);
+    s->counters[OPENS]++;
+    d->quiet_until = s->now + (int64_t)d->cooldown * 1000;
+    if (d->one_time) d->seq.n = 0; /* until the monitor sends the next one */
+}
+
+static int64_t timeout_ms(const struct sniffer *s, uint32_t door) {
+    return s->doors[door].seq_timeout * INT64_C(1000);
+}
+
+/* Rule 3: the knock that an attempt waits for has come.  The last one opens the
+ * door, but not before all doors have seen p. */
+static void advance(struct sniffer *s, struct attempt *a, struct packet *p) {
+    a->packet[a->stage] = p->serial;
+    attempt_move(s, a, a->stage + 1u);
+    p->use = LATER;
+    p->moves = true;
+    if (a->stage < s->doors[a->door].seq.n)
+        tell_stage(s, STAGE, a->door, a->stage, &a->src);
+}
+
+/* Rule 4: the knock that an attempt accepted last has come once more.  An
+ * attempt with no other knock begins again: its first one may have been given
+ * up long ago. */
+static void repeat(struct sniffer *s, struct attempt *a, struct packet *p) {
+    if (a->stage > 1) {
+        p->use = LATER;
+        return;
+    }
+    if (p->use == UNUSED) p->use = FIRST;
+    a->packet[0] = p->serial;
+    a->strays = 0;
+    a->deadline = s->now + timeout_ms(s, a->door);
+    attempt_move(s, a, 1);
+}
+
+/* Which of the 64 bits of a set of stray ports one has: neighbours differ. */
+static uint64_t stray_bit(const struct sniffer *s, uint32_t knock) {
+    return 1ull << (spread(s->key[0] ^ knock) >> 58);
+}
+
+/* Rules 6 and 7: no attempt at the door has a use for p.  A port of the door's
+ * own ends those of the source, from *link on.  Any other is a stray, which
+ * ends those that have seen too many.  Bulk packets are strays at wide doors
+ * alone: at others nobody can knock with them, and the filter drops most. */
+static void spoil(struct sniffer *s, struct attempt **link,
+                  const struct packet *p, bool own) {
+    uint32_t door = (*link)->door;
+    const struct watch *d = &s->doors[door];
+    bool counts = d->stray_limit && (d->wide || !p->bulk);
+    uint64_t bit = stray_bit(s, p->knock);
+    while ((own || counts) && is_of(*link, &p->src, door)) {
+        struct attempt *a = *link;
+        a->strays |= bit;
+        unsigned strays = (unsigned)__builtin_popcountll(a->strays);
+        if (own || strays > d->stray_limit) cancel(s, a);
+        else link = &a->next;
+    }
+}
+
+/* Shows p to a door where its source has attempts, from *link on: rules 3, 4, 6
+ * and 7.  A first knock that none of them has a use for: see begin(). */
+static void door_hit(struct sniffer *s, struct attempt **link,
+                     struct packet *p) {
+    struct attempt *next = NULL, *same = NULL, *a = *link;
+    uint32_t door = a->door;
+    const struct watch *d = &s->doors[door];
+    bool own = p->known && has_port(d, p->knock);
+    if (!sees(s, d, p, own)) return;
+    for (; own && is_of(a, &p->src, door); a = a->next) {
+        bool due = d->seq.knock[a->stage] == p->knock;
+        bool again = last_knock(s, a) == p->knock;
+        if (due && (!next || a->stage > next->stage)) next = a;
+        if (again && (!same || a->stage < same->stage)) same = a;
+    }
+    if (next) advance(s, next, p);
+    else if (same) repeat(s, same, p);
+    else if (d->seq.knock[0] != p->knock) spoil(s, link, p, own);
+}
+
+/* Notes which packets an attempt has accepted, or forgets them. */
+static void note_packets(struct sniffer *s, const struct attempt *a, bool on) {
+    for (unsigned i = 0; i < a->stage; i++) s->noted[a->packet[i]] = on;
+}
+
+/* How many of the packets that an attempt has accepted are noted? */
+static unsigned noted_packets(const struct sniffer *s,
+                              const struct attempt *a) {
+    unsigned n = 0;
+    for (unsigned i = 0; i < a->stage; i++) n += s->noted[a->packet[i]];
+    return n;
+}
+
+/* Rule 6, its second half: p has advanced an attempt, and the same packets
+ * have made another one at another door, which sees p but neither advances nor
+ * repeats.  That door was a wrong guess. */
+static void cancel_guesses(struct sniffer *s, struct attempt **first,
+                           const struct packet *p) {
+    struct attempt *a, *next;
+    if (!is_from((*first)->next, &p->src)) return; /* there is one alone */
+    for (a = *first; is_from(a, &p->src); a = a->next)
+        if (a->packet[a->stage - 1] == p->serial) note_packets(s, a, true);
+    for (a = *first; is_from(a, &p->src); a = next) {
+        next = a->next;
+        const struct watch *d = &s->doors[a->door];
+        bool wrong = last_knock(s, a) != p->knock && noted_packets(s, a);
+        if (wrong && sees(s, d, p, has_port(d, p->knock))) cancel(s, a);
+    }
+    for (a = *first; is_from(a, &p->src); a = a->next)
+        note_packets(s, a, false);
+}
+
+/* Has a begun before b? */
+static bool is_older(const struct sniffer *s, const struct attempt *a,
+                     const struct attempt *b) {
+    int64_t begun = a->deadline - timeout_ms(s, a->door);
+    int64_t other = b->deadline - timeout_ms(s, b->door);
+    if (begun != other) return begun < other;
+    return (int16_t)(a->packet[0] - b->packet[0]) < 0; /* serial numbers */
+}
+
+/* Returns the complete attempt that opens next: the one begun earliest, then
+ * the first in the file; NULL if there is none. */
+static struct attempt *complete(const struct sniffer *s, struct attempt *a,
+                                const struct addr *src) {
+    struct attempt *best = NULL;
+    for (; is_from(a, src); a = a->next) {
+        if (a->stage != s->doors[a->door].seq.n) continue;
+        if (!best || is_older(s, a, best)) best = a;
+    }
+    return best;
+}
+
+/* Rule 8: opens the doors that p completes; false if there is none.  What has
+ * opened one is used up: the source's other attempts at that door end, and
+ * those elsewhere that have accepted some of the same packets and no others. */
+static bool open_doors(struct sniffer *s, struct attempt **first,
+                       const struct packet *p) {
+    struct attempt *c, *a, *next;
+    bool any = false;
+    while ((c = complete(s, *first, &p->src))) {
+        opens(s, c->door, &p->src);
+        note_packets(s, c, true);
+        for (a = *first; is_from(a, &p->src); a = next) {
+            next = a->next;
+            bool part = a->stage < c->stage && noted_packets(s, a) == a->stage;
+            if (a != c && (part || a->door == c->door)) attempt_move(s, a, 0);
+        }
+        note_packets(s, c, false);
+        attempt_move(s, c, 0);
+        any = true;
+    }
+    return any;
+}
+
+/* Makes an attempt with one knock, p, and inserts it at *link. */
+static void attempt_new(struct sniffer *s, struct attempt **link, uint32_t door,
+                        const struct packet *p) {
+    struct attempt *a = s->stages->newer; /* one that is over, */
+    if (a == s->stages) {                 /* or one that was never used */
+        a = &s->attempts[s->used++];
+        a->older = a->newer = a;
+    }
+    a->src = p->src;
+    a->strays = 0;
+    a->deadline = s->now + timeout_ms(s, door);
+    a->door = door;
+    a->packet[0] = p->serial;
+    a->next = *link;
+    *link = a;
+    attempt_move(s, a, 1);
+    tell_stage(s, STAGE, door, 1, &p->src);
+}
+
+/* Rule 5 for a door that begins with p: a new attempt, inserted at *link, in
+ * place of the source's weakest if it has many.  Not if one has advanced or
+ * ignored p; then that one has p as its last knock. */
+static void begin(struct sniffer *s, struct attempt **link, uint32_t door,
+                  struct packet *p) {
+    struct attempt *weakest = *link;
+    unsigned n = 0;
+    for (struct attempt *a = *link; is_of(a, &p->src, door); a = a->next) {
+        if (last_knock(s, a) == p->knock) return;
+        if (a->stage <= weakest->stage) weakest = a; /* the oldest */
+        n++;
+    }
+    if (n >= ATTEMPTS_PER_SOURCE) attempt_move(s, weakest, 0);
+    attempt_new(s, link, door, p);
+    if (p->use == UNUSED) p->use = FIRST;
+}
+
+/* Rule 5: shows p to the doors that begin with it, in the order of the file.
+ * Those with no other knock open. */
+static void begin_all(struct sniffer *s, struct attempt **link,
+                      struct packet *p) {
+    uint32_t door = s->ports[p->knock].first - 1; /* UINT32_MAX: no more */
+    for (; door != UINT32_MAX; door = s->doors[door].next_first - 1) {
+        const struct watch *d = &s->doors[door];
+        while (is_from(*link, &p->src) && (*link)->door < door)
+            link = &(*link)->next;
+        if (!sees(s, d, p, true)) continue;
+        if (d->seq.n > 1) {
+            begin(s, link, door, p);
+        } else {
+            if (p->use == UNUSED) p->use = FIRST;
+            opens(s, door, &p->src);
+        }
+    }
+}
+
+/* Applies the rules to a packet: first the doors where its source has attempts,
+ * then, unless it has opened one, those that begin with it. */
 static void match(struct sniffer *s, struct packet *p) {
-    const struct port *port = &s->ports[p->knock];
-    p->known = port->known;
+    p->known = s->ports[p->knock].known;
+    if (!p->known && !s->active) return; /* a stray, and nobody is knocking */
+    uint64_t h = hash(s, &p->src);
     if (p->known) {
+        p->mark = mark_of(s, p, h);
         if (is_twin(s, p)) return;
+        if (p->may_return && is_marked(s, p)) return; /* rule 2 */
         s->counters[HITS]++;
         make_room(s);
-    } else if (!s->active) return; /* a stray, and nobody is knocking */
-    struct attempt **link = attempts_of(s, &p->src);
-    if (!p->known && !*link) return;
+    }
+    struct attempt **first = attempts_of(s, hashed(s, h), &p->src);
+    if (!p->known && !is_from(*first, &p->src)) return;
     p->local = bsearch(&p->dst, s->locals->addr, s->locals->naddrs,
                        sizeof p->dst, addr_cmp);
     if (s->locals->full) p->local = p->to_host;
-    /* Two lists, both in the order of the doors: doors that begin with this
-     * knock, and attempts of this source.  Each door gets the packet once. */
-    uint32_t begins = port->first - 1; /* UINT32_MAX: no more */
-    for (;;) {
-        bool waiting = *link && !addr_cmp(&(*link)->src, &p->src);
-        uint32_t waits = waiting ? (*link)->door : UINT32_MAX;
-        uint32_t door = waits < begins ? waits : begins;
-        if (door == UINT32_MAX) return;
-        if (door == begins) begins = s->doors[door].next_first - 1;
-        if (sees(s, &s->doors[door], p)) door_hit(s, link, door, p);
+    p->serial = s->serial++;
+    p->use = UNUSED;
+    p->moves = false;
+    for (struct attempt **link = first; is_from(*link, &p->src);) {
+        uint32_t door = (*link)->door;
+        door_hit(s, link, p);
         while (is_of(*link, &p->src, door)) link = &(*link)->next;
     }
+    if (p->moves) cancel_guesses(s, first, p);
+    bool opened = p->moves && open_doors(s, first, p);
+    if (p->known && !opened) begin_all(s, first, p);
+    if (p->use != UNUSED && p->may_return) mark_keep(s, p);
 }
 
 /* ---- The sniffer: sandbox ----------------------------------------------- */
@@ -2126,6 +2350,7 @@ static void sniffer_init(struct sniffer *s) {
     int own = MAP_PRIVATE | MAP_ANONYMOUS;
     s->ring = map(RING_BYTES, MAP_SHARED, s->packets);
     s->stages = map((SEQUENCE_MAX + 1) * sizeof *s->stages, own, -1);
+    s->marks = map(2 * MARK_SETS * sizeof *s->marks, own, -1);
     s->buckets = map(ATTEMPTS_MAX * sizeof(struct attempt *), own, -1);
     s->ports = map(KNOCKS * sizeof *s->ports, own, -1);
     s->locals = map(sizeof *s->locals, own, -1);

@@ -57,6 +57,24 @@ ours_opens_all() {
 		END { exit bad }' "$T/our.opens" "$T/old.opens"
 }
 
+# ours_opens_as_many: nobody opens less here than in 0.8, all doors together. When
+# somebody errs, the two may open different doors: where a packet opens a door
+# here that 0.8 has missed, it is used up, and begins no attempt as it does there.
+ours_opens_as_many() {
+	openings "$OLD_LOG" >"$T/old.opens"
+	openings "$LOG" >"$T/our.opens"
+	awk 'NR == FNR { ours[$1] += $3; next }
+		{ old[$1] += $3 }
+		END {
+			for (a in old)
+				if (ours[a] + 0 < old[a]) {
+					print a, "opened", old[a], "times in 0.8,", ours[a] + 0, "in ours"
+					bad = 1
+				}
+			exit bad
+		}' "$T/our.opens" "$T/old.opens"
+}
+
 # pick WORD...: sets PICKED to one of them.
 pick() {
 	local n=$((RANDOM % $# + 1))
@@ -67,16 +85,16 @@ pick() {
 POOL=(7000 7001 8000 8001:udp 9000 9001:udp 5000 5001)
 STRAYS=(80 443 443:udp 22 8443)
 
-# random_doors: four doors of the pool; no port twice but side by side, where
-# 0.8's and our idea of a repeat differ (rule 3). LOOSE: the ports of those
-# without TCPFlags.
+# random_doors [LEAST]: four doors of the pool; no port twice but side by side, where
+# 0.8's and our idea of a repeat differ (rule 4); LEAST ports or more, 1 if not
+# given. LOOSE: the ports of those without TCPFlags.
 random_doors() {
-	local d n p seq last ports
+	local d n p seq last ports least=${1:-1}
 
 	DOORS=() LOOSE=()
 	for d in 0 1 2 3; do
 		seq='' last=''
-		n=$((RANDOM % 5 + 1))
+		n=$((RANDOM % (6 - least) + least))
 		while [ $n -gt 0 ]; do
 			pick "${POOL[@]}"
 			p=$PICKED
@@ -99,7 +117,7 @@ random_doors() {
 # client ADDR KNOCKS ERRORS: the packets of somebody who knocks that often at
 # some door; of a hundred packets so many are wrong ones. Data packets go only to
 # doors that they can knock on: to the others' ports 0.8 does not see them, while
-# here they are wrong knocks for a door that sees all flags (rule 5).
+# here they are wrong knocks for a door that sees all flags (rule 6).
 client() {
 	local addr=$1 n=$2 errors=$3 dst p
 
@@ -158,20 +176,22 @@ client() {
 		done >"$T/packets"
 		gen_a script="$T/packets"
 		both_done
-		ours_opens_all
+		ours_opens_as_many
 		total=$((total + $(wc -l <"$T/old.opens")))
 		both_stop
 	done
 	[ "$total" -gt 20 ]
 }
 
+# 0.8 forgets everybody's attempts when one ends. A door of one port then opens
+# for what was the last knock at another; here it does not (rule 8).
 @test "clients that err, all at once" {
 	local seed total=0
 
 	for seed in $DIFF_SEEDS; do
 		echo "seed $seed"
 		RANDOM=$seed
-		random_doors >"$T/doors"
+		random_doors 2 >"$T/doors"
 		both_start <"$T/doors"
 		for i in 1 2 3 4; do
 			client 10.88.0.$i 30 5 >"$T/client.$i"
@@ -181,7 +201,7 @@ client() {
 		paste -d '\n' "$T"/client*.? >"$T/packets"
 		gen_a script="$T/packets"
 		both_done
-		ours_opens_all
+		ours_opens_as_many
 		total=$((total + $(wc -l <"$T/old.opens")))
 		both_stop
 	done

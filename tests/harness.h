@@ -588,6 +588,7 @@ static void watch(struct sniffer *s, const struct conf *c) {
 static struct sniffer *sniffer_new(const struct conf *c) {
     static struct attempt *attempts;
     static struct attempt stages[SEQUENCE_MAX + 1];
+    static uint64_t(*marks)[MARKS_IN_SET];
     static struct attempt **buckets;
     static struct port ports[KNOCKS];
     static struct locals locals;
@@ -599,6 +600,10 @@ static struct sniffer *sniffer_new(const struct conf *c) {
         buckets = calloc(ATTEMPTS_MAX, sizeof(*buckets));
     }
     if (!attempts || !buckets) abort();
+    if (marks) munmap(marks, 2 * MARK_SETS * sizeof(*marks));
+    marks = mmap(NULL, 2 * MARK_SETS * sizeof(*marks), PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (marks == MAP_FAILED) abort();
     for (uint32_t i = 0; i < used; i++) *bucket(s, &attempts[i].src) = NULL;
     memset(attempts, 0, (size_t)used * sizeof(*attempts));
     memset(ports, 0, sizeof(ports));
@@ -606,6 +611,7 @@ static struct sniffer *sniffer_new(const struct conf *c) {
                            .packets = -1,
                            .attempts = attempts,
                            .stages = stages,
+                           .marks = marks,
                            .buckets = buckets,
                            .ports = ports,
                            .locals = &locals,
@@ -613,7 +619,7 @@ static struct sniffer *sniffer_new(const struct conf *c) {
                            .now = clock_ms };
     for (uint32_t i = 0; i <= SEQUENCE_MAX; i++)
         stages[i].older = stages[i].newer = &stages[i];
-    for (int i = 0; i < 5; i++) s->key[i] = rnd64();
+    for (int i = 0; i < 7; i++) s->key[i] = rnd64();
     locals.any = true;
     locals.ninterfaces = locals.naddrs = 0;
     events_kept = lost_events = 0;

@@ -1,31 +1,42 @@
 /*
  * A reference matcher: what knockd should do with each packet, straight from
- * the rules and by nothing but lists; and a reference reader of packets. They
- * share no line with knockd.c.
+ * the rules and by nothing but lists; knockd 0.8's rules, to compare with; and
+ * a reference reader of packets. They share no line with knockd.c.
  *
  * A packet that another interface shows within 100 ms (a bridge and its port)
- * is one hit. The rules, for each door by itself:
+ * is one hit. A TCP packet with SYN and ACK answers an attempt to connect: it
+ * knocks only where TCPFlags require ack, and as a stray it is like any other
+ * packet with ACK. The rules, for each door by itself:
  *
  * 0. A door is there for a packet if the packet is to a local address (or to
- *    the door's Target), its source is in Allow, the door has a sequence and
- *    is not cooling down.
- * 1. TCP flags differ from TCPFlags: the door does not see the hit.
- * 2. The hit is what an attempt of this source waits for: the one furthest
- *    along, of equals the youngest, advances. The last knock opens the door.
- * 3. It repeats the knock that an attempt accepted last: ignored. So is, and
- *    this is looked at before rule 2, the very same TCP packet as any knock
- *    that an attempt accepted.
- * 4. It is the door's first knock: a new attempt. Of more than four of a source
+ *    the door's Target), its source is in Allow and not in Deny, the door has a
+ *    sequence and is not cooling down.
+ * 1. The port is this door's, and TCP flags differ from TCPFlags: the door does
+ *    not see the packet.
+ * 2. Before any door looks: a TCP packet that began, advanced or renewed an
+ *    attempt, or was ignored by rule 4, within 130 s: a retransmission, which is
+ *    nothing. Not if it is made by hand: a SYN without TCP options, sequence
+ *    number 0.
+ * 3. The hit is what an attempt of this source waits for: the one furthest
+ *    along, of equals the youngest, advances.
+ * 4. It repeats the knock that an attempt accepted last: ignored. An attempt
+ *    that has only the first knock is renewed.
+ * 5. It is the door's first knock: a new attempt. Of more than four of a source
  *    the least advanced, of those the oldest, goes.
- * 5. The port is of any door: the source's attempts at this door are over.
- * 6. Otherwise it is a stray: more than Stray_Limit different ones end an
- *    attempt, unless the limit is 0. Every TCP packet but one with ACK and
- *    without SYN is one; these and UDP are where the door can be knocked with
- *    them.
- * 7. The sequence has its time from its first knock on.
- *
- * A door of one port has no attempts: it opens at each hit, but not for a TCP
- * packet that is sent again within 25 s.
+ * 6. The port is another one of this door: the source's attempts at this door
+ *    are over. And when a packet advances an attempt, those at other doors that
+ *    have accepted a packet which this one has too are over, unless the packet
+ *    is the knock that they accepted last, or one that their door does not see.
+ * 7. Otherwise it is a stray: more than Stray_Limit different ones end an
+ *    attempt, unless the limit is 0. Packets with ACK and UDP are strays where
+ *    the door can be knocked with them.
+ * 8. First look the doors where the source has attempts. Those that are complete
+ *    then open, the one begun earliest first, then in the order of the file. One
+ *    that opens ends the source's other attempts at its door, and those at other
+ *    doors that have accepted some of its packets, not all, and no others; also
+ *    complete ones. Only if none has opened do attempts begin, at doors that
+ *    have neither advanced nor ignored the packet; a door of one port opens.
+ * 9. The sequence has its time from its first knock on.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -34,6 +45,7 @@
 
 enum { O_FIN = 1, O_SYN = 2, O_RST = 4, O_PSH = 8, O_ACK = 16, O_URG = 32 };
 enum o_kind { O_STAGE, O_OPEN, O_TIMEOUT };
+enum { O_PER_SOURCE = 4, O_KEEP = 130000, O_TWIN = 100 }; /* attempts, ms */
 
 struct o_net {
     uint8_t addr[16];
@@ -53,14 +65,15 @@ struct o_hit {
     unsigned id;        /* the same for a true retransmission */
     unsigned interface; /* that shows it */
     bool local;         /* dst is an address of this host */
+    bool by_hand;       /* made by hand: no TCP sends it again */
 };
 
 struct o_attempt {
     struct o_attempt *older;
     uint8_t src[16];
     unsigned door, stage, nstrays;
-    int64_t deadline;
-    unsigned id[32];
+    int64_t begun;
+    unsigned packet[32]; /* the packets accepted, all different */
     struct o_knock stray[64];
 };
 
@@ -87,15 +100,22 @@ struct oracle {
     struct o_attempt *youngest;
     struct o_hit seen[1024]; /* the hits that came last */
     unsigned nseen;
+    struct o_hit used[4096]; /* the hits that did something */
+    unsigned nused;
+    unsigned packets;           /* up to now */
     struct o_event event[4096]; /* emptied by whoever reads them */
     unsigned nevents;
 };
 
+#define O_ROOM(array, n) \
+    (n == sizeof(array) / sizeof(*(array)) ? abort() : (void)0)
+
 static void o_tell(struct oracle *o, enum o_kind kind, unsigned door,
                    unsigned stage, const uint8_t *src) {
-    struct o_event *e = &o->event[o->nevents++];
+    struct o_event *e = &o->event[o->nevents];
 
-    if (o->nevents == sizeof(o->event) / sizeof(*o->event)) abort();
+    O_ROOM(o->event, o->nevents);
+    o->nevents++;
     *e = (struct o_event){ kind, door, stage, { 0 } };
     memcpy(e->src, src, 16);
 }
@@ -110,7 +130,7 @@ static void o_remove(struct oracle *o, struct o_attempt *a) {
 
 static void o_clear(struct oracle *o) {
     while (o->youngest) o_remove(o, o->youngest);
-    o->nevents = o->nseen = 0;
+    o->nevents = o->nseen = o->nused = o->packets = 0;
 }
 
 static bool o_in(const struct o_net *nets, unsigned n, const uint8_t *addr) {
@@ -128,43 +148,63 @@ static bool o_same(struct o_knock a, struct o_knock b) {
     return a.port == b.port && a.udp == b.udp;
 }
 
+static bool o_same_hit(const struct o_hit *a, const struct o_hit *b) {
+    return a->id == b->id && o_same(a->knock, b->knock) &&
+           !memcmp(a->src, b->src, 16);
+}
+
+static bool o_has(const struct o_door *d, struct o_knock knock) {
+    for (unsigned k = 0; k < d->n; k++)
+        if (o_same(d->seq[k], knock)) return true;
+    return false;
+}
+
+/* Can TCP packets with these flags knock on the door? */
 static bool o_fits(const struct o_door *d, unsigned flags) {
+    if (flags & O_SYN && flags & O_ACK && !(d->want & O_ACK)) return false;
     return (flags & d->want) == d->want && !(flags & d->forbid);
 }
 
 /* Is it of the bulk that flows over established connections? */
 static bool o_bulk(const struct o_hit *h) {
-    return h->knock.udp || (h->flags & (O_ACK | O_SYN)) == O_ACK;
+    return h->knock.udp || h->flags & O_ACK;
 }
 
 /* Could a bulk packet be a knock at this door? */
 static bool o_takes_bulk(const struct o_door *d) {
-    bool ack = !(d->want & O_SYN) && !(d->forbid & O_ACK);
-
     for (unsigned i = 0; i < d->n; i++)
-        if (d->seq[i].udp || ack) return true;
+        if (d->seq[i].udp) return true;
+    for (unsigned flags = O_ACK; flags < 64; flags++)
+        if (flags & O_ACK && o_fits(d, flags)) return true;
     return false;
 }
 
-static bool o_there(const struct o_door *d, const struct o_hit *h) {
-    return d->n && h->time >= d->deaf_until &&
-           (d->ntarget ? o_in(d->target, d->ntarget, h->dst) : h->local) &&
-           (!d->nallow || o_in(d->allow, d->nallow, h->src)) &&
-           !o_in(d->deny, d->ndeny, h->src);
+/* Rules 0 and 1. */
+static bool o_sees(const struct o_door *d, const struct o_hit *h) {
+    if (!d->n || h->time < d->deaf_until) return false;
+    if (d->ntarget && !o_in(d->target, d->ntarget, h->dst)) return false;
+    if (!d->ntarget && !h->local) return false;
+    if (d->nallow && !o_in(d->allow, d->nallow, h->src)) return false;
+    if (o_in(d->deny, d->ndeny, h->src)) return false;
+    return h->knock.udp || !o_has(d, h->knock) || o_fits(d, h->flags);
 }
 
 /* Is the port one of any door? */
 static bool o_known(const struct oracle *o, struct o_knock knock) {
     for (unsigned i = 0; i < o->ndoors; i++)
-        for (unsigned k = 0; k < o->door[i].n; k++)
-            if (o_same(o->door[i].seq[k], knock)) return true;
+        if (o_has(&o->door[i], knock)) return true;
     return false;
 }
 
-/* The next one of a source's attempts at a door, from the youngest on. */
+/* The next one of a source's attempts, from the youngest on, at a door or (door
+ * is O_ANY) at all of them. */
+enum { O_ANY = 1u << 30 };
+
 static struct o_attempt *o_next(struct o_attempt *a, const struct o_hit *h,
                                 unsigned door) {
-    while (a && (a->door != door || memcmp(a->src, h->src, 16))) a = a->older;
+    while (a && ((door != O_ANY && a->door != door) ||
+                 memcmp(a->src, h->src, 16) != 0))
+        a = a->older;
     return a;
 }
 
@@ -172,36 +212,33 @@ static struct o_attempt *o_next(struct o_attempt *a, const struct o_hit *h,
     for (struct o_attempt *a = o_next((o)->youngest, h, door), *a##_; \
          a && (a##_ = a->older, true); a = o_next(a##_, h, door))
 
-static void o_reached(struct oracle *o, unsigned door, unsigned stage,
-                      const struct o_hit *h) {
-    struct o_door *d = &o->door[door];
-
-    o_tell(o, O_STAGE, door, stage, h->src);
-    if (stage < d->n) return;
-    o_tell(o, O_OPEN, door, stage, h->src);
-    d->deaf_until = h->time + (int64_t)d->cooldown * 1000;
-    if (d->one_time) d->n = 0;
+static bool o_complete(const struct oracle *o, const struct o_attempt *a) {
+    return a->stage == o->door[a->door].n;
 }
 
-static void o_begin(struct oracle *o, unsigned door, const struct o_hit *h) {
-    struct o_attempt *weakest = NULL, *new = calloc(1, sizeof(*new));
-    const struct o_door *d = &o->door[door];
+/* Is the hit the knock that an attempt accepted last? */
+static bool o_repeats(const struct oracle *o, const struct o_attempt *a,
+                      const struct o_hit *h) {
+    return o_same(o->door[a->door].seq[a->stage - 1], h->knock);
+}
+
+/* How many of a's packets has b accepted too? */
+static unsigned o_common(const struct o_attempt *a, const struct o_attempt *b) {
     unsigned n = 0;
 
-    if (!new) abort();
-    O_EACH(a, o, h, door) {
-        n++;
-        if (!weakest || a->stage <= weakest->stage) weakest = a;
-    }
-    if (n == 4) o_remove(o, weakest);
-    new->door = door;
-    new->stage = 1;
-    new->deadline = h->time + (int64_t)d->timeout * 1000;
-    new->id[0] = h->id;
-    memcpy(new->src, h->src, 16);
-    new->older = o->youngest;
-    o->youngest = new;
-    o_reached(o, door, 1, h);
+    for (unsigned i = 0; i < a->stage; i++)
+        for (unsigned k = 0; k < b->stage; k++)
+            if (a->packet[i] == b->packet[k]) n++;
+    return n;
+}
+
+static void o_open(struct oracle *o, unsigned door, const struct o_hit *h) {
+    struct o_door *d = &o->door[door];
+
+    o_tell(o, O_STAGE, door, d->n, h->src);
+    o_tell(o, O_OPEN, door, d->n, h->src);
+    d->deaf_until = h->time + (int64_t)d->cooldown * 1000;
+    if (d->one_time) d->n = 0;
 }
 
 static void o_stray(struct oracle *o, unsigned door, const struct o_hit *h) {
@@ -217,94 +254,183 @@ static void o_stray(struct oracle *o, unsigned door, const struct o_hit *h) {
     }
 }
 
-/* Is the hit on another interface what it was on the first? If not, again says
- * whether it has come before, by TCP and lately. */
-static bool o_twin(struct oracle *o, const struct o_hit *h, bool *again) {
-    struct o_hit *old = NULL;
-
-    for (unsigned i = 0; i < o->nseen; i++)
-        if (o->seen[i].id == h->id && o_same(o->seen[i].knock, h->knock) &&
-            !memcmp(o->seen[i].src, h->src, 16))
-            old = &o->seen[i];
-    if (old && old->interface != h->interface && h->time < old->time + 100)
-        return true;
-    *again = old && !h->knock.udp && h->time < old->time + 25000;
-    if (!old && o->nseen == sizeof(o->seen) / sizeof(*o->seen)) abort();
-    if (!old) old = &o->seen[o->nseen++];
-    *old = *h;
-    return false;
-}
-
-/* Rules 2 to 5, of a hit that the door sees. */
-static void o_door_hit(struct oracle *o, unsigned door, const struct o_hit *h,
-                       bool again) {
-    struct o_door *d = &o->door[door];
+/* Rules 3 to 7 for a door where the source has attempts. Says whether the hit
+ * was of use. */
+static bool o_look(struct oracle *o, unsigned door, const struct o_hit *h) {
+    const struct o_door *d = &o->door[door];
     struct o_attempt *furthest = NULL;
     bool repeated = false;
 
-    if (d->n == 1) {
-        if (o_same(d->seq[0], h->knock) && !again) o_reached(o, door, 1, h);
-        return;
-    }
-    O_EACH(a, o, h, door)
-    for (unsigned i = 0; i < a->stage; i++)
-        if (a->id[i] == h->id && !h->knock.udp && o_same(d->seq[i], h->knock))
-            return;
     O_EACH(a, o, h, door)
     if (o_same(d->seq[a->stage], h->knock) &&
         (!furthest || a->stage > furthest->stage))
         furthest = a;
     if (furthest) {
-        unsigned stage = ++furthest->stage;
-
-        furthest->id[stage - 1] = h->id;
-        if (stage == d->n) o_remove(o, furthest);
-        o_reached(o, door, stage, h);
-        return;
+        furthest->packet[furthest->stage++] = o->packets;
+        if (!o_complete(o, furthest))
+            o_tell(o, O_STAGE, door, furthest->stage, h->src);
+        return true;
     }
     O_EACH(a, o, h, door)
-    if (a->stage == 1 && o_same(d->seq[0], h->knock)) {
-        a->deadline = h->time + (int64_t)d->timeout * 1000;
+    if (o_repeats(o, a, h)) {
+        repeated = true;
+        if (a->stage > 1) continue;
+        a->packet[0] = o->packets;
+        a->begun = h->time;
         a->nstrays = 0;
-        a->id[0] = h->id;
-        return;
     }
-    O_EACH(a, o, h, door)
-    if (o_same(d->seq[a->stage - 1], h->knock)) repeated = true;
-    if (repeated) return;
-    if (o_same(d->seq[0], h->knock)) {
-        o_begin(o, door, h);
-        return;
+    if (repeated) return true;
+    if (o_same(d->seq[0], h->knock)) return false; /* rule 5 comes later */
+    if (!o_has(d, h->knock)) {
+        o_stray(o, door, h);
+        return false;
     }
     O_EACH(a, o, h, door)
     o_remove(o, a);
+    return false;
 }
 
-/* Rule 7: what has no time left at a time is over. */
+static bool o_moved(const struct oracle *o, const struct o_attempt *a) {
+    return a->stage > 1 && a->packet[a->stage - 1] == o->packets;
+}
+
+/* Rule 6, its second half: which attempts were wrong guesses. */
+static void o_guesses(struct oracle *o, const struct o_hit *h) {
+    O_EACH(b, o, h, O_ANY) {
+        bool wrong = false;
+
+        O_EACH(a, o, h, O_ANY)
+        if (o_moved(o, a) && a->door != b->door && o_common(a, b)) wrong = true;
+        if (!wrong || o_moved(o, b) || o_repeats(o, b, h)) continue;
+        if (o_sees(&o->door[b->door], h)) o_remove(o, b);
+    }
+}
+
+/* The complete attempt whose turn it is to open. */
+static struct o_attempt *o_first_complete(struct oracle *o,
+                                          const struct o_hit *h) {
+    struct o_attempt *best = NULL;
+
+    O_EACH(a, o, h, O_ANY) {
+        if (!o_complete(o, a)) continue;
+        if (!best || a->packet[0] < best->packet[0] ||
+            (a->packet[0] == best->packet[0] && a->door < best->door))
+            best = a;
+    }
+    return best;
+}
+
+/* Rule 8: opens what is complete. Says whether any has opened. */
+static bool o_open_complete(struct oracle *o, const struct o_hit *h) {
+    struct o_attempt *c;
+    bool any = false;
+
+    while ((c = o_first_complete(o, h))) {
+        any = true;
+        o_open(o, c->door, h);
+        O_EACH(a, o, h, O_ANY) {
+            bool part = a->stage < c->stage && o_common(a, c) == a->stage;
+
+            if (a != c && (a->door == c->door || part)) {
+                o_remove(o, a);
+            }
+        }
+        o_remove(o, c);
+    }
+    return any;
+}
+
+/* Rule 5 for a door whose first knock the hit is. */
+static void o_begin(struct oracle *o, unsigned door, const struct o_hit *h) {
+    struct o_attempt *weakest = NULL, *new;
+    unsigned n = 0;
+
+    if (o->door[door].n == 1) {
+        o_open(o, door, h);
+        return;
+    }
+    new = calloc(1, sizeof(*new));
+    if (!new) abort();
+    O_EACH(a, o, h, door) {
+        n++;
+        if (!weakest || a->stage <= weakest->stage) weakest = a;
+    }
+    if (n == O_PER_SOURCE) o_remove(o, weakest);
+    new->door = door;
+    new->stage = 1;
+    new->begun = h->time;
+    new->packet[0] = o->packets;
+    memcpy(new->src, h->src, 16);
+    new->older = o->youngest;
+    o->youngest = new;
+    o_tell(o, O_STAGE, door, 1, h->src);
+}
+
+/* Is the hit on another interface what it was on the first? */
+static bool o_twin(struct oracle *o, const struct o_hit *h) {
+    struct o_hit *old = NULL;
+
+    for (unsigned i = 0; i < o->nseen; i++)
+        if (o_same_hit(&o->seen[i], h)) old = &o->seen[i];
+    if (old && old->interface != h->interface && h->time < old->time + O_TWIN)
+        return true;
+    if (!old) {
+        O_ROOM(o->seen, o->nseen);
+        old = &o->seen[o->nseen++];
+    }
+    *old = *h;
+    return false;
+}
+
+static bool o_may_return(const struct o_hit *h) {
+    return !h->knock.udp && !h->by_hand;
+}
+
+/* Rule 2. */
+static bool o_returns(const struct oracle *o, const struct o_hit *h) {
+    for (unsigned i = 0; i < o->nused; i++)
+        if (o_may_return(h) && o_same_hit(&o->used[i], h) &&
+            h->time <= o->used[i].time + O_KEEP)
+            return true;
+    return false;
+}
+
+/* Rule 9: what has no time left at a time is over. */
 static void o_expire(struct oracle *o, int64_t now) {
     struct o_attempt *next;
 
     for (struct o_attempt *a = o->youngest; a; a = next) {
         next = a->older;
-        if (a->deadline > now) continue;
+        if (now < a->begun + (int64_t)o->door[a->door].timeout * 1000) continue;
         o_tell(o, O_TIMEOUT, a->door, a->stage, a->src);
         o_remove(o, a);
     }
 }
 
 static void o_match(struct oracle *o, const struct o_hit *h) {
-    bool known = o_known(o, h->knock), again = false;
+    bool known = o_known(o, h->knock), used = false, busy[1024] = { false };
 
     o_expire(o, h->time);
-    if (known && o_twin(o, h, &again)) return;
+    if (known && (o_twin(o, h) || o_returns(o, h))) return;
+    if (o->ndoors > sizeof(busy) / sizeof(*busy)) abort();
+    o->packets++;
+    for (unsigned i = 0; i < o->ndoors; i++)
+        if (o_next(o->youngest, h, i) && o_sees(&o->door[i], h))
+            busy[i] = o_look(o, i, h);
+    o_guesses(o, h);
+    bool opened = o_open_complete(o, h);
     for (unsigned i = 0; i < o->ndoors; i++) {
-        struct o_door *d = &o->door[i];
+        const struct o_door *d = &o->door[i];
 
-        if (!o_there(d, h)) continue;
-        if (!known) o_stray(o, i, h);
-        else if (h->knock.udp || o_fits(d, h->flags))
-            o_door_hit(o, i, h, again);
+        used |= busy[i];
+        if (opened || busy[i] || !o_sees(d, h)) continue;
+        if (!o_same(d->seq[0], h->knock)) continue;
+        o_begin(o, i, h);
+        used = true;
     }
+    if (!used || !o_may_return(h)) return;
+    O_ROOM(o->used, o->nused);
+    o->used[o->nused++] = *h;
 }
 
 /* A door with one-time sequences gets its next one; n = 0: there is none. */
@@ -320,6 +446,54 @@ static void o_new_sequence(struct oracle *o, unsigned door,
     o->door[door].n = n;
 }
 
+/* ---- knockd 0.8 ------------------------------------------------------------ */
+
+/*
+ * The rules of 0.8 for one source and doors without flags, but for its mistake
+ * that one attempt's end is everybody's: what it opens, knockd has to open.
+ */
+struct o_old {
+    const struct o_door *door;
+    unsigned ndoors, n;
+    struct {
+        unsigned door, stage;
+        int64_t begun;
+    } attempt[64];
+};
+
+/* Bit i of what is returned: door i opens. */
+static unsigned o_old_hit(struct o_old *o, int64_t time, struct o_knock knock) {
+    unsigned opened = 0, left = 0, before;
+    bool known = false;
+
+    for (unsigned i = 0; i < o->n; i++) /* timed out */
+        if (time - o->attempt[i].begun <
+            (int64_t)o->door[o->attempt[i].door].timeout * 1000)
+            o->attempt[left++] = o->attempt[i];
+    o->n = before = left;
+    for (unsigned i = 0; i < o->ndoors; i++) known |= o_has(&o->door[i], knock);
+    if (!known) return 0;
+    left = 0;
+    for (unsigned i = 0; i < before; i++) {
+        const struct o_door *d = &o->door[o->attempt[i].door];
+
+        if (!o_same(d->seq[o->attempt[i].stage], knock)) continue;
+        if (++o->attempt[i].stage == d->n) opened |= 1u << o->attempt[i].door;
+        else o->attempt[left++] = o->attempt[i];
+    }
+    for (unsigned i = 0; !before && i < o->ndoors; i++) {
+        if (!o_same(o->door[i].seq[0], knock)) continue;
+        if (o->door[i].n == 1) opened |= 1u << i;
+        else {
+            o->attempt[left].door = i;
+            o->attempt[left].stage = 1;
+            o->attempt[left++].begun = time;
+        }
+    }
+    o->n = left;
+    return opened;
+}
+
 /* ---- Packets ---------------------------------------------------------------- */
 
 /*
@@ -329,6 +503,7 @@ static void o_new_sequence(struct oracle *o, unsigned door,
 struct reading {
     uint8_t src[16], dst[16];
     unsigned proto, sport, dport, flags;
+    bool may_return; /* sent by a real TCP */
 };
 
 static unsigned word(const uint8_t *b, size_t at) {
@@ -353,10 +528,13 @@ static bool read_ports(const uint8_t *b, size_t at, size_t n, size_t end,
         if (at + 8 > n || word(b, at + 4) < 8) return false;
         if (!more && at + word(b, at + 4) > end) return false;
         r->flags = 0;
+        r->may_return = false;
     } else if (r->proto == 6) {
         if (at + 20 > n || b[at + 12] / 16 < 5) return false;
         if (at + b[at + 12] / 16 * 4u > end) return false;
         r->flags = b[at + 13];
+        r->may_return = (word(b, at + 4) || word(b, at + 6)) &&
+                        (!(r->flags & 2) || b[at + 12] / 16 > 5);
     } else {
         return false;
     }

@@ -96,6 +96,7 @@ static const char *get_file(const char *name, size_t *size) {
 #include "unit_parse.c"
 #include "unit_filter.c"
 #include "unit_match.c"
+#include "unit_rules.c"
 #include "unit_commands.c"
 #include "unit_state.c"
 #include "unit_onetime.c"
@@ -146,6 +147,12 @@ static const struct {
     { "match: hash of addresses", test_hash },
     { "match: timeouts", test_timeout },
     { "match: retransmissions and twins", test_twins },
+    { "rules: scenarios", test_scenarios },
+    { "rules: both schedules of retransmissions", test_schedules },
+    { "rules: marks are kept for 130 s", test_marks_in_time },
+    { "rules: marks in a flood of first knocks", test_marks_flood },
+    { "rules: SYN+ACK is an answer", test_answers },
+    { "rules: what opens 0.8 opens ours", test_beside_old },
     { "match: attempts of one source", test_attempts_of_source },
     { "match: doors that are not there for a packet",
       test_doors_that_are_not_there },

@@ -142,8 +142,11 @@ static void test_extension_headers(void) {
 /* The mark: the same for a retransmission, another one for another packet. */
 static void test_marks(void) {
     unsigned same = 0, rounds = times(100000, 1000000);
+    static struct sniffer sniffer;
     struct packet p, q;
     uint8_t b[512];
+
+    for (int i = 0; i < 7; i++) sniffer.key[i] = rnd64();
 
     for (unsigned i = 0; i < rounds; i++) {
         struct spec s = { .v6 = one_in(2),
@@ -161,15 +164,17 @@ static void test_marks(void) {
         if (!s.v6) b[8]--; /* another way here */
         if (s.proto == TCP && !s.v6)
             put16(b + 4, rnd(65536)); /* sent again: new packet */
-        CHECK(parse(b, n, n, &q) && p.mark == q.mark);
+        CHECK(parse(b, n, n, &q));
+        CHECK(mark_of(&sniffer, &p, hash(&sniffer, &p.src)) ==
+              mark_of(&sniffer, &q, hash(&sniffer, &q.src)));
         if (one_in(2)) s.seq += 1 + rnd(60000);
         else s.sport = s.sport % 65535 + 1;
         n = build(b, &s);
         CHECK(parse(b, n, n, &q));
-        same += p.mark == q.mark;
+        same += mark_of(&sniffer, &p, hash(&sniffer, &p.src)) ==
+                mark_of(&sniffer, &q, hash(&sniffer, &q.src));
     }
-    /* 16 bits: one in 65,536 is alike by chance; 10 times that is not */
-    CHECK(same < 20 + rounds / 6553, "%u of %u", same, rounds);
+    CHECK(!same, "%u of %u", same, rounds); /* by chance one in 2^48 */
 }
 
 static void test_addresses(void) {

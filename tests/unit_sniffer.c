@@ -46,7 +46,7 @@ static void ring_put(uint32_t at, unsigned port, unsigned hatype,
 
     memcpy(h.src, &src, 16);
     memcpy(h.dst, &dst, 16);
-    frame_of(slot_bytes, &h, next_mark++, 4000, &ip);
+    frame_of(slot_bytes, &h, next_number++, 4000, &ip);
     memcpy(slot_bytes + 32, &ll, sizeof(ll));
     memcpy(&t, slot_bytes, sizeof(t));
     t.status = 1;

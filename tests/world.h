@@ -26,13 +26,11 @@ static struct world {
     unsigned sport[RECENT], nrecent;
     bool passed[RECENT]; /* the filter: only then a twin is known as one */
     unsigned sent;
-    int64_t time;        /* ms */
-    bool packets;        /* hits go as packets through the filter */
-    uint32_t door_asked; /* awaits its next sequence */
-    char why[512];       /* the two disagree */
-    /* What is large and cleared by itself. */
-    struct oracle oracle;
-    bool marks[65536]; /* given to a packet */
+    int64_t time;         /* ms */
+    bool packets;         /* hits go as packets through the filter */
+    uint32_t door_asked;  /* awaits its next sequence */
+    char why[512];        /* the two disagree */
+    struct oracle oracle; /* is cleared by itself */
 } world;
 
 static bool draw_one_in(unsigned n) { return draw(n) == 0; }
@@ -75,6 +73,20 @@ static unsigned draw_nets(struct nets *to, struct net *room,
     return n;
 }
 
+/* The knocks of another door in another order, or its last ones. */
+static void draw_order(struct o_door *o, const struct o_door *other) {
+    unsigned n = other->n, turn = draw(n), from = draw_one_in(3) ? turn : 0;
+    bool back = draw_one_in(2);
+
+    if (!n) return;
+    o->n = n - from;
+    for (unsigned k = 0; k < o->n; k++) {
+        unsigned at = from ? from + k : (turn + k) % n;
+
+        o->seq[k] = other->seq[back ? n - 1 - at : at];
+    }
+}
+
 static void draw_door(unsigned i) {
     static const unsigned flags[][2] = { { 0, 0 },         { O_SYN, 0 },
                                          { O_SYN, O_ACK }, { O_ACK, 0 },
@@ -95,6 +107,7 @@ static void draw_door(unsigned i) {
         memcpy(o->seq, world.plain[draw(i)].seq, shared * sizeof(*o->seq));
     for (unsigned k = 0; k < o->n; k++)
         if (!o->seq[k].port) o->seq[k] = draw_port();
+    if (i && draw_one_in(2)) draw_order(o, &world.plain[draw(i)]);
     *d = (struct door){ .name = "door",
                         .tcp = { o->want, o->forbid },
                         .seq_timeout = o->timeout,
@@ -113,35 +126,19 @@ static void draw_door(unsigned i) {
             draw_nets(&d->target, world.net[i][1], o->target, world.target, 4);
 }
 
-/* Which of the 64 bits of strays a port takes. */
-static uint64_t stray_bit(const struct sniffer *s, struct o_knock k) {
-    static struct attempt a, stages[2];
-    static struct watch door = { .stray_limit = 63, .wide = true };
-    static struct sniffer t = { .doors = &door, .stages = stages };
-    struct attempt *link = &a;
-    struct packet p = { .knock = knock_on(k.port, k.udp),
-                        .proto = k.udp ? UDP : TCP };
-
-    memcpy(t.key, s->key, sizeof(t.key));
-    link->stage = 1;
-    link->strays = 0;
-    spoil(&t, &link, 0, &p);
-    return a.strays;
-}
-
 /* Ports that no door ever has, all strays with a bit of their own, for the
  * oracle counts them one by one; false if the key does not allow it. */
 static bool choose_strays(const struct sniffer *s) {
     uint64_t taken = 0, bit;
 
     for (unsigned i = 0; i < 2 * PORTS_; i++, taken |= bit) {
-        bit = stray_bit(s, (struct o_knock){ ports[i / 2], i & 1 });
+        bit = stray_bit(s, knock_on(ports[i / 2], i & 1));
         if (taken & bit) return false;
     }
     for (unsigned n = 0, i = 0; n < STRAYS; i++) {
         struct o_knock k = { 30 + i / 2 * 3, i & 1 };
 
-        bit = stray_bit(s, k);
+        bit = stray_bit(s, knock_on(k.port, k.udp));
         if (taken & bit) continue;
         taken |= bit;
         world.stray[n++] = k;
@@ -160,7 +157,6 @@ static void world_new(bool packets) {
 
     o_clear(&world.oracle);
     memset(&world, 0, offsetof(struct world, oracle));
-    if (packets) memset(world.marks, 0, sizeof(world.marks));
     for (unsigned i = 0; i < SOURCES; i++)
         world.source[i] = addr_of(sources[i]);
     for (unsigned i = 0; i < 4; i++) world.target[i] = addr_of(targets[i]);
@@ -191,7 +187,8 @@ static size_t frame_of(uint8_t *slot, const struct o_hit *h, uint32_t seq,
                       .seq = seq,
                       .flags = (uint8_t)h->flags,
                       .sport = sport,
-                      .dport = h->knock.port };
+                      .dport = h->knock.port,
+                      .tcp_options = !h->by_hand || !seq };
     struct tpacket2_ t = { .net = 80 };
     struct sockaddr_ll from = { .sll_family = AF_PACKET,
                                 .sll_hatype = 1,
@@ -227,41 +224,53 @@ static bool send_packet(const struct o_hit *h, uint32_t seq, unsigned sport) {
     return true;
 }
 
-/* A sequence number and a source port whose mark no other packet has, nor a
- * place in the table of recent ones that a packet just before has. */
+/* A packet as the parser would give it. */
+static struct packet packet_of(const struct o_hit *h, uint32_t seq,
+                               unsigned sport) {
+    struct packet p = { .sport = (uint16_t)sport,
+                        .number = seq,
+                        .knock = knock_on(h->knock.port, h->knock.udp),
+                        .proto = h->knock.udp ? UDP : TCP,
+                        .flags = h->knock.udp ? 0 : (uint8_t)h->flags,
+                        .bulk = o_bulk(h),
+                        .may_return = o_may_return(h),
+                        .interface = h->interface };
+
+    memcpy(&p.src, h->src, 16);
+    memcpy(&p.dst, h->dst, 16);
+    return p;
+}
+
+/* A sequence number and a source port with which the packet has a place in the
+ * table of recent ones that no packet just before has. The number is 0 if it
+ * is made by hand and not by its lack of options. */
 static void draw_identity(const struct o_hit *h, uint32_t *seq,
                           unsigned *sport) {
+    bool zero = h->by_hand && !(h->flags & O_SYN && draw_one_in(2));
     uint8_t slot[FRAME_BYTES], *ip;
     struct packet p;
 
-    *seq = draw(65536) * 65536u + draw(65536);
+    *seq = zero ? 0 : 1 + draw(65535) * 65536u + draw(65536);
     *sport = 1024 + draw(60000);
-    for (unsigned i = 0; i < 100000; i++, *seq += 977) {
-        size_t n = frame_of(slot, h, *seq, *sport, &ip);
+    for (unsigned i = 0; i < 100000; i++) {
+        p = packet_of(h, *seq, *sport);
+        if (world.packets) {
+            size_t n = frame_of(slot, h, *seq, *sport, &ip);
 
-        if (!parse(ip, n, n, &p)) break;
-        if (!world.marks[p.mark] &&
-            p.mark % RECENT_MAX == world.sent % RECENT_MAX) {
-            world.marks[p.mark] = true;
-            return;
+            if (!parse(ip, n, n, &p)) break;
         }
+        uint64_t mark = mark_of(world.sniffer, &p, hash(world.sniffer, &p.src));
+        if (mark % RECENT_MAX == world.sent % RECENT_MAX) return;
+        *sport = *sport % 65535 + 1;
     }
     abort();
 }
 
 static void send_hit(const struct o_hit *h, uint32_t seq, unsigned sport) {
-    struct packet p = { .sport = 1234,
-                        .knock = knock_on(h->knock.port, h->knock.udp),
-                        .proto = h->knock.udp ? UDP : TCP,
-                        .mark = (uint16_t)h->id,
-                        .flags = h->knock.udp ? 0 : (uint8_t)h->flags,
-                        .bulk = o_bulk(h),
-                        .interface = h->interface };
+    struct packet p = packet_of(h, seq, sport);
 
     world.sniffer->now = h->time;
     unlimited(world.sniffer);
-    memcpy(&p.src, h->src, 16);
-    memcpy(&p.dst, h->dst, 16);
     bool passed = !world.packets || send_packet(h, seq, sport);
 
     for (unsigned i = 0; i < RECENT; i++)
@@ -377,7 +386,9 @@ static struct o_hit draw_hit(int64_t time, uint32_t *seq, unsigned *sport) {
     struct o_hit h = { .flags = flags[draw(10)], .interface = 1 };
     bool v6 = from > 2;
 
-    if (what < 2 && again < world.nrecent) {
+    int64_t age = time - world.recent[again].time;
+    bool edge = age > O_KEEP - 600 && age < O_KEEP + 600;
+    if (what < 2 && again < world.nrecent && !edge) {
         h = world.recent[again];
         if (draw_one_in(3) && world.passed[again]) h.interface = 2;
         h.time = time;
@@ -403,8 +414,8 @@ static struct o_hit draw_hit(int64_t time, uint32_t *seq, unsigned *sport) {
     }
     h.id = 1 + world.sent % 65535;
     again = world.sent % RECENT;
-    *seq = 1, *sport = 1;
-    if (world.packets) draw_identity(&h, seq, sport);
+    h.by_hand = !h.knock.udp && draw_one_in(6);
+    draw_identity(&h, seq, sport);
     world.recent[again] = h;
     world.seq[again] = *seq;
     world.sport[again] = *sport;
@@ -414,13 +425,13 @@ static struct o_hit draw_hit(int64_t time, uint32_t *seq, unsigned *sport) {
 
 /* A stream of n hits; false if the two disagree at one. */
 static bool world_stream(unsigned n) {
-    static const unsigned steps[] = { 0,  0,  0,   0,   0,   1,    5,
-                                      20, 90, 100, 250, 500, 1000, 3000 };
+    static const unsigned steps[] = { 0,  0,   0,   0,   0,    1,    5,    20,
+                                      90, 100, 250, 500, 1000, 3000, 60000 };
     uint32_t seq;
     unsigned sport;
 
     while (n--) {
-        world.time += steps[draw(14)];
+        world.time += steps[draw(draw_one_in(4) ? 15 : 14)];
         struct o_hit h = draw_hit(world.time, &seq, &sport);
 
         send_hit(&h, seq, sport);
@@ -436,7 +447,6 @@ static bool parsed_alike(const uint8_t *b, size_t n, size_t wire, bool *good) {
     uint8_t *exact = malloc(n ? n : 1);
     struct packet p;
     struct reading r;
-    bool bulk;
 
     if (!exact) abort();
     memset(&p, 0xa5, sizeof(p));
@@ -446,11 +456,11 @@ static bool parsed_alike(const uint8_t *b, size_t n, size_t wire, bool *good) {
     free(exact);
     if (*good != read_packet(b, n, wire, &r)) return false;
     if (!*good) return true;
-    bulk = r.proto == 17 || ((r.flags & 16) && !(r.flags & 2));
     return !memcmp(&p.src, r.src, 16) && !memcmp(&p.dst, r.dst, 16) &&
            p.proto == r.proto && p.sport == r.sport &&
            p.knock == knock_on(r.dport, r.proto == UDP) && p.flags == r.flags &&
-           p.bulk == bulk;
+           p.bulk == (r.proto == 17 || r.flags & 16) &&
+           p.may_return == r.may_return;
 }
 
 /* Which records are right, said once more. */
