@@ -95,20 +95,13 @@ is_static() {
 }
 
 @test "Debian i386, with musl-tools: builds, is static, runs" {
-	local root=$ROOT/build/clean-root-i386 suite
+	local root=$ROOT/build/clean-root-i386
 
 	need debootstrap setarch
 	[ "$(uname -m)" = x86_64 ] || skip "this machine runs no i386 programs"
 	need_namespaces
-	if [ ! -e "$root/.made" ]; then
-		# shellcheck source=/dev/null
-		suite=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
-		rm -rf "$root"
-		timeout 280 debootstrap --arch=i386 --variant=minbase \
-			--include=gcc,make,musl-tools "$suite" "$root" >"$T/out" 2>&1 \
-			</dev/null || skip "debootstrap made no i386 root file system"
-		: >"$root/.made"
-	fi
+	ARCH=i386 debian_root clean-root-i386 gcc make musl-tools
+	[ -e "$root/.made" ] || skip "debootstrap made no i386 root file system"
 	chroot "$root" /bin/true || skip "this kernel runs no i386 programs"
 	# shellcheck disable=SC2016
 	unshare -m bash -c 'mount --bind "$2" "$1/mnt"

@@ -2,7 +2,8 @@
 # debian_root.sh - a small root file system of this machine's own Debian release,
 # and a command in it
 #
-#	tests/debian_root.sh make DIR [PACKAGE...]	essential packages, apt, and these
+#	tests/debian_root.sh make DIR [PACKAGE...]	essential packages, apt, and these;
+#							ARCH: another architecture
 #	tests/debian_root.sh run DIR COMMAND...		as root, in namespaces of its own
 #
 # apt works in it as it does on this machine: the same sources, keys and proxies.
@@ -26,7 +27,7 @@ make_root() {
 	# shellcheck source=/dev/null
 	release=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
 	# shellcheck disable=SC2046 # no mirror found: debootstrap's own
-	debootstrap --variant=minbase ${packages:+--include="$packages"} \
+	debootstrap --variant=minbase ${ARCH:+--arch="$ARCH"} ${packages:+--include="$packages"} \
 		"$release" "$dir" $(mirror "$release") </dev/null
 	rm -f "$dir/etc/apt/sources.list"
 	cp -a /etc/apt/. "$dir/etc/apt/"
@@ -69,7 +70,7 @@ run)
 		bash -c "$ENTER" run "$@"
 	;;
 *)
-	sed -n '2,6s/^# \{0,1\}//p' "$0" >&2
+	sed -n '2,7s/^# \{0,1\}//p' "$0" >&2
 	exit 2
 	;;
 esac

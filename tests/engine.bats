@@ -1,17 +1,18 @@
 #!/usr/bin/env bats
-# contrib/Dockerfile and contrib/compose.yaml with a real container engine, podman:
+# contrib/Dockerfile, compose.yaml and game/ with a real container engine, podman:
 # the images are built, and run by the command lines that stand in these files.
 #
-# The engine runs in the box S, with a store, /run and /var/lib/containers of its
-# own, and without any control group: nothing of the machine's is touched. Alpine
-# is not to be had on a machine without network, so the image of that name is a
-# small Debian whose apk says that everything is there.
+# The engine runs in the box S, with a store, /run and /var/lib of its own, and
+# without any control group: nothing of the machine's is touched. Alpine is not to be
+# had on a machine without network, so the image of that name is a small Debian whose
+# apk says that everything is there.
 
 load lib
 
 setup_file() {
 	[ "$(id -u)" = 0 ] || return 0
-	debian_root image-root gcc make musl-tools iptables nftables ipset >&3
+	debian_root image-root gcc make musl-tools iptables nftables ipset libcap2-bin \
+		busybox-static >&3
 }
 
 setup() {
@@ -32,9 +33,10 @@ engine_up() {
 	local d=$BATS_FILE_TMPDIR
 
 	in_s bash -ec '
-		umount -R /sys/fs/cgroup; mount -t tmpfs none /sys/fs/cgroup
+		umount -R /sys/fs/cgroup 2>/dev/null || :
+		mount -t tmpfs none /sys/fs/cgroup
 		mkdir /dev/shm; mount -t tmpfs none /dev/shm
-		mkdir -p /var/lib/containers; mount -t tmpfs none /var/lib/containers'
+		mount -t tmpfs none /var/lib'
 	# The last test took its processes and mounts with it, like a reboot.
 	rm -rf --one-file-system "$d/run" "$d/tmp"
 	mkdir -p "$T/bin" "$d/tmp"
@@ -65,11 +67,15 @@ images() {
 
 	podman rm -af >/dev/null 2>&1 || :
 	! podman image exists alpine:3.20 || return 0
-	printf '#!/bin/sh\n[ "$1" = add ] && echo "$* is there"\n' >"$T/apk"
-	chmod 755 "$T/apk"
+	mkdir -p "$T/more/usr/sbin" "$T/more/usr/bin"
+	# shellcheck disable=SC2016
+	printf '#!/bin/sh\n[ "$1" = add ] && echo "$* is there"\n' >"$T/more/usr/sbin/apk"
+	chmod 755 "$T/more/usr/sbin/apk"
+	cp "$root/bin/busybox" "$T/more/usr/bin/busybox.static"
 	tar -c -C "$root" --exclude=./.made --exclude='./var/cache/*' --exclude='./var/lib/apt/*' \
-		--exclude='./usr/share/locale/*' --exclude='./usr/share/doc/*' . \
-		-C "$T" --transform='s,^apk,./sbin/apk,' apk | podman import -q - alpine:3.20
+		--exclude='./usr/share/locale/*' --exclude='./usr/share/doc/*' . -C "$T/more" \
+		usr/sbin/apk usr/bin/busybox.static |
+		podman import -q -c 'CMD ["/bin/sh"]' - alpine:3.20
 }
 
 # conf_for_image FILE: the shipped configuration, with other ports.
@@ -99,7 +105,7 @@ container_log() {
 
 # container_logged NAME REGEX [COUNT]
 container_logged() {
-	until_true "$WAIT" container_log "$@" || { cat "$T/log"; echo "no line: $2"; return 1; }
+	until_true "$WAIT" container_log "$@" || { tail -n 20 "$T/log"; echo "no line: $2"; return 1; }
 }
 
 rule_for_a() {
@@ -232,4 +238,60 @@ setting() {
 	container_logged again 'door: OPEN SESAME' 2
 	podman stop -t 10 again
 	container_logged again 'door: CLOSE SESAME'
+}
+
+# --- contrib/game: a server that its first player starts ---------------------------
+
+# answers BOX ADDRESS: the game's server, reached from there.
+answers() {
+	# shellcheck disable=SC2016
+	[ "$("in_$1" bash -c 'exec 5<>/dev/tcp/$1/25565 && echo hi >&5 &&
+		read -t 2 line <&5 && echo "$line"' answers "$2" 2>/dev/null)" = hi ]
+}
+
+game_runs() {
+	listens "$S" tcp 25565
+}
+
+@test "game: the first player starts it, idle it stops, docker stop ends it in order" {
+	local n
+
+	mkdir "$W/game"
+	# a server that a shell and busybox are enough for; it says when it is told to end
+	cat >"$W/game/server" <<-'END'
+	#!/bin/busybox sh
+	trap 'kill $nc; echo saved; exit' TERM
+	echo "up as $(/bin/busybox id -u)"
+	/bin/busybox nc -ll -p 25565 -e /bin/busybox cat &
+	nc=$!
+	wait $nc
+	END
+	chmod 755 "$W/game/server"
+	commands contrib/game/Dockerfile |
+		sed 's/-p 25565:25565/--network host -e IDLE=3/' >"$T/lines"
+	is "$(grep -c ^docker "$T/lines")" 2
+	in_work "$(<"$T/lines")"
+	container_logged game '^listening on'
+	not game_runs
+	# the first try is refused, and starts it
+	not answers a 10.77.0.1
+	until_true "$WAIT" answers a 10.77.0.1
+	container_logged game 'game: up as 1000'
+	# while somebody is connected it stays; further players start nothing
+	bg "$A" bash -c 'exec 5<>/dev/tcp/10.77.0.1/25565; exec sleep 60'
+	n=$!
+	pause 6
+	answers b 10.77.0.1
+	podman logs game >"$T/log" 2>&1
+	is "$(count "$T/log" 'up as')" 1
+	not grep 'nobody has been connected' "$T/log"
+	kill "$n"
+	container_logged game 'nobody has been connected for 3 seconds'
+	container_logged game 'saved'
+	until_true "$WAIT" not game_runs
+	# again, for a player on this host; and it ends in order with the container
+	until_true "$WAIT" answers s 127.0.0.1
+	podman stop -t 10 game
+	container_logged game 'saved' 2
+	is "$(podman inspect game --format '{{.State.ExitCode}}')" 0
 }
