@@ -66,7 +66,8 @@ int knock_main(int argc, char **argv); /* knock.c */
 #define REST_WITHIN_MS 2      /* ... so fast: read by the clock ... */
 #define REST_MS 3             /* ... at this interval ... */
 #define REST_EMPTY 5          /* ... until it found nothing so often */
-#define LINES_PER_SECOND 20   /* of each kind that a stranger can cause */
+#define LINES_PER_SECOND 20   /* of each kind that a stranger can cause ... */
+#define OPENS_PER_SECOND 1000 /* ... and each door; openings of each door */
 
 /* The monitor. */
 #define CHILDREN_MAX 640    /* commands at once ... */

@@ -96,7 +96,7 @@ struct door {
     bool bad;                      /* the section has an error */
     /* Set by the monitor: */
     bool renew; /* its next one-time sequence is still to be sent */
-    int64_t renewed, believed; /* see in_rate() */
+    int64_t renewed, believed, said; /* see in_rate() */
 };
 
 struct conf { /* strings point into the texts that are kept */
@@ -121,6 +121,18 @@ struct range {
     uint32_t at, n;
 };
 
+enum kind {             /* of an event, from the sniffer to the monitor */
+            READY,      /* value: bits of skipped sandbox steps */
+            STAGE,      /* src, door, stage */
+            OPEN,       /* the same */
+            TIMEOUT,    /* the same */
+            PACKET,     /* -D: src, dst; value: see frame() */
+            SUPPRESSED, /* value: lines beyond the rate */
+            DROPS,      /* value: packets lost in the kernel */
+            COUNTED,    /* stage: a counter; value: what to add to it */
+            KINDS
+};
+
 struct watch {
     struct sequence seq; /* n = 0: no one-time sequence is left */
     struct flags tcp;
@@ -131,6 +143,8 @@ struct watch {
     uint32_t wide;       /* bool, see index_doors() */
     uint32_t next_first; /* next door with this first knock, + 1 */
     int64_t quiet_until; /* ms: cooldown */
+    int64_t second;      /* in which it has told so many events: */
+    uint32_t told[KINDS];
 };
 
 struct watches {
@@ -145,18 +159,6 @@ struct locals {
     struct addr addr[ADDRESSES_MAX]; /* sorted */
 };
 
-/* Of an event, from the sniffer to the monitor. */
-enum kind {
-    READY,      /* value: bits of skipped sandbox steps */
-    STAGE,      /* src, door, stage */
-    OPEN,       /* the same */
-    TIMEOUT,    /* the same */
-    PACKET,     /* -D: src, dst; value: see frame() */
-    SUPPRESSED, /* value: lines beyond the rate */
-    DROPS,      /* value: packets lost in the kernel */
-    COUNTED,    /* stage: a counter; value: what to add to it */
-    KINDS
-};
 enum { PACKETS, LOST, HITS, ATTEMPTS, EVICTIONS, CANCELLED, OPENS, COUNTERS };
 struct event {
     uint64_t value;
@@ -1242,8 +1244,8 @@ struct sniffer {
     uint16_t serial;                  /* of the next packet */
     bool noted[UINT16_MAX + 1];       /* packets, see note_packets() */
 
-    uint32_t lines[KINDS], suppressed; /* in this second */
-    struct event events[EVENTS_MAX];   /* not yet sent */
+    uint32_t told[KINDS], suppressed; /* in this second, of no door; of all */
+    struct event events[EVENTS_MAX];  /* not yet sent */
     unsigned unsent;
     uint64_t counters[COUNTERS]; /* since they were told last */
 };
@@ -1597,13 +1599,31 @@ static void events_send(struct sniffer *s) {
         _exit(1); /* the monitor is gone */
 }
 
-/* Queues an event.  Kinds that a stranger can cause are limited per second. */
-static void tell(struct sniffer *s, struct event e) {
-    bool limited = e.kind != READY && e.kind != OPEN && e.kind != SUPPRESSED &&
-                   e.kind != COUNTED;
-    if (limited && s->lines[e.kind]++ >= LINES_PER_SECOND) s->suppressed++;
-    else s->events[s->unsent++] = e;
+/* The number of events of this kind, and of this door if they have one, in this
+ * second. */
+static uint32_t *told(struct sniffer *s, enum kind kind, uint32_t door) {
+    if (kind != STAGE && kind != OPEN && kind != TIMEOUT) return &s->told[kind];
+    struct watch *d = &s->doors[door];
+    if (d->second != s->second) memset(d->told, 0, sizeof d->told);
+    d->second = s->second;
+    return &d->told[kind];
+}
+
+/* Queues an event.  Those that a stranger can cause are limited per second;
+ * false if this one is too many. */
+static bool tell(struct sniffer *s, struct event e) {
+    static const uint32_t most[KINDS] = { [STAGE] = LINES_PER_SECOND,
+                                          [OPEN] = OPENS_PER_SECOND,
+                                          [TIMEOUT] = LINES_PER_SECOND,
+                                          [PACKET] = LINES_PER_SECOND,
+                                          [DROPS] = LINES_PER_SECOND };
+    if (most[e.kind] && (*told(s, e.kind, e.door))++ >= most[e.kind]) {
+        s->suppressed++;
+        return false;
+    }
+    s->events[s->unsent++] = e;
     if (s->unsent == EVENTS_MAX) events_send(s);
+    return true;
 }
 
 /* A secret linear combination of words (multilinear hashing, Lemire and Kaser,
@@ -1738,11 +1758,13 @@ static void make_room(struct sniffer *s) {
     }
 }
 
-/* Tells that a source has reached a stage at a door, or what follows then. */
-static void tell_stage(struct sniffer *s, enum kind kind, uint32_t door,
+/* Tells that a source has reached a stage at a door, or what follows then;
+ * false if tell() has told too much. */
+static bool tell_stage(struct sniffer *s, enum kind kind, uint32_t door,
                        unsigned stage, const struct addr *src) {
-    tell(s, (struct event){
-                .kind = kind, .door = door, .stage = stage, .src = *src });
+    return tell(s,
+                (struct event){
+                    .kind = kind, .door = door, .stage = stage, .src = *src });
 }
 
 static void time_out(struct sniffer *s, struct attempt *a) {
@@ -1816,7 +1838,7 @@ static bool has_port(const struct watch *d, uint32_t knock) {
 static void opens(struct sniffer *s, uint32_t door, const struct addr *src) {
     struct watch *d = &s->doors[door];
     tell_stage(s, STAGE, door, d->seq.n, src);
-    tell_stage(s, OPEN, door, d->seq.n, src);
+    if (!tell_stage(s, OPEN, door, d->seq.n, src)) return;
     s->counters[OPENS]++;
     d->quiet_until = s->now + (int64_t)d->cooldown * 1000;
     if (d->one_time) d->seq.n = 0; /* until the monitor sends the next one */
@@ -2277,7 +2299,7 @@ static void limit(struct sniffer *s) {
     if (s->resting) drops_tell(s);
     if (s->suppressed)
         tell(s, (struct event){ .kind = SUPPRESSED, .value = s->suppressed });
-    memset(s->lines, 0, sizeof s->lines);
+    memset(s->told, 0, sizeof s->told);
     s->suppressed = 0;
     s->second = s->now;
 }
@@ -3202,14 +3224,8 @@ static bool refuse(struct monitor *m, const char *why) {
     return false;
 }
 
-/* Could an honest sniffer send this event?  A hijacked one may send any. */
-static bool is_true(struct monitor *m, const struct event *e) {
-    if (e->kind >= KINDS) return refuse(m, "kind");
-    bool line = e->kind != OPEN;
-    if (line && !in_rate(&m->said, KINDS * LINES_PER_SECOND, STALL_MS))
-        return refuse(m, "rate");
-    if (e->kind == COUNTED && e->stage >= COUNTERS) return refuse(m, "counter");
-    if (e->kind != STAGE && e->kind != OPEN && e->kind != TIMEOUT) return true;
+/* Could an honest sniffer send this event of a door? */
+static bool is_true_of_door(struct monitor *m, const struct event *e) {
     if (e->door >= m->conf.ndoors) return refuse(m, "door");
     struct door *d = &m->conf.doors[e->door];
     if (e->stage < 1 || e->stage > SEQUENCE_MAX) return refuse(m, "stage");
@@ -3218,10 +3234,22 @@ static bool is_true(struct monitor *m, const struct event *e) {
     if (ignored || !addr_usable(&e->src) ||
         !allowed(&d->allow, &d->deny, &e->src))
         return refuse(m, "address");
-    if (e->kind != OPEN) return true;
+    if (e->kind != OPEN)
+        return in_rate(&d->said, KINDS * LINES_PER_SECOND, STALL_MS) ||
+               refuse(m, "rate");
     if (d->renew) return refuse(m, "sequence"); /* it waits for the next one */
     return in_rate(&d->believed, OPENS_BELIEVED, STALL_OPENS_MS) ||
            refuse(m, "openings");
+}
+
+/* Could an honest sniffer send this event?  A hijacked one may send any. */
+static bool is_true(struct monitor *m, const struct event *e) {
+    if (e->kind >= KINDS) return refuse(m, "kind");
+    if (e->kind == STAGE || e->kind == OPEN || e->kind == TIMEOUT)
+        return is_true_of_door(m, e);
+    if (e->kind == COUNTED && e->stage >= COUNTERS) return refuse(m, "counter");
+    return in_rate(&m->said, KINDS * LINES_PER_SECOND, STALL_MS) ||
+           refuse(m, "rate");
 }
 
 /* -D: prints a packet in the format of 0.8 (which is a month behind). */

@@ -638,7 +638,8 @@ static void expire_now(struct sniffer *s) {
 
 /* No limit of lines a second. */
 static void unlimited(struct sniffer *s) {
-    memset(s->lines, 0, sizeof(s->lines));
+    memset(s->told, 0, sizeof(s->told));
+    s->second++; /* the doors' are of another second */
 }
 
 /* ---- Packets -------------------------------------------------------------- */

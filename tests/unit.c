@@ -157,6 +157,7 @@ static const struct {
     { "match: doors that are not there for a packet",
       test_doors_that_are_not_there },
     { "match: lines a second", test_lines_a_second },
+    { "match: lines of each door a second", test_lines_of_doors },
     { "scans: bits of strays", test_stray_bits },
     { "scans: up, down, in steps", test_ordered_scans },
     { "scans: random order, all ports", test_random_scans },

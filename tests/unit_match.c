@@ -481,6 +481,52 @@ static void test_doors_that_are_not_there(void) {
     CHECK(!heard && !s->active);
 }
 
+/* SYNs from n addresses to a port; returns how many openings that makes. */
+static unsigned crowd(struct sniffer *s, unsigned n, unsigned port) {
+    for (uint32_t i = 0; i < n; i++) {
+        struct addr a = numbered(i);
+        struct packet p = syn_from(&a, port);
+
+        match(s, &p);
+    }
+    return said(OPEN);
+}
+
+/* Each door has 20 lines of its own a second for each kind, and 1,000
+ * openings, whatever happens at the others. */
+static void test_lines_of_doors(void) {
+    struct conf c = { .doors = many_doors, .ndoors = 3 };
+    struct sniffer *s;
+
+    for (unsigned i = 0; i < 3; i++) {
+        many_doors[i] =
+            (struct door){ .name = "d", .seq_timeout = 10, .tcp = { SYN, 0 } };
+        many_doors[i].seq.n = 1 + i % 2;
+        for (unsigned k = 0; k < many_doors[i].seq.n; k++)
+            many_doors[i].seq.knock[k] = 1000 * (i + 1) + k;
+    }
+    s = sniffer_new(&c);
+    s->locals->naddrs = 1;
+    *s->locals->addr = addr_of("10.0.0.1");
+    s->now = s->second = 5000;
+    CHECK(crowd(s, 1500, 1000) == 1000);
+    CHECK(s->suppressed == 500 + 1480);
+    CHECK(crowd(s, 100, 3000) == 100);
+    for (uint32_t i = 0; i < 100; i++) {
+        struct addr a = numbered(i);
+        struct packet p = syn_from(&a, 2000);
+
+        match(s, &p);
+    }
+    CHECK(said(STAGE) == 20);
+    CHECK(crowd(s, 30, 2001) == 30);
+    s->now += 10000;
+    expire_now(s);
+    CHECK(said(TIMEOUT) == 20);
+    limit(s);
+    CHECK(crowd(s, 1500, 1000) == 1000);
+}
+
 /* Lines that a stranger can cause: 20 of each kind a second, then a number. */
 static void test_lines_a_second(void) {
     struct sniffer *s = simple(2);
