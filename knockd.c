@@ -182,6 +182,8 @@ struct order {
 
 /* ---- Messages ----------------------------------------------------------- */
 
+#define FORMAT(n) __attribute__((format(printf, n, n + 1)))
+
 /* What a message is.  This decides its colour on a terminal and where it goes:
  * QUIET not to the stdout of -v, OUT to that stdout alone. */
 enum severity { LOG, OPENED, TROUBLE, QUIET, OUT };
@@ -216,10 +218,7 @@ static ssize_t write_line(int fd, const char *head, const char *text) {
  * yellow for trouble. */
 static void write_screen(const char *text, enum severity severity,
                          const struct tm *now) {
-    static const char *const colours[] = { [LOG] = "\033[36m",
-                                           [OPENED] = "\033[32m",
-                                           [TROUBLE] = "\033[33m",
-                                           [QUIET] = "\033[36m" };
+    static const char colours[] = "6236"; /* ANSI's, of LOG to QUIET */
     bool has_log = out.file >= 0 || out.use_syslog;
     int fd = settings.verbose ? STDOUT_FILENO : STDERR_FILENO;
     char head[64] = "", clock[16];
@@ -228,7 +227,7 @@ static void write_screen(const char *text, enum severity severity,
     if (!settings.verbose && has_log && !out.terminal) return;
     strftime(clock, sizeof clock, "%T", now);
     if (out.terminal)
-        snprintf(head, sizeof head, "%s%s\033[0m  ", colours[severity], clock);
+        sprintf(head, "\033[3%cm%s\033[0m  ", colours[severity], clock);
     write_line(fd, head, text);
 }
 
@@ -247,40 +246,35 @@ static void write_log(const char *text, enum severity severity) {
     write_line(out.syslog, head, text);
 }
 
-/* Hands a line to the process that looks names up (-l): a byte with the
- * severity, then the text.  False if there is none, or its queue is full. */
+/* Hands a line to the process that looks names up (-l), with its severity in
+ * the first byte.  False if there is no such process, or its queue is full. */
 static bool send_namer(const char *text, enum severity severity) {
     char line[TEXT_MAX + 1];
     int n = snprintf(line, sizeof line, "%c%s", 'A' + (int)severity, text);
     return out.namer >= 0 && send(out.namer, line, (size_t)n, MSG_DONTWAIT) > 0;
 }
 
-/* The length of the printable character at p in UTF-8 (RFC 3629); 0 for a control
- * character and for what is no UTF-8.  `least` leaves out longer forms than
- * needed, C0 (but tab) and C1. */
+/* The length of the printable character at p in UTF-8 (RFC 3629), 0 if there is
+ * none.  `least`, by length, leaves out C0 (but tab), C1 and forms that are
+ * longer than needed. */
 static unsigned character(const uint8_t *p) {
-    static const struct {
-        uint32_t mask, lead, least;
-    } forms[] = { { 0x80, 0, ' ' },
-                  { 0xe0, 0xc0, 0xa0 },
-                  { 0xf0, 0xe0, 0x800 },
-                  { 0xf8, 0xf0, 0x10000 } };
-    unsigned n = 0;
+    static const uint32_t least[] = { 0, ' ', 0xa0, 0x800, 0x10000 };
+    unsigned n = 1, ones = 0;
     if (*p == '\t') return 1;
-    while (n < 4 && (*p & forms[n].mask) != forms[n].lead) n++;
-    if (n == 4) return 0;
-    uint32_t code = *p & ~forms[n].mask;
-    for (unsigned i = 1; i <= n; i++) {
-        if ((p[i] & 0xc0) != 0x80) return 0; /* also at the end */
-        code = code << 6 | (p[i] & 0x3f);
+    while (*p << ones & 0x80) ones++;
+    if (ones == 1 || ones > 4) return 0;
+    uint32_t code = *p & 0x7fu >> ones;
+    for (; n < ones; n++) {
+        if ((p[n] & 0xc0) != 0x80) return 0; /* also at the end */
+        code = code << 6 | (p[n] & 0x3f);
     }
     bool surrogate = code >> 11 == 0xd800 >> 11;
-    if (code < forms[n].least || code == 0x7f || code > 0x10ffff) return 0;
-    return surrogate ? 0 : n + 1;
+    if (code < least[n] || code == 0x7f || code > 0x10ffff) return 0;
+    return surrogate ? 0 : n;
 }
 
-/* Makes '?' of each byte that is not part of a printable character: with others
- * a command's output or a DNS name could fake log lines. */
+/* Makes '?' of each byte that is not part of a printable character: a command's
+ * output or a DNS name can fake no log line. */
 static void make_printable(char *text) {
     while (*text) {
         unsigned n = character((const uint8_t *)text);
@@ -291,8 +285,8 @@ static void make_printable(char *text) {
 
 /* Formats a message and sends it where it belongs.  Always returns false, so
  * that `return say(...)` reports an error and fails. */
-__attribute__((format(printf, 2, 3))) static bool say(enum severity severity,
-                                                      const char *fmt, ...) {
+FORMAT(2)
+static bool say(enum severity severity, const char *fmt, ...) {
     char text[TEXT_MAX];
     va_list ap;
     va_start(ap, fmt);
@@ -501,10 +495,8 @@ static const char flags[FLAG_BITS][4] = { "fin", "syn", "rst",
 
 /* Prints what is wrong in the current line and counts it or, with a kind of
  * "warning: ", what is doubtful, under -t alone.  Returns false. */
-__attribute__((format(printf, 3, 4))) static bool complain(struct conf *c,
-                                                           const char *kind,
-                                                           const char *fmt,
-                                                           ...) {
+FORMAT(3)
+static bool complain(struct conf *c, const char *kind, const char *fmt, ...) {
     char text[TEXT_MAX];
     va_list ap;
     if (!*kind) c->errors++;
