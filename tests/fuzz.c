@@ -468,7 +468,8 @@ static unsigned count_sequences(const char *path, const struct sequence *seq) {
         struct sequence other;
 
         line = trim(line);
-        if (!*line || *line == '#' || !sequence_parse(&file, &other, line))
+        if (!*line || *line == '#' ||
+            !list_parse(&file, knock_parse, &other, line))
             continue;
         count += !seq ||
                  (other.n == seq->n && !memcmp(other.knock, seq->knock,

@@ -54,7 +54,6 @@ static void test_sequences(void) {
     static const char *const bad[][2] = {
         { "", "item 1 of the sequence is empty" },
         { "  # nothing", "item 1 of the sequence is empty" },
-        { ",", "item 1 of the sequence is empty" },
         { "1,", "item 2 of the sequence is empty" },
         { ",1", "item 1 of the sequence is empty" },
         { "1,,2", "item 2 of the sequence is empty" },
@@ -101,6 +100,12 @@ static void test_sequences(void) {
               "'%s': %s", bad[i][0], kept);
         config_free(&c);
     }
+    /* all that is wrong is said at once */
+    CHECK(!load_door(&c, "sequence = 7000,x,70000:udp,", false) &&
+              has_text("port 'x' is") && has_text("port '70000' is") &&
+              has_text("item 4 of the sequence is empty") && c.errors == 3,
+          "%s", kept);
+    config_free(&c);
 }
 
 static void test_flags_of_doors(void) {
