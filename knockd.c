@@ -1569,30 +1569,33 @@ static void events_send(struct sniffer *s) {
         _exit(1); /* the monitor is gone */
 }
 
-/* The number of events of this kind, and of this door if they have one, in this
- * second. */
-static uint32_t *told(struct sniffer *s, enum kind kind, uint32_t door) {
-    if (kind != STAGE && kind != OPEN && kind != TIMEOUT) return &s->told[kind];
-    struct watch *d = &s->doors[door];
-    if (d->second != s->second) memset(d->told, 0, sizeof d->told);
-    d->second = s->second;
-    return &d->told[kind];
-}
-
-/* Queues an event.  Those that a stranger can cause are limited per second;
- * false if this one is too many. */
-static bool tell(struct sniffer *s, struct event e) {
-    static const uint32_t most[KINDS] = { [STAGE] = LINES_PER_SECOND,
-                                          [OPEN] = OPENS_PER_SECOND,
-                                          [TIMEOUT] = LINES_PER_SECOND,
-                                          [PACKET] = LINES_PER_SECOND,
-                                          [DROPS] = LINES_PER_SECOND };
-    if (most[e.kind] && (*told(s, e.kind, e.door))++ >= most[e.kind]) {
-        s->suppressed++;
-        return false;
-    }
+/* Queues an event. */
+static void tell(struct sniffer *s, struct event e) {
     s->events[s->unsent++] = e;
     if (s->unsent == EVENTS_MAX) events_send(s);
+}
+
+/* May one more event that a stranger can cause be told?  *told: how many of its
+ * kind have been told in this second. */
+static bool may_tell(struct sniffer *s, uint32_t *told, uint32_t most) {
+    if ((*told)++ < most) return true;
+    s->suppressed++;
+    return false;
+}
+
+/* Tells that a source has reached a stage at a door, or what follows then;
+ * false if the door has told too much in this second. */
+static bool tell_stage(struct sniffer *s, enum kind kind, uint32_t door,
+                       unsigned stage, const struct addr *src) {
+    struct watch *d = &s->doors[door];
+    uint32_t most = kind == OPEN ? OPENS_PER_SECOND : LINES_PER_SECOND;
+    if (d->second != s->second) memset(d->told, 0, sizeof d->told);
+    d->second = s->second;
+    if (!may_tell(s, &d->told[kind], most)) return false;
+    struct event e = {
+        .kind = kind, .door = door, .stage = stage, .src = *src
+    };
+    tell(s, e);
     return true;
 }
 
@@ -1657,10 +1660,10 @@ static uint16_t mark_age(const struct sniffer *s, uint64_t mark) {
 static bool is_marked(const struct sniffer *s, const struct packet *p) {
     for (enum use use = FIRST; use <= LATER; use++) {
         const uint64_t *set = mark_set(s, p, use);
-        for (int i = 0; i < MARKS_IN_SET; i++) {
-            bool young = mark_age(s, set[i]) <= MARK_KEEP_MS / MARK_TICK_MS;
-            if (set[i] >> 16 == p->mark && young) return true;
-        }
+        for (int i = 0; i < MARKS_IN_SET; i++)
+            if (set[i] >> 16 == p->mark &&
+                mark_age(s, set[i]) <= MARK_KEEP_MS / MARK_TICK_MS)
+                return true;
     }
     return false;
 }
@@ -1726,15 +1729,6 @@ static void make_room(struct sniffer *s) {
         __builtin_prefetch(bucket(s, &stage->newer->src));
         s->counters[EVICTIONS]++;
     }
-}
-
-/* Tells that a source has reached a stage at a door, or what follows then;
- * false if tell() has told too much. */
-static bool tell_stage(struct sniffer *s, enum kind kind, uint32_t door,
-                       unsigned stage, const struct addr *src) {
-    return tell(s,
-                (struct event){
-                    .kind = kind, .door = door, .stage = stage, .src = *src });
 }
 
 static void time_out(struct sniffer *s, struct attempt *a) {
@@ -2164,7 +2158,7 @@ static void drops_tell(struct sniffer *s) {
     syscall(SYS_getsockopt, s->packets, SOL_PACKET, PACKET_STATISTICS, &stats,
             &size);
     s->counters[LOST] += stats.drops;
-    if (stats.drops)
+    if (stats.drops && may_tell(s, &s->told[DROPS], LINES_PER_SECOND))
         tell(s, (struct event){ .kind = DROPS, .value = stats.drops });
 }
 
@@ -2179,7 +2173,7 @@ static bool frame(struct sniffer *s, const union slot *slot, struct packet *p) {
     if (addr_loopback(&p->src) && !inside) return false; /* forged */
     p->interface = (uint32_t)slot->from.sll_ifindex;
     p->to_host = slot->from.sll_pkttype == PKTTYPE_HOST;
-    if (settings.debug)
+    if (settings.debug && may_tell(s, &s->told[PACKET], LINES_PER_SECOND))
         tell(s, (struct event){ .kind = PACKET,
                                 .src = p->src,
                                 .dst = p->dst,

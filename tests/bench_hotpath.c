@@ -22,11 +22,12 @@ static void kill_note(pid_t pid, int number) { (void)pid, (void)number; }
 static struct sniffer *sniffer;
 static uint32_t next_source = 1;
 
+static bool has_options; /* as a real TCP has them in its SYNs */
+
 /* A SYN from a source, 0 is 10.0.0.0, to a port of this host. */
 static void syn(uint32_t source, unsigned port) {
-    static uint8_t b[40] = {
-        0x45, 0, 0, 40,          [8] = 64,    [9] = 6,  [16] = 10,
-        77,   0, 1, [20] = 0x80, [32] = 0x50, [33] = 2,
+    static uint8_t b[44] = {
+        0x45, [8] = 64, [9] = 6, [16] = 10, 77, 0, 1, [20] = 0x80, [33] = 2,
     };
     static uint32_t seq;
     struct packet p = { 0 };
@@ -36,10 +37,16 @@ static void syn(uint32_t source, unsigned port) {
     put16(b + 14, source & 0xffff);
     put16(b + 22, port);
     put16(b + 24, seq++ & 0xffff);
-    if (parse(b, sizeof(b), sizeof(b), &p)) match(sniffer, &p);
+    size_t n = has_options ? 44 : 40;
+
+    b[3] = (uint8_t)n;
+    b[32] = (uint8_t)((n - 20) / 4 << 4);
+    if (parse(b, n, n, &p)) match(sniffer, &p);
 }
 
 static void nothing(void) {}
+
+static void a_real_tcp(void) { has_options = true; }
 
 static void one_attempt(void) { syn(0, 7000); }
 
@@ -69,6 +76,8 @@ static const struct {
     { "first-knock", nothing, first_knock },
     { "first-knock-into-a-full-table", many_attempts, first_knock },
     { "three-knocks-that-open", nothing, whole_knock },
+    { "first-knock-of-a-real-tcp", a_real_tcp, first_knock },
+    { "three-knocks-of-a-real-tcp", a_real_tcp, whole_knock },
 };
 
 /* One door, as in the example. */
