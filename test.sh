@@ -142,6 +142,7 @@ tools() {
 	tool shellcheck shellcheck shellcheck
 	tool debootstrap debootstrap -
 	tool s390x-linux-gnu-gcc 'gcc-s390x-linux-gnu libc6-dev-s390x-cross' -
+	tool arm-linux-gnueabihf-gcc 'gcc-arm-linux-gnueabihf libc6-dev-armhf-cross' -
 	tool qemu-s390x-static qemu-user-static -
 }
 

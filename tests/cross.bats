@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
-# make cross, for one processor whose bytes stand the other way round: it
-# is built, runs under both names, and the unit tests pass, under qemu-user.
+# make cross: for a processor whose bytes are in the other order it is built, runs under
+# both names, and the unit tests pass, under qemu-user; for armhf it is static.
 
 load lib
 
@@ -19,4 +19,16 @@ teardown() {
 	matches "$(tail -n 1 "$T/out")" '^s390x +(musl|glibc) +[0-9]+  ok [0-9]+'
 	# the byte in the ELF header that says so
 	is "$(od -An -j 5 -N 1 -t u1 build/cross/s390x/knockd | tr -d ' ')" 2
+}
+
+@test "make cross: armhf is static, at any address where musl is to be had, and runs" {
+	local f=build/cross/armhf/knockd
+
+	need arm-linux-gnueabihf-gcc qemu-arm-static readelf
+	UNIT=/none timeout 280 contrib/cross.sh armhf >"$T/out" 2>&1 </dev/null ||
+		{ tail -n 20 "$T/out"; return 1; }
+	readelf -hlW $f >"$T/headers"
+	grep -q 'Machine: *ARM' "$T/headers"
+	not grep INTERP "$T/headers"
+	! grep -q '^armhf *musl' "$T/out" || grep -q 'Type: *DYN' "$T/headers"
 }
