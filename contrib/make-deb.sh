@@ -101,6 +101,7 @@ set -e
 [ "$1" = purge ] || exit 0
 rm -f "$DPKG_ROOT/etc/knockd.conf" "$DPKG_ROOT/etc/default/knockd" \
 	"$DPKG_ROOT/etc/init.d/knockd" "$DPKG_ROOT/etc/logrotate.d/knockd"
+rm -rf "$DPKG_ROOT/var/lib/knockd"
 if [ -z "$DPKG_ROOT" ] && command -v update-rc.d > /dev/null; then
 	update-rc.d knockd remove > /dev/null || true
 fi
