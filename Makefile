@@ -12,7 +12,7 @@ ZSHDIR     = $(PREFIX)/share/zsh/site-functions
 # One static binary of two names. musl makes the smaller one; any other compiler
 # with a static libc does, too. STATIC=0: a dynamic one, by the usual compiler.
 # CC, CFLAGS, CPPFLAGS and LDFLAGS count, from the environment as well.
-STATIC = 1
+STATIC  ?= 1
 ifeq ($(origin CC),default)
 CC := $(shell test $(STATIC) = 0 || command -v musl-gcc || echo cc)
 CC := $(or $(CC),cc)
@@ -134,7 +134,8 @@ lint:
 	shellcheck -S warning test.sh .ci/run tests/*.sh tests/*.bash tests/*.bats \
 		tests/machines/init \
 		contrib/*.sh contrib/knockd-log contrib/knockd.init \
-		contrib/knockd.openrc contrib/fleet/knock-*
+		contrib/knockd.openrc contrib/fleet/knock-* contrib/game/game \
+		packaging/openwrt/files/knockd.init packaging/debian/tests/knock
 	mandoc -T lint -W warning man/*.[158]
 
 # --- installation
@@ -237,7 +238,7 @@ uninstall-sysv uninstall-openrc:
 
 uninstall-none:
 
-install-%:
+uninstall-%:
 	@echo "INIT is systemd, openrc, sysv or none, not '$*'" >&2; false
 
 .PHONY: install install-strip install-systemd install-sysv install-openrc \

@@ -58,7 +58,7 @@ debian_build() {
 	is "$(<"$T/lintian")" ''
 	is "$(dpkg-deb -I "$DEB" conffiles)" "$(printf '%s\n' /etc/default/knockd \
 		/etc/init.d/knockd /etc/knockd.conf /etc/logrotate.d/knockd)"
-	[ -e knockd-dbgsym_*.deb ]
+	compgen -G "knockd-dbgsym_*.deb" >/dev/null
 	matches "$(dpkg-deb -f "$DEB" Depends)" '^libc6'
 	dpkg-deb -c "$DEB" >"$T/list"
 	grep -q '^-rw------- root/root .* \./etc/knockd.conf$' "$T/list"
