@@ -1343,12 +1343,12 @@ static unsigned filter_ip(const struct sniffer *s, unsigned take,
 /* Has the packet come in on an interface that is listened on? */
 static unsigned filter_interface(const struct locals *l, unsigned yes,
                                  unsigned no) {
-    if (l->any)
-        return load(LD_W, AD_HATYPE, put(JEQ, HATYPE_LOOPBACK, no, yes));
-    unsigned next = no;
+    unsigned listed = no;
     for (unsigned i = 0; i < l->ninterfaces; i++)
-        next = put(JEQ, l->interface[i], yes, next);
-    return load(LD_W, AD_IFINDEX, next);
+        listed = put(JEQ, l->interface[i], yes, listed);
+    listed = load(LD_W, AD_IFINDEX, listed);
+    if (!l->any) return listed;
+    return load(LD_W, AD_HATYPE, put(JEQ, HATYPE_LOOPBACK, listed, yes));
 }
 
 /* Builds and attaches the kernel's filter, which drops what can't matter

@@ -429,6 +429,58 @@ mark_label() {
 	done
 }
 
+@test "any and the loopback" {
+	simple
+	sed -i 's/^\[options\]/&\ninterface = lo, any/' "$T/knockd.conf"
+	for args in '-i any,lo' ''; do
+		: >"$LOG"
+		# shellcheck disable=SC2086
+		start_knockd $args
+		knock_a 10.77.0.1 7000
+		logged '10.77.0.2: d: OPEN'
+		knock_a fd77::1 7000
+		logged 'fd77::2: d: OPEN'
+		in_s "$KNOCK" 127.0.0.1 7000
+		logged '127.0.0.1: d: OPEN'
+		in_s "$KNOCK" ::1 7000
+		logged '::1: d: OPEN'
+		# What is sent to an own address comes by the loopback as well.
+		in_s "$KNOCK" 10.77.0.1 7000
+		logged '10.77.0.1: d: OPEN'
+		stop_knockd
+	done
+	launch -i any,eth7
+	ended "$PID" 1
+	grep -q 'no such interface: eth7 does not exist' "$T/err"
+}
+
+@test "thousands of addresses: knocks on each of them count, IPv4 and IPv6" {
+	local i
+
+	simple
+	start
+	for i in {0..2999}; do
+		echo "addr add 10.99.$((i / 250)).$((i % 250 + 1))/32 dev eth0"
+	done | in_s ip -batch -
+	in_s ip addr add fd99::1/128 dev eth0 nodad
+	in_a ip route add 10.99.0.0/16 dev br0
+	in_a ip route add fd99::/64 dev br0
+	in_a ip neigh replace fd99::1 lladdr 02:00:00:00:00:01 dev br0 nud permanent
+	in_a ip neigh replace 10.99.11.250 lladdr 02:00:00:00:00:01 dev br0 nud permanent
+	knock_until '10.77.0.2: d: OPEN' 1 10.99.11.250 7000
+	knock_until 'fd77::2: d: OPEN' 1 fd99::1 7000
+	knock_a fd77::1 7000
+	logged 'fd77::2: d: OPEN' 2
+	stop_knockd
+	# The same when they are there at the start.
+	start
+	knock_a 10.99.11.250 7000
+	logged '10.77.0.2: d: OPEN' 2
+	knock_a fd99::1 7000
+	logged 'fd77::2: d: OPEN' 3
+	stop_knockd
+}
+
 @test "any: a packet for this host's address on another interface counts" {
 	wire eth1 e1
 	address eth1

@@ -254,6 +254,21 @@ static void test_filter_rejects(void) {
     n = random_packet(s, b, &spec, &m);
     m.hatype = 772; /* any is not the loopback */
     CHECK(!bpf_run(b, n, &m, &steps));
+    random_locals(s, 2, 1);
+    s->locals->any = true; /* nor one that is not in the list beside it */
+    s->locals->interface[0] = m.ifindex + 1;
+    filter_attach(s);
+    CHECK(!bpf_run(b, n, &m, &steps));
+    s->locals->interface[0] = m.ifindex;
+    for (unsigned passed = 0; passed < 20;) {
+        n = random_packet(s, b, &spec, &m);
+        filter_attach(s);
+        bool as_other = bpf_run(b, n, &m, &steps);
+
+        m.hatype = 772;
+        CHECK(as_other == !!bpf_run(b, n, &m, &steps));
+        passed += as_other;
+    }
     random_locals(s, 0, 0); /* no address, no knock */
     filter_attach(s);
     for (unsigned i = 0; i < 200; i++) {
