@@ -3732,20 +3732,27 @@ static int test(struct monitor *m) {
     return m->conf.errors > 0;
 }
 
-/* Signals are read from a descriptor; SIGPIPE and SIGXFSZ only to be ignored.
- * Commands start with the default signals. */
+/* Signals are read from a descriptor.  SIGPIPE and SIGXFSZ are ignored: their
+ * write() fails.  Commands start with the default signals. */
 static void signals_open(struct monitor *m) {
-    static const int numbers[] = { SIGTERM, SIGINT,  SIGHUP, SIGUSR1,
-                                   SIGCHLD, SIGPIPE, SIGXFSZ };
-    size_t n = sizeof numbers / sizeof *numbers;
-    short how = POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK;
-    sigset_t set;
-    sigemptyset(&set);
+    static const int read[] = { SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGCHLD };
+    size_t n = sizeof read / sizeof *read;
+    short how =
+        POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF;
+    sigset_t none, ignored, set;
+    for (int i = 1; i < NSIG; i++) signal(i, SIG_DFL); /* undo our caller's */
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
+    sigemptyset(&none);
+    sigemptyset(&ignored);
+    sigaddset(&ignored, SIGPIPE);
+    sigaddset(&ignored, SIGXFSZ);
     posix_spawnattr_init(&m->attr);
     posix_spawnattr_setflags(&m->attr, how);
-    posix_spawnattr_setsigmask(&m->attr, &set);
-    for (int i = 1; i < NSIG; i++) signal(i, SIG_DFL); /* undo our caller's */
-    for (size_t i = 0; i < n; i++) sigaddset(&set, numbers[i]);
+    posix_spawnattr_setsigmask(&m->attr, &none);
+    posix_spawnattr_setsigdefault(&m->attr, &ignored);
+    sigemptyset(&set);
+    for (size_t i = 0; i < n; i++) sigaddset(&set, read[i]);
     sigprocmask(SIG_SETMASK, &set, NULL);
     m->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     if (m->signals < 0) die("signalfd: %s", strerror(errno));
@@ -3808,10 +3815,10 @@ static int monitor_main(int argc, char **argv) {
     interfaces_open(&m);
     log_open(&m);
     files_open(&m);
+    sniffer_start(&m);
     out.started = true;
     out.terminal = isatty(settings.verbose ? STDOUT_FILENO : STDERR_FILENO);
     state_load(&m);
-    sniffer_start(&m);
     run(&m);
     return 0;
 }

@@ -385,3 +385,47 @@ CONTAINER='chown dac_override fowner fsetid kill setgid setuid setpcap net_bind_
 	logged 'warning: the sniffer runs without: bounding set, empty root directory, user and group id of its own$'
 	is "$(count "$LOG" warning)" 1
 }
+
+# --- limits -------------------------------------------------------------------------------
+
+# limited LIMIT: starts knockd with that limit, as prlimit(1) writes it.
+limited() {
+	: >"$T/out"; : >"$T/err"
+	nsenter -t "$S" -m -n -r -w -- prlimit "$1" "$KNOCKD" -i eth0 -c "$T/knockd.conf" \
+		-p "$T/k.pid" </dev/null >"$T/out" 2>"$T/err" 3>&- &
+	PID=$!
+}
+
+@test "too few descriptors: says so and ends with 1, or has a sniffer" {
+	local n rc
+
+	need prlimit
+	grant_door 3600
+	for n in {6..16}; do
+		: >"$LOG"
+		limited --nofile="$n"
+		until_true "$WAIT" started 0
+		if running "$PID"; then
+			has_sniffer
+			stop_knockd
+		else
+			ended "$PID" 1
+			grep -q '^knockd: .*\(No file descriptors available\|Too many open files\|unnoticed\)' "$T/err"
+			cat "$T/err" >>"$T/errors"
+		fi
+	done
+	has_lines "$T/errors" '^knockd: could not start the sniffer: (No file descriptors|Too many open)' 1
+}
+
+@test "no byte may be written to files: it hears SIGTERM, and waits without work" {
+	need prlimit
+	grant_door 3600
+	limited --fsize=0
+	has_sniffer
+	knock_a 10.77.0.1 7000 8000
+	# It used the whole processor; now its times, in ticks of 10 ms, stay small.
+	pause 2
+	is "$(awk '{ print ($14 + $15 < 100) }' "/proc/$PID/stat")" 1
+	kill -TERM "$PID"
+	until_true "$WAIT" gone "$PID"
+}
