@@ -91,6 +91,97 @@ limit_is_0() {
 	stop_knockd
 }
 
+# secrets: a door with one-time sequences, whose command, name, next sequence and
+# environment a sniffer must not know.
+SECRETS=(secret-command secret-name secret-environment 5001,5002,5003)
+secrets() {
+	printf '%s\n' 4001,4002,4003 5001,5002,5003 >"$T/sequences"
+	conf <<-EOF2
+	[secret-name]
+	one_time_sequences = $T/sequences
+	command = echo secret-command %IP%
+	[d]
+	sequence = 7000,8000,9000
+	EOF2
+	export PRIVATE=secret-environment
+}
+
+@test "the sniffer is a program of its own: no command, environment or sequence to come in its memory" {
+	local map
+
+	need perl
+	secrets
+	start
+	has_sniffer
+	is "$(holds "$PID" "${SECRETS[@]:0:3}")" "${SECRETS[*]:0:3}"
+	is "$(holds "$SNIFFER" "${SECRETS[@]}" 4001,4002,4003)" 4001,4002,4003
+	is "$(tr '\0' '|' <"/proc/$SNIFFER/cmdline")" 'knockd: sniffer|'
+	is "$(wc -c <"/proc/$SNIFFER/environ")" 0
+	# Neither code nor stack are where the monitor has them.
+	for map in "$(basename "$KNOCKD")" '\[stack\]'; do
+		not [ "$(grep -m 1 "$map" "/proc/$PID/maps" | cut -d- -f1)" = \
+			"$(grep -m 1 "$map" "/proc/$SNIFFER/maps" | cut -d- -f1)" ]
+	done
+	# It gets a sequence when the one before is used up.
+	knock_a 10.77.0.1 4001 4002 4003
+	logged 'secret-name: OPEN SESAME'
+	mark
+	is "$(holds "$SNIFFER" "${SECRETS[@]}")" 5001,5002,5003
+	knock_a fd77::1 5001 5002 5003
+	logged 'secret-name: OPEN SESAME' 2
+	need pidof
+	is "$(pidof "$(basename "$KNOCKD")" | tr ' ' '\n' | grep -cx -e "$PID" -e "$SNIFFER")" 1
+	stop_knockd
+}
+
+@test "a file that is replaced or gone while it runs, a chroot without /proc: there is a next sniffer" {
+	local root=$T/root
+
+	mkdir -p "$root/etc" "$root/run" "$root/dev"
+	cp "$KNOCKD" "$root/knockd"
+	mknod "$root/dev/null" c 1 3
+	printf '[options]\nlogfile = /log\n[mark]\nsequence = 65000:udp\n' >"$root/etc/knockd.conf"
+	LOG=$root/log
+	nsenter -t "$S" -m -n -r -w -- chroot "$root" ./knockd -i eth0 -c /etc/knockd.conf \
+		-p /run/k.pid </dev/null >"$T/out" 2>"$T/err" 3>&- &
+	PID=$!
+	logged "$READY"
+	has_sniffer
+	not_logged warning
+	mark
+	rm "$root/knockd"
+	printf '#!/bin/false\n' >"$root/knockd"
+	kill -KILL "$SNIFFER"
+	logged 'the sniffer died \(signal 9\): starting another$'
+	has_sniffer
+	mark
+	stop_knockd
+}
+
+# As under qemu-user.
+@test "no execveat(): the sniffer is a copy, and a warning says so" {
+	need perl strace
+	secrets
+	: >"$T/out"; : >"$T/err"
+	# It is the last call in which the sniffer could be traced.
+	nsenter -t "$S" -m -n -r -w -- strace -qq -f -o /dev/null -e trace=execveat \
+		-e inject=execveat:error=ENOSYS "$KNOCKD" -i eth0 -c "$T/knockd.conf" \
+		-p "$T/k.pid" </dev/null >"$T/out" 2>"$T/err" 3>&- &
+	logged "$READY"
+	logged 'warning: the sniffer runs without: memory of its own$'
+	PID=$(pids_in "$S" "$(basename "$KNOCKD")" | sort -n | head -n 1)
+	has_sniffer
+	# So the test above would see them.
+	is "$(holds "$SNIFFER" "${SECRETS[@]:0:3}")" "${SECRETS[*]:0:3}"
+	knock_a 10.77.0.1 7000 8000 9000
+	logged '10.77.0.2: d: OPEN SESAME'
+	knock_a fd77::1 7000 8000 9000
+	logged 'fd77::2: d: OPEN SESAME'
+	kill -TERM "$PID"
+	until_true "$WAIT" no_daemon_left
+	PID=''
+}
+
 @test "the sniffer leaves no core, can't be traced, and may make no process and no file" {
 	local uid
 
@@ -175,6 +266,28 @@ sniffer_died() {
 	done
 	stop_knockd
 	did 'stop 10.77.0.2'
+}
+
+# --- the ring ---------------------------------------------------------------------
+
+# Each slot is full, and claims to begin far beyond the ring.
+@test "what a sniffer leaves in the ring harms no successor" {
+	grant_door 3600
+	rogue ''
+	deed poison
+	sniffer_died 'signal [0-9]+'
+	# One that ends as it should: the next one gets the same ring.
+	order 'leave poison'
+	sed -i 's/7000/7001/' "$T/knockd.conf"
+	kill -HUP "$PID"
+	logged 're-reading config file'
+	mark
+	knock_a 10.77.0.1 7001 8000
+	did 'start 10.77.0.2'
+	knock_a fd77::1 7001 8000
+	did 'start fd77::2'
+	is "$(count "$LOG" 'the sniffer died')" 1
+	stop_knockd
 }
 
 # --- forged records -------------------------------------------------------------------
@@ -279,6 +392,42 @@ forging_doors() {
 	is "$(times_did '.* 10.9.9.9')" 0
 }
 
+@test "too many openings are not believed, and few one-time sequences are used up at once" {
+	local i used
+
+	for i in {100..299}; do echo "1$i,2$i"; done >"$T/sequences"
+	conf <<-EOF2
+	[d]
+	sequence = 7000,8000
+	[once]
+	one_time_sequences = $T/sequences
+	seq_timeout = 20
+	EOF2
+	rogue ''
+	deed 'forge OPEN 1 2 10.9.9.9 0 20000'
+	logged 'bad record from the sniffer: openings$'
+	sed -i 's/7000/7001/' "$T/knockd.conf"
+	kill -HUP "$PID"
+	order ''
+	mark
+	deed 'forge OPEN 2 2 10.9.9.9 0 200'
+	logged 'bad record from the sniffer: sequence$'
+	order ''
+	mark
+	used=$(grep -c '^#' "$T/sequences")
+	[ "$used" -ge 1 ] && [ "$used" -lt 50 ] || { echo "$used sequences are used up"; return 1; }
+	# The next one opens, once the sniffer has it, in either family.
+	for i in 10.77.0.1 fd77::1; do
+		used=$(grep -c '^#' "$T/sequences")
+		again() {
+			knock_a "$i" $((1100 + used)) $((2100 + used))
+			until_true 1 grep -q "^#$((100 + used))," "$T/sequences"
+		}
+		until_true "$WAIT" again
+	done
+	stop_knockd
+}
+
 @test "with -4 no IPv6 address gets in" {
 	forging_doors
 	rogue '' -4
@@ -310,8 +459,8 @@ forging_doors() {
 	is "$(wc -l <"$T/did")" 1
 	# A record of nothing looks like the channel's end: a new sniffer comes.
 	deed 'forge STAGE 1 1 10.9.9.9 -56 1'
-	order ''
 	logged 'the sniffer died \(status [0-9]+\): starting another'
+	order ''
 	has_sniffer
 	knock_b 10.77.0.1 7000 8000
 	did 'start 10.77.0.3'

@@ -60,6 +60,45 @@ address() {
 	not grep -q shutting "$T/log.1"
 }
 
+@test "SIGHUP: a knock under way goes on if no door has changed what it waits for" {
+	local from to before
+
+	conf <<-EOF2
+	[d]
+	sequence = 7000,8000,9000
+	EOF2
+	start
+	has_sniffer
+	for to in 10.77.0.1 fd77::1; do
+		from=${to/%1/2}
+		before=$SNIFFER
+		knock_a "$to" 7000 8000
+		logged "$from: d: Stage 2"
+		# Another command, another name: nothing that the sniffer knows.
+		printf 'command = true %s\n' "$to" >>"$T/knockd.conf"
+		kill -HUP "$PID"
+		logged 're-reading config file' $((${times:-0} + 1))
+		times=$((${times:-0} + 2))
+		knock_a "$to" 9000
+		logged "$from: d: OPEN SESAME"
+		has_sniffer
+		is "$SNIFFER" "$before"
+		# Another door: another sniffer, and knocks start over.
+		knock_a "$to" 7000 8000
+		logged "$from: d: Stage 2" 2
+		printf 'seq_timeout = %s\n' "$times" >>"$T/knockd.conf"
+		kill -HUP "$PID"
+		logged 're-reading config file' "$times"
+		mark
+		knock_a "$to" 9000
+		mark
+		is "$(count "$LOG" "$from: d: OPEN")" 1
+		has_sniffer
+		not [ "$SNIFFER" = "$before" ]
+	done
+	stop_knockd
+}
+
 @test "SIGHUP with a bad file: said with line and word, everything stays as it is" {
 	simple
 	start

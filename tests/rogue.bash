@@ -45,6 +45,28 @@ sniffer() {
 	done
 }
 
+# holds PID WHAT...: which of these its memory has: texts, or knocks (7000,8000) as
+# they are kept there.
+holds() {
+	# shellcheck disable=SC2016
+	perl -e '
+		my $pid = shift;
+		my (%bytes, %found);
+		$bytes{$_} = /^[\d,]+$/ ? pack("L*", split /,/) : $_ for @ARGV;
+		open my $maps, "<", "/proc/$pid/maps" or die;
+		open my $memory, "<:raw", "/proc/$pid/mem" or die;
+		while (<$maps>) {
+			/^([0-9a-f]+)-([0-9a-f]+) r/ or next;
+			my ($at, $end) = map { no warnings; hex } $1, $2;
+			my ($all, $piece) = "";
+			sysseek $memory, $at, 0 or next;
+			$all .= $piece while length $all < $end - $at and
+				sysread $memory, $piece, $end - $at - length $all;
+			$found{$_} ||= index($all, $bytes{$_}) >= 0 for @ARGV;
+		}
+		print join(" ", grep { $found{$_} } @ARGV), "\n"' "$@"
+}
+
 ppid_of() {
 	sed 's/.*) [A-Z] //; s/ .*//' "/proc/$1/stat" 2>/dev/null
 }

@@ -16,7 +16,9 @@
  *	                                writes so many records, each longer by
  *	                                MORE bytes than it should be
  *	garbage SEED COUNT              writes records of random bytes
- *	poison, poison and die          every slot of the ring is full and lies
+ *	poison                          every slot of the ring is full and lies;
+ *	                                then it dies
+ *	leave poison                    the same when it is told to end
  *	noseccomp (as its first word)   before the start: the kernel has none
  *
  * SPDX-License-Identifier: ISC
@@ -99,7 +101,7 @@ static void *hook_mmap(void *at, size_t n, int how, int flags, int fd) {
     return p;
 }
 
-static void poison(const char *deed) {
+static void poison(void) {
     union slot *slot = ring;
 
     for (unsigned i = 0; i < FRAMES; i++) {
@@ -107,7 +109,6 @@ static void poison(const char *deed) {
         slot[i].head.len = slot[i].head.captured = 0xffffffff;
         slot[i].head.status = TP_USER;
     }
-    if (strstr(deed, "die")) __builtin_trap();
 }
 
 static long wrong_by(void) {
@@ -232,7 +233,9 @@ static ssize_t hook_read(int fd, void *buf, size_t n) {
     char deed[96], name[32];
     long result;
 
-    if (!sniffing || !locked || got <= 0) return got;
+    if (!sniffing || !locked) return got;
+    if (got <= 0 && !strncmp(orders, "leave poison", 12)) poison();
+    if (got <= 0) return got;
     memcpy(deed, orders, *orders ? sizeof(deed) - 1 : 1);
     deed[sizeof(deed) - 1] = '\0';
     if (sscanf(deed, "call %31s", name) == 1) {
@@ -249,6 +252,9 @@ static ssize_t hook_read(int fd, void *buf, size_t n) {
     }
     if (!strncmp(deed, "forge", 5)) forge(fd, deed);
     if (!strncmp(deed, "garbage", 7)) garbage(fd, deed);
-    if (!strncmp(deed, "poison", 6)) poison(deed);
+    if (!strncmp(deed, "poison", 6)) {
+        poison();
+        __builtin_trap();
+    }
     return got;
 }

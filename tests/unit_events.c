@@ -55,6 +55,30 @@ static void test_forged_records(void) {
     monitor_end();
 }
 
+/* Openings of a door are believed at twice the rate of an honest sniffer, and
+ * more of them for a while if we stalled. */
+static void test_believed_openings(void) {
+    struct monitor *m = shop_open();
+    struct event e = {
+        .kind = OPEN, .door = 1, .stage = 1, .src = addr_of("192.0.2.1")
+    };
+    unsigned good = 0, other = 0;
+
+    for (unsigned i = 0; i < 20000; i++) good += is_true(m, &e);
+    CHECK(good == 5000 && has_text("bad record from the sniffer: openings\n"),
+          "%u", good);
+    good = 0;
+    for (unsigned ms = 0; ms < 3000; ms++) {
+        clock_ms++;
+        for (unsigned i = 0; i < 10; i++) good += is_true(m, &e);
+        e.door = 0; /* another door is not concerned */
+        other += is_true(m, &e);
+        e.door = 1;
+    }
+    CHECK(good == 6000 && other == 3000, "%u %u", good, other);
+    monitor_end();
+}
+
 /* Records through the channel: what is wrong runs nothing, is said once and
  * does not end anything. */
 static void test_channel(void) {

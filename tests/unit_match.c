@@ -527,6 +527,23 @@ static void test_lines_of_doors(void) {
     CHECK(crowd(s, 1500, 1000) == 1000);
 }
 
+/* With more local addresses than are known: what the kernel takes for us. */
+static void test_too_many_addresses(void) {
+    struct sniffer *s = simple(1);
+    struct addr a = addr_of("192.0.2.1"), six = addr_of("2001:db8::1");
+    struct packet p;
+
+    for (unsigned i = 0; i < 8; i++) {
+        p = syn_from(i & 1 ? &a : &six, 1000);
+        p.dst = addr_of(i & 1 ? "10.99.0.1" : "fd99::1");
+        p.to_host = i & 2;
+        s->locals->full = i & 4;
+        match(s, &p);
+        CHECK(said(OPEN) == (i >= 6), "%u", i);
+    }
+    s->locals->full = false;
+}
+
 /* Lines that a stranger can cause: 20 of each kind a second, then a number. */
 static void test_lines_a_second(void) {
     struct sniffer *s = simple(2);
