@@ -1314,10 +1314,10 @@ static unsigned filter_wide(const struct sniffer *s, unsigned yes,
     return next;
 }
 
-/* Does an IP packet matter?  Bulk packets are UDP, and TCP with ACK.  They pass if their port is near one they can knock on, or if their
- * source has an attempt at a wide door (index_doors()), because there its
- * strays count.  All other TCP passes: it is an attempt to connect or a probe
- * of a scan. */
+/* Does an IP packet matter?  Bulk packets are UDP, and TCP with ACK.  They pass
+ * if their port is near one that they can knock on, or if their source has an
+ * attempt at a wide door (index_doors()), because there its strays count.  All
+ * other TCP passes: it is an attempt to connect or a probe of a scan. */
 static unsigned filter_ip(const struct sniffer *s, unsigned take,
                           unsigned drop) {
     unsigned local = filter_local(s, take, drop);
@@ -1407,18 +1407,13 @@ struct packet {
     bool may_return;   /* TCP sends it again if nobody answers */
     bool to_host;      /* the kernel takes it for this host */
     bool known, local; /* by match(), as what follows: door's port; to us */
-    bool moves;        /* an attempt */
-    enum use { UNUSED, FIRST, LATER } use; /* FIRST: only as a first knock */
+    enum { BEGINS = 1, REPEATS = 2, MOVES = 4 } use; /* of attempts: which */
     uint16_t serial; /* among the packets that were matched */
     uint64_t mark;   /* the same if it is sent again; see mark_of() */
     uint32_t interface;
 };
 
 static unsigned get16(const uint8_t *b) { return (unsigned)b[0] << 8 | b[1]; }
-
-static uint32_t get32(const uint8_t *b) {
-    return (uint32_t)get16(b) << 16 | get16(b + 2);
-}
 
 /* Parses a TCP header (RFC 9293).  n bytes of it are captured, size bytes are
  * left of the packet by its IP header.  Every TCP of ours and of others sends
@@ -1431,7 +1426,7 @@ static bool parse_tcp(const uint8_t *h, size_t n, size_t size,
     if (length < 20 || length > size) return false;
     p->sport = (uint16_t)get16(h);
     p->knock = get16(h + 2);
-    p->number = get32(h + 4);
+    p->number = (uint32_t)get16(h + 4) << 16 | get16(h + 6);
     p->flags = h[13];
     p->bulk = p->flags & ACK;
     bool made_by_hand = (p->flags & SYN) && length == 20;
@@ -1533,9 +1528,9 @@ static void find_edges(struct sniffer *s) {
 }
 
 /* Makes the table of ports from the doors.  A door is wide if bulk packets can
- * knock on it: it has a UDP port, or TCPFlags that an ACK fits.
- * Ports near such a knock are bulk too: the filter then shows us a scan that
- * passes by at once, not only after it has been widened. */
+ * knock on it: it has a UDP port, or TCPFlags that an ACK fits.  Ports near such
+ * a knock are bulk too: the filter then shows us a scan that passes by at once,
+ * not only after it has been widened. */
 static void index_doors(struct sniffer *s) {
     if (s->indexed) memset(s->ports, 0, KNOCKS * sizeof *s->ports);
     s->indexed = true; /* new memory is zero already */
@@ -1609,12 +1604,9 @@ static uint64_t hash(const struct sniffer *s, const struct addr *a) {
     return h;
 }
 
-static struct attempt **hashed(const struct sniffer *s, uint64_t h) {
+/* The bucket of the sources with this hash. */
+static struct attempt **bucket(const struct sniffer *s, uint64_t h) {
     return &s->buckets[(h >> 32) % ATTEMPTS_MAX];
-}
-
-static struct attempt **bucket(const struct sniffer *s, const struct addr *a) {
-    return hashed(s, hash(s, a));
 }
 
 /* Spreads every bit of x over all bits (MurmurHash3's finalizer). */
@@ -1642,13 +1634,11 @@ static bool is_twin(struct sniffer *s, const struct packet *p) {
     return false;
 }
 
-/* The set of 8 in which p's mark is or will be.  First knocks have half of the
- * sets: whoever knows no more can wash out no other mark. */
+/* The set in which p's mark is or will be.  First knocks have sets of their own:
+ * whoever knows no more of a sequence can wash out no other mark. */
 static uint64_t *mark_set(const struct sniffer *s, const struct packet *p,
-                          enum use use) {
-    size_t set = p->mark % MARK_SETS;
-    if (use == FIRST) set += MARK_SETS;
-    return s->marks[set];
+                          bool first) {
+    return s->marks[p->mark % MARK_SETS + (first ? MARK_SETS : 0)];
 }
 
 /* The age of a mark, in units of MARK_TICK_MS. */
@@ -1656,10 +1646,10 @@ static uint16_t mark_age(const struct sniffer *s, uint64_t mark) {
     return (uint16_t)((uint64_t)s->now / MARK_TICK_MS - mark);
 }
 
-/* Is p sent again by TCP, after it has been used? */
+/* Has p been of use before, and TCP sends it again (rule 2)? */
 static bool is_marked(const struct sniffer *s, const struct packet *p) {
-    for (enum use use = FIRST; use <= LATER; use++) {
-        const uint64_t *set = mark_set(s, p, use);
+    for (int first = 0; first < 2; first++) {
+        const uint64_t *set = mark_set(s, p, first);
         for (int i = 0; i < MARKS_IN_SET; i++)
             if (set[i] >> 16 == p->mark &&
                 mark_age(s, set[i]) <= MARK_KEEP_MS / MARK_TICK_MS)
@@ -1670,7 +1660,7 @@ static bool is_marked(const struct sniffer *s, const struct packet *p) {
 
 /* Keeps p's mark, in place of the oldest in its set. */
 static void mark_keep(struct sniffer *s, const struct packet *p) {
-    uint64_t *set = mark_set(s, p, p->use), *oldest = set;
+    uint64_t *set = mark_set(s, p, p->use == BEGINS), *oldest = set;
     for (int i = 1; i < MARKS_IN_SET; i++)
         if (mark_age(s, set[i]) > mark_age(s, *oldest)) oldest = &set[i];
     *oldest = p->mark << 16 | (uint16_t)((uint64_t)s->now / MARK_TICK_MS);
@@ -1710,7 +1700,8 @@ static void attempt_move(struct sniffer *s, struct attempt *a, unsigned stage) {
     }
     if (ends) {
         s->active--;
-        for (link = bucket(s, &a->src); *link != a;) link = &(*link)->next;
+        link = bucket(s, hash(s, &a->src));
+        while (*link != a) link = &(*link)->next;
         *link = a->next;
         if (wide) s->look = min_ms(s->look, s->now + EXPIRE_MS);
     }
@@ -1726,7 +1717,7 @@ static void make_room(struct sniffer *s) {
         if (s->active < ATTEMPTS_MAX) stage++; /* too many past stage 1 */
         while (stage->newer == stage) stage++;
         attempt_move(s, stage->newer, 0);
-        __builtin_prefetch(bucket(s, &stage->newer->src));
+        __builtin_prefetch(bucket(s, hash(s, &stage->newer->src)));
         s->counters[EVICTIONS]++;
     }
 }
@@ -1812,30 +1803,23 @@ static int64_t timeout_ms(const struct sniffer *s, uint32_t door) {
     return s->doors[door].seq_timeout * INT64_C(1000);
 }
 
+/* An attempt begins with its first knock, p, or begins again. */
+static void start(struct sniffer *s, struct attempt *a, struct packet *p) {
+    a->packet[0] = p->serial;
+    a->strays = 0;
+    a->deadline = s->now + timeout_ms(s, a->door);
+    attempt_move(s, a, 1);
+    p->use |= BEGINS;
+}
+
 /* Rule 3: the knock that an attempt waits for has come.  The last one opens the
  * door, but not before all doors have seen p. */
 static void advance(struct sniffer *s, struct attempt *a, struct packet *p) {
     a->packet[a->stage] = p->serial;
     attempt_move(s, a, a->stage + 1u);
-    p->use = LATER;
-    p->moves = true;
+    p->use |= MOVES;
     if (a->stage < s->doors[a->door].seq.n)
         tell_stage(s, STAGE, a->door, a->stage, &a->src);
-}
-
-/* Rule 4: the knock that an attempt accepted last has come once more.  An
- * attempt with no other knock begins again: its first one may have been given
- * up long ago. */
-static void repeat(struct sniffer *s, struct attempt *a, struct packet *p) {
-    if (a->stage > 1) {
-        p->use = LATER;
-        return;
-    }
-    if (p->use == UNUSED) p->use = FIRST;
-    a->packet[0] = p->serial;
-    a->strays = 0;
-    a->deadline = s->now + timeout_ms(s, a->door);
-    attempt_move(s, a, 1);
 }
 
 /* Which of the 64 bits of a set of stray ports one has: neighbours differ. */
@@ -1863,7 +1847,8 @@ static void spoil(struct sniffer *s, struct attempt **link,
 }
 
 /* Shows p to a door where its source has attempts, from *link on: rules 3, 4, 6
- * and 7.  A first knock that none of them has a use for: see begin(). */
+ * and 7.  An attempt with only a first knock begins again with that knock: it
+ * may have been given up long ago. */
 static void door_hit(struct sniffer *s, struct attempt **link,
                      struct packet *p) {
     struct attempt *next = NULL, *same = NULL, *a = *link;
@@ -1878,7 +1863,8 @@ static void door_hit(struct sniffer *s, struct attempt **link,
         if (again && (!same || a->stage < same->stage)) same = a;
     }
     if (next) advance(s, next, p);
-    else if (same) repeat(s, same, p);
+    else if (same && same->stage == 1) start(s, same, p);
+    else if (same) p->use |= REPEATS;
     else if (d->seq.knock[0] != p->knock) spoil(s, link, p, own);
 }
 
@@ -1957,40 +1943,30 @@ static bool open_doors(struct sniffer *s, struct attempt **first,
     return any;
 }
 
-/* Makes an attempt with one knock, p, and inserts it at *link. */
-static void attempt_new(struct sniffer *s, struct attempt **link, uint32_t door,
-                        const struct packet *p) {
-    struct attempt *a = s->stages->newer; /* one that is over, */
-    if (a == s->stages) {                 /* or one that was never used */
-        a = &s->attempts[s->used++];
-        a->older = a->newer = a;
-    }
-    a->src = p->src;
-    a->strays = 0;
-    a->deadline = s->now + timeout_ms(s, door);
-    a->door = door;
-    a->packet[0] = p->serial;
-    a->next = *link;
-    *link = a;
-    attempt_move(s, a, 1);
-    tell_stage(s, STAGE, door, 1, &p->src);
-}
-
 /* Rule 5 for a door that begins with p: a new attempt, inserted at *link, in
  * place of the source's weakest if it has many.  Not if one has advanced or
  * ignored p; then that one has p as its last knock. */
 static void begin(struct sniffer *s, struct attempt **link, uint32_t door,
                   struct packet *p) {
-    struct attempt *weakest = *link;
+    struct attempt *a, *weakest = *link;
     unsigned n = 0;
-    for (struct attempt *a = *link; is_of(a, &p->src, door); a = a->next) {
+    for (a = *link; is_of(a, &p->src, door); a = a->next) {
         if (last_knock(s, a) == p->knock) return;
         if (a->stage <= weakest->stage) weakest = a; /* the oldest */
         n++;
     }
     if (n >= ATTEMPTS_PER_SOURCE) attempt_move(s, weakest, 0);
-    attempt_new(s, link, door, p);
-    if (p->use == UNUSED) p->use = FIRST;
+    a = s->stages->newer; /* an attempt that is over, */
+    if (a == s->stages) { /* or one that was never used */
+        a = &s->attempts[s->used++];
+        a->older = a->newer = a;
+    }
+    a->src = p->src;
+    a->door = door;
+    a->next = *link;
+    *link = a;
+    start(s, a, p);
+    tell_stage(s, STAGE, door, 1, &p->src);
 }
 
 /* Rule 5: shows p to the doors that begin with it, in the order of the file.
@@ -2006,8 +1982,8 @@ static void begin_all(struct sniffer *s, struct attempt **link,
         if (d->seq.n > 1) {
             begin(s, link, door, p);
         } else {
-            if (p->use == UNUSED) p->use = FIRST;
             opens(s, door, &p->src);
+            p->use |= BEGINS;
         }
     }
 }
@@ -2025,23 +2001,22 @@ static void match(struct sniffer *s, struct packet *p) {
         s->counters[HITS]++;
         make_room(s);
     }
-    struct attempt **first = attempts_of(s, hashed(s, h), &p->src);
+    struct attempt **first = attempts_of(s, bucket(s, h), &p->src);
     if (!p->known && !is_from(*first, &p->src)) return;
     p->local = bsearch(&p->dst, s->locals->addr, s->locals->naddrs,
                        sizeof p->dst, addr_cmp);
     if (s->locals->full) p->local = p->to_host;
     p->serial = s->serial++;
-    p->use = UNUSED;
-    p->moves = false;
+    p->use = 0;
     for (struct attempt **link = first; is_from(*link, &p->src);) {
         uint32_t door = (*link)->door;
         door_hit(s, link, p);
         while (is_of(*link, &p->src, door)) link = &(*link)->next;
     }
-    if (p->moves) cancel_guesses(s, first, p);
-    bool opened = p->moves && open_doors(s, first, p);
+    if (p->use & MOVES) cancel_guesses(s, first, p);
+    bool opened = p->use & MOVES && open_doors(s, first, p);
     if (p->known && !opened) begin_all(s, first, p);
-    if (p->use != UNUSED && p->may_return) mark_keep(s, p);
+    if (p->use && p->may_return) mark_keep(s, p);
 }
 
 /* ---- The sniffer: sandbox ----------------------------------------------- */
@@ -2213,10 +2188,10 @@ static uint32_t ring_read(struct sniffer *s) {
         s->at = (s->at + 1) % FRAMES;
         __atomic_store_n(&next->head.status, 0, __ATOMIC_RELEASE);
         if (frame(s, &slot, &p[good]))
-            __builtin_prefetch(bucket(s, &p[good++].src));
+            __builtin_prefetch(bucket(s, hash(s, &p[good++].src)));
     }
     for (uint32_t i = 0; i < good && s->active; i++)
-        __builtin_prefetch(*bucket(s, &p[i].src));
+        __builtin_prefetch(*bucket(s, hash(s, &p[i].src)));
     for (uint32_t i = 0; i < good; i++) match(s, &p[i]);
     s->counters[PACKETS] += n;
     return n;

@@ -604,7 +604,8 @@ static struct sniffer *sniffer_new(const struct conf *c) {
     marks = mmap(NULL, 2 * MARK_SETS * sizeof(*marks), PROT_READ | PROT_WRITE,
                  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (marks == MAP_FAILED) abort();
-    for (uint32_t i = 0; i < used; i++) *bucket(s, &attempts[i].src) = NULL;
+    for (uint32_t i = 0; i < used; i++)
+        *bucket(s, hash(s, &attempts[i].src)) = NULL;
     memset(attempts, 0, (size_t)used * sizeof(*attempts));
     memset(ports, 0, sizeof(ports));
     *s = (struct sniffer){ .channel = CHANNEL,
