@@ -100,9 +100,10 @@ struct door {
 };
 
 struct conf { /* strings point into the texts that are kept */
-    const char *path, *logfile, *pidfile, *interface, *listen;
-    char **kept; /* texts and names of files */
-    int dir;     /* where relative paths begin */
+    const char *path, *logfile, *pidfile, *interface;
+    const char *listen, *pid; /* the interfaces and the pidfile in use */
+    char **kept;              /* texts and names of files */
+    int dir;                  /* where relative paths begin */
     unsigned nkept;
     struct door *doors;
     unsigned ndoors, stray_limit, errors;
@@ -734,37 +735,34 @@ static bool directive(struct conf *c, const struct keyword *k, char *value) {
     }
 }
 
-/* Does a program on this host use that port?  Then a knock on it is answered. */
-static bool in_use(uint32_t knock) {
+/* -t: warns of a port that a program on this host uses. */
+static void port_review(struct conf *c, unsigned port, int type) {
     struct sockaddr_in6 any = { .sin6_family = AF_INET6,
-                                .sin6_port = htons((uint16_t)knock) };
-    int yes = 1, type = knock & TO_UDP ? SOCK_DGRAM : SOCK_STREAM;
-    int fd = socket(AF_INET6, type | SOCK_CLOEXEC, 0);
-    if (fd < 0) return false;
+                                .sin6_port = htons((uint16_t)port) };
+    int yes = 1, fd = socket(AF_INET6, type | SOCK_CLOEXEC, 0);
+    if (fd < 0) return;
     if (type == SOCK_STREAM) /* no connection in TIME_WAIT */
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
-    bool used = bind(fd, (void *)&any, sizeof any) && errno == EADDRINUSE;
+    if (bind(fd, (void *)&any, sizeof any) && errno == EADDRINUSE)
+        warn(c,
+             "port %u is in use: a program answers the knock, and may log it",
+             port);
     close(fd);
-    return used;
 }
 
 /* -t: warns of a sequence that is weak, or whose ports are in use. */
 static void sequence_review(struct conf *c, const struct sequence *seq) {
     const char *weak = NULL;
-    unsigned rises = 0, falls = 0, before = seq->knock[0] & 0xffff;
+    unsigned rises = 0, falls = 0, before = 0;
     uint16_t r[4];
     for (unsigned i = 0; i < seq->n; i++) {
         unsigned port = seq->knock[i] & 0xffff;
         rises += port > before;
-        falls += port < before;
+        falls += !i || port < before;
         before = port;
-        if (in_use(seq->knock[i]))
-            warn(c,
-                 "port %u is in use: a program answers the knock, and may "
-                 "log it",
-                 port);
+        port_review(c, port, seq->knock[i] & TO_UDP ? SOCK_DGRAM : SOCK_STREAM);
     }
-    if (rises == seq->n - 1 || falls == seq->n - 1)
+    if (rises == seq->n || falls == seq->n)
         weak = "the ports are in the order of a scan and of the manuals";
     if (seq->n < 3) weak = "fewer than 3 ports are easily guessed";
     if (weak && getrandom(r, sizeof r, 0) == sizeof r)
@@ -852,7 +850,7 @@ static void command_review(struct conf *c, const struct door *d,
 }
 
 /* -t: warns of what is legal, also in 0.8, but probably not meant. */
-static void door_review(struct conf *c, const struct door *d) {
+static void door_review(struct conf *c, struct door *d) {
     bool runs = d->start && *d->start;
     bool mixed = d->tcp.want & SYN && d->tcp.want != SYN;
     for (const struct door *o = c->doors; o < d; o++)
@@ -861,8 +859,7 @@ static void door_review(struct conf *c, const struct door *d) {
                  o->line);
     if (!runs && !d->start6) warn(c, "no command: the door only logs");
     for (const struct keyword *k = keywords; k < keywords + KEYWORDS; k++) {
-        const char *const *command =
-            (const void *)((const char *)d + k->offset);
+        const char **command = field_of(c, d, k);
         if (k->section != DOOR || !d->lines[k - keywords]) continue;
         be_at(c, d, k->offset);
         if (k->kind == PORTS) sequence_review(c, &d->seq);
@@ -1009,13 +1006,6 @@ static int one_time(struct conf *c, struct door *d, int dir, bool spend) {
     return failed || !text ? -1 : left;
 }
 
-/* What to listen on: -i, or else Interface, or else any. */
-static const char *listen_on(const struct conf *c) {
-    const char *list = settings.interface;
-    if (list && list[strspn(list, LIST)]) return list;
-    return c->interface ? c->interface : "any";
-}
-
 /* Reads a file and parses it line by line. */
 static void config_read(struct conf *c, const char *path) {
     struct stat st;
@@ -1073,7 +1063,10 @@ static bool config_load(struct conf *c, int dir, const char *path, bool test) {
                         .stray_limit = STRAY_LIMIT,
                         .doors = allocate(NULL, sizeof *c->doors) };
     config_read(c, path);
-    c->listen = listen_on(c);
+    const char *list = settings.interface;
+    c->listen = c->interface ? c->interface : "any";
+    if (list && list[strspn(list, LIST)]) c->listen = list;
+    c->pid = c->pidfile ? c->pidfile : settings.pidfile;
     for (struct door *d = c->doors; d < c->doors + c->ndoors; d++)
         door_finish(c, d);
     if (!c->ndoors && !c->errors) warn(c, "%s has no doors", path);
@@ -1117,41 +1110,40 @@ static void nets_print(const char *name, const struct nets *l) {
 /* -t: prints a directive as understood, in the file's own language. */
 static void directive_print(const struct keyword *k, const void *field) {
     char name[32]; /* "Name = " */
-    const char *text;
+    const bool *set = field;
+    const unsigned *value = field;
+    const char *const *text = field;
     snprintf(name, sizeof name, "%s = ", k->name);
     switch (k->kind) {
+    case GLOB: return; /* what it had is printed */
+    case NUMBER: printf("%s%u\n", name, *value); return;
+    case PORTS: sequence_print(name, field); return;
+    case FLAGS: flags_print(name, field); return;
+    case NETS: nets_print(name, field); return;
     case FLAG:
-        if (*(const bool *)field) printf("%s\n", k->name);
-        break;
-    case GLOB: break; /* what it had is printed */
-    case NUMBER: printf("%s%u\n", name, *(const unsigned *)field); break;
-    case TEXT:
-    case NAMES:
-    case COMMAND:
-        text = *(const char *const *)field;
-        if (text) printf("%s%s\n", name, text);
-        break;
-    case PORTS: sequence_print(name, field); break;
-    case FLAGS: flags_print(name, field); break;
-    case NETS: nets_print(name, field); break;
+        if (*set) printf("%s\n", k->name);
+        return;
+    default:
+        if (*text) printf("%s%s\n", name, *text);
     }
 }
 
-static void door_print(const struct door *d) {
-    printf("\n[%s]\n", d->name);
+/* Prints [options], or the section of door d. */
+static void section_print(struct conf *c, struct door *d) {
     for (const struct keyword *k = keywords; k < keywords + KEYWORDS; k++) {
-        bool from_file = k->kind == PORTS && d->one_time;
-        if (k->section == DOOR && !from_file)
-            directive_print(k, (const char *)d + k->offset);
+        bool here = (k->section == DOOR) == (d != NULL);
+        bool from_file = d && d->one_time && k->kind == PORTS;
+        if (here && !from_file) directive_print(k, field_of(c, d, k));
     }
 }
 
-static void config_print(const struct conf *c) {
+static void config_print(struct conf *c) {
     printf("[options]\n");
-    for (const struct keyword *k = keywords; k < keywords + KEYWORDS; k++)
-        if (k->section & OPTIONS)
-            directive_print(k, (const char *)c + k->offset);
-    for (unsigned i = 0; i < c->ndoors; i++) door_print(&c->doors[i]);
+    section_print(c, NULL);
+    for (unsigned i = 0; i < c->ndoors; i++) {
+        printf("\n[%s]\n", c->doors[i].name);
+        section_print(c, &c->doors[i]);
+    }
 }
 
 /* ---- The sniffer: socket and kernel filter ------------------------------ */
@@ -3630,15 +3622,6 @@ static void pidfile_open(struct monitor *m, const char *path) {
     if (strcmp(path, PID_PATH)) exit(1);
 }
 
-static const char *pidfile(const struct monitor *m) {
-    return m->conf.pidfile ? m->conf.pidfile : settings.pidfile;
-}
-
-static void files_open(struct monitor *m) {
-    m->state = state_path(pidfile(m));
-    if (settings.daemon) pidfile_open(m, pidfile(m));
-}
-
 /* Finds the interfaces.  They must exist at the start; up and with an address
  * they may be later.  False, with a message, if one does not exist. */
 static bool interfaces_find(struct monitor *m) {
@@ -3687,7 +3670,7 @@ static void file_test(struct monitor *m, const char *path, bool is_error) {
  * hinder a start with the same options.  Returns the exit status. */
 static int test(struct monitor *m) {
     const char *log = m->conf.logfile ? m->conf.logfile : settings.logfile;
-    const char *pid = pidfile(m);
+    const char *pid = m->conf.pid;
     char *state = state_path(pid);
     bool found = interfaces_find(m), good = !m->conf.errors;
     if (found)
@@ -3782,14 +3765,15 @@ static int monitor_main(int argc, char **argv) {
     if (settings.daemon) detach(&m);
     signals_open(&m);
     m.packets = packet_socket();
-    if (m.packets < 0 && errno == EPERM)
-        die("opening a packet socket needs CAP_NET_RAW (start as root, or see "
-            "capabilities(7)): %s",
-            strerror(errno));
-    if (m.packets < 0) die("opening a packet socket: %s", strerror(errno));
+    const char *needs = "";
+    if (errno == EPERM)
+        needs = " needs CAP_NET_RAW (start as root, or see capabilities(7))";
+    if (m.packets < 0)
+        die("opening a packet socket%s: %s", needs, strerror(errno));
     interfaces_open(&m);
     log_open(&m);
-    files_open(&m);
+    m.state = state_path(m.conf.pid);
+    if (settings.daemon) pidfile_open(&m, m.conf.pid);
     sniffer_start(&m);
     out.started = true;
     out.terminal = isatty(settings.verbose ? STDOUT_FILENO : STDERR_FILENO);
@@ -3798,13 +3782,8 @@ static int monitor_main(int argc, char **argv) {
     return 0;
 }
 
-/* Has a monitor started this as its sniffer?  The name is no file's. */
-static bool is_sniffer(int argc, char **argv) {
-    return argc == 1 && !strcmp(*argv, SNIFFER_NAME);
-}
-
 int main(int argc, char **argv) {
-    execed = is_sniffer(argc, argv);
+    execed = argc == 1 && !strcmp(*argv, SNIFFER_NAME); /* no file's name */
     if (execed) sniffer_main();
     if (!strcmp(program_invocation_short_name, "knock")) {
         null_open(); /* descriptors 0 to 2 are not a socket's */
