@@ -645,18 +645,18 @@ static char *conf_keep(struct conf *c, char *text) {
     return c->kept[c->nkept++] = text;
 }
 
-/* The first n bytes of path, a directory with its '/', and then name. */
-static char *path_in(struct conf *c, const char *path, size_t n,
-                     const char *name) {
-    char *joined = allocate(NULL, n + strlen(name) + 1);
-    sprintf(joined, "%.*s%s", (int)n, path, name);
-    return conf_keep(c, joined);
+/* The last part of a path, behind its directory. */
+static const char *last_part(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
 }
 
-/* How many bytes of path are its directory, with the '/'. */
-static size_t directory_length(const char *path) {
-    const char *slash = strrchr(path, '/');
-    return slash ? (size_t)(slash + 1 - path) : 0;
+/* The path of a file whose name begins at the directory of another path. */
+static char *path_beside(struct conf *c, const char *path, const char *name) {
+    int n = *name == '/' ? 0 : (int)(last_part(path) - path);
+    char *joined = allocate(NULL, strlen(path) + strlen(name) + 1);
+    sprintf(joined, "%.*s%s", n, path, name);
+    return conf_keep(c, joined);
 }
 
 /* Does a name match a pattern?  * is any text, ? is any character. */
@@ -675,19 +675,18 @@ static int name_cmp(const void *a, const void *b) {
 /* Reads the files that match path, in the order of their names.  There may be
  * no such file, and no such directory. */
 static void include_all(struct conf *c, const char *path) {
-    size_t n = directory_length(path);
-    const char *directory = path_in(c, path, n, ".");
+    const char *directory = path_beside(c, path, ".");
     unsigned from = c->nkept;
     struct dirent *entry;
     int fd = openat(c->dir, directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *d = fd < 0 ? NULL : fdopendir(fd);
     if (!d && errno != ENOENT) wrong(c, "%s: %s", path, strerror(errno));
     while (d && (entry = readdir(d)))
-        if (*entry->d_name != '.' && matches(path + n, entry->d_name))
-            path_in(c, path, n, entry->d_name);
+        if (*entry->d_name != '.' && matches(last_part(path), entry->d_name))
+            path_beside(c, path, entry->d_name);
     if (d) closedir(d);
     unsigned to = c->nkept;
-    if (to > from) qsort(c->kept + from, to - from, sizeof *c->kept, name_cmp);
+    qsort(c->kept + from, to - from, sizeof *c->kept, name_cmp);
     while (from < to) config_read(c, c->kept[from++]);
 }
 
@@ -695,12 +694,11 @@ static void include_all(struct conf *c, const char *path) {
  * directory of this file. */
 static void include(struct conf *c, const char *name) {
     const char *path = c->path;
-    size_t n = *name == '/' ? 0 : directory_length(path);
     int line = c->line;
     if (c->included) return; /* the error is its [options] */
     c->included = true;
-    name = path_in(c, path, n, name);
-    if (strpbrk(name + directory_length(name), "*?")) include_all(c, name);
+    name = path_beside(c, path, name);
+    if (strpbrk(last_part(name), "*?")) include_all(c, name);
     else config_read(c, name);
     c->included = false;
     c->path = path;
@@ -901,13 +899,12 @@ static bool is_word(const char *text, size_t n, const char *word) {
     return n && !strncasecmp(text, word, n) && !word[n];
 }
 
-/* Where a comment begins, a '#' after white space, not in [name]; or NULL. */
-static char *comment_in(char *line) {
-    char *p = line;
-    if (*line == '[') p += strcspn(line, "]");
-    for (; *p; p++)
-        if (*p == '#' && p > line && strchr(BLANKS, p[-1])) return p;
-    return NULL;
+/* Cuts off the comment: from a '#' after white space, not in [name]. */
+static void comment_cut(char *line) {
+    char *p = line + 1;
+    if (*line == '[') p += strcspn(p, "]");
+    while (*p && (*p != '#' || !strchr(BLANKS, p[-1]))) p++;
+    *p = '\0';
 }
 
 /* The keyword that the line's first n letters are, NULL if none.  Of two with
@@ -929,8 +926,7 @@ static bool config_line(struct conf *c, char *line) {
     if (!*line || *line == '#') return true;
     size_t n = strcspn(line, "=" BLANKS);
     const struct keyword *k = keyword_of(line, n, c->section);
-    char *hash = k && k->kind == COMMAND ? NULL : comment_in(line);
-    if (hash) *hash = '\0';
+    if (!k || k->kind != COMMAND) comment_cut(line);
     char *rest = trim(line + n);
     if (*line == '[') return section(c, trim(line));
     bool equals = strchr(line, '=');
@@ -3654,10 +3650,9 @@ static void interfaces_open(struct monitor *m) {
  * directory is looked at.  If not, prints so; an error is counted. */
 static void file_test(struct monitor *m, const char *path, bool is_error) {
     int how = O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
-    int fd = openat(m->cwd, path, how), n = (int)directory_length(path);
+    const char *directory = path_beside(&m->conf, path, ".");
+    int fd = openat(m->cwd, path, how);
     bool good = fd >= 0;
-    char directory[PATH_MAX];
-    snprintf(directory, sizeof directory, "%.*s.", n, path);
     if (good) close(fd);
     else if (errno == ENOENT) good = !faccessat(m->cwd, directory, W_OK, 0);
     if (good) return;
@@ -3734,8 +3729,7 @@ static unsigned outputs_limit(void) {
     struct rlimit files;
     getrlimit(RLIMIT_NOFILE, &files);
     if (files.rlim_cur <= 64) return 0;
-    if (files.rlim_cur / 2 >= OUTPUTS_MAX) return OUTPUTS_MAX;
-    return (unsigned)files.rlim_cur / 2;
+    return (unsigned)min_ms((int64_t)(files.rlim_cur / 2), OUTPUTS_MAX);
 }
 
 /* Our own file, to start sniffers from; in a chroot there may be no /proc
