@@ -66,21 +66,28 @@ int knock_main(int argc, char **argv); /* knock.c */
 #define REST_WITHIN_MS 2      /* ... so fast: read by the clock ... */
 #define REST_MS 3             /* ... at this interval ... */
 #define REST_EMPTY 5          /* ... until it found nothing so often */
+#ifndef LINES_PER_SECOND      /* tests that count lines need more */
 #define LINES_PER_SECOND 20   /* of each kind that a stranger can cause ... */
+#endif
 #define OPENS_PER_SECOND 1000 /* ... and each door; openings of each door */
 
 /* The monitor. */
-#define CHILDREN_MAX 640    /* commands at once ... */
-#define STARTS_MAX 576      /* ... of which so many are starts */
-#define STARTS_A_TURN 8     /* commands, so that nobody waits for long */
-#define RECORDS_A_TURN 16   /* from the sniffer, each full */
-#define QUEUE_MAX 4096      /* starts that wait; no stop is refused */
-#define QUEUE_OWN_MAX 1024  /* ... of one address */
-#define OPENINGS_MAX 16384  /* doors open and commands waiting */
-#define ALIKE_MAX 16        /* of one door for one address */
+#define CHILDREN_MAX 640   /* commands at once */
+#define RUN_MAX 8          /* ... of which so many may be young: */
+#define RUN_MS 1000        /* younger than this */
+#define END_RUN_MS 200     /* ... or this, at the daemon's end */
+#define ORDER_MS 2000      /* a command waits so long for the one before it */
+#define RECORDS_A_TURN 16  /* from the sniffer, each full */
+#define QUEUE_MAX 4096     /* start commands that wait */
+#define OPENINGS_MAX 16384 /* doors open */
+#define BUCKETS 16384      /* of their addresses' hash */
+#define TIMES_MAX 16       /* start commands of one opening not yet undone */
+#define ROUNDS_MS \
+    1000, 10000, 60000      /* until a failed stop command runs again */
+#define STATE_SLACK 64      /* records gone that don't matter */
 #define EVENTS_MAX 64       /* in one record from the sniffer */
 #define OUTPUTS_MAX 512     /* commands whose output is read */
-#define OUTPUT_LINES_MAX 50 /* logged of one command */
+#define OUTPUT_LINES_MAX 50 /* logged of one command; of a door in a second */
 #define OUTPUT_LINE_MAX 240 /* bytes; a longer one is several */
 #define RETRY_MS 1000       /* no process to be had; sniffer died young */
 #define STALL_MS 10000      /* of its talk at once, if we stalled */
@@ -90,7 +97,6 @@ int knock_main(int argc, char **argv); /* knock.c */
 #define RENEW_BURST_MS 9000 /* ... or of this time at once */
 #define SEND_SECONDS 2      /* for the sniffer to read what it is told */
 #define PIECE_BYTES 32768   /* of that in one message */
-#define RETRY_STOP_MS 60000 /* a stop command that can't be run */
 #define NAME_BYTES 256      /* of a host name */
 #define NAME_LETTERS \
     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
@@ -99,7 +105,7 @@ int knock_main(int argc, char **argv); /* knock.c */
 #define LOOKUP_PAUSE_MS 10000 /* ... else none is looked for so long */
 #define ORPHAN_MS 10000       /* for a start command that we left alone */
 #define DRAIN_MS 1000         /* for a sniffer that is told to end */
-#define SHUTDOWN_MS 10000     /* for the stop commands at the end */
+#define SHUTDOWN_MS 8000      /* for the stop commands at the end */
 
 /* knockd --help. */
 #define USAGE                                                               \

@@ -50,6 +50,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -352,6 +353,14 @@ static bool number(const char *text, unsigned min, unsigned max, unsigned *n) {
     return true;
 }
 
+/* Is this an error that may be gone when the call is made again? */
+static bool is_passing(int error) {
+    static const int passing[] = { EAGAIN, EINTR, EIO, ENOMEM, EMFILE, ENFILE };
+    for (unsigned i = 0; i < sizeof passing / sizeof *passing; i++)
+        if (error == passing[i]) return true;
+    return false;
+}
+
 /* Reads fd to its end.  Returns a string of *n bytes, to be freed, or NULL and
  * errno; if fd is -1, NULL with the errno that open() has left. */
 static char *read_all(int fd, size_t *n) {
@@ -413,6 +422,16 @@ static bool addr_parse(const char *text, struct addr *a) {
     *a = mapped;
     if (inet_pton(AF_INET, text, a->b + 12) == 1) return true;
     return inet_pton(AF_INET6, text, a) == 1;
+}
+
+/* Multilinear hashing (Lemire and Kaser, 2014) with a secret key: addresses
+ * can't be chosen so that they meet in one bucket. */
+static uint64_t addr_hash(const uint64_t key[5], const struct addr *a) {
+    uint64_t h = key[0];
+    uint32_t w[4];
+    memcpy(w, a, sizeof w);
+    for (int i = 0; i < 4; i++) h += key[i + 1] * w[i];
+    return h;
 }
 
 static bool addr_loopback(const struct addr *a) {
@@ -1582,14 +1601,9 @@ static bool tell_stage(struct sniffer *s, enum kind kind, uint32_t door,
     return true;
 }
 
-/* A secret linear combination of words (multilinear hashing, Lemire and Kaser,
- * 2014): addresses can't be chosen so that they meet in one bucket. */
+/* The secret hash of a source. */
 static uint64_t hash(const struct sniffer *s, const struct addr *a) {
-    uint64_t h = s->key[0];
-    uint32_t w[4];
-    memcpy(w, a, sizeof w);
-    for (int i = 0; i < 4; i++) h += s->key[i + 1] * w[i];
-    return h;
+    return addr_hash(s->key, a);
 }
 
 /* The bucket of the sources with this hash. */
@@ -2346,50 +2360,430 @@ static void sniffer_main(void) {
     sniff(&s);
 }
 
-/* ---- The monitor: commands ---------------------------------------------- */
+/* ---- The monitor: its types --------------------------------------------- */
+
+#define NEVER INT64_MAX
+
+/* A ring of openings: a head and what it holds.  One alone is its own
+ * neighbour. */
+struct ring {
+    struct ring *older, *newer;
+};
+
+/* What an opening does or waits for; opening_move() alone changes it. */
+enum state {
+    QUEUED,   /* waits for its turn to start */
+    CROWDED,  /* the same; a stop command makes room for one more start */
+    DUE,      /* waits for its turn to stop */
+    STARTING, /* its start command runs */
+    HELD,     /* it is open until its deadline */
+    STOPPING, /* its stop command runs */
+    FAILED,   /* its stop command has failed and will run again */
+    GONE,     /* it is over */
+    STATES
+};
+
+enum command { START, STOP };
+
+/* What a line about a door is about.  Each topic has its own limit. */
+enum topic { STAGES, OPENINGS, REFUSALS, RUNS, ENDS, CLOSINGS, OUTPUT, TOPICS };
+
+/* What the doors of one name have of each table, so that none takes all. */
+struct share {
+    struct share *next;
+    char name[DOOR_NAME_MAX + 1];
+    struct ring held;      /* its open openings, the oldest first */
+    unsigned n[STATES];    /* its openings in each state */
+    struct queue {         /* of its start and of its stop commands */
+        struct ring ready; /* openings that wait for a slot only */
+        unsigned running;
+        uint64_t served; /* when it got its last slot: a counter */
+    } queue[2];
+    unsigned outputs;
+    bool mute;      /* it has been said that an output is lost */
+    int64_t second; /* in which these lines were logged: */
+    unsigned lines[TOPICS], suppressed;
+};
 
 struct opening {          /* of a door, for one address */
-    struct opening *next; /* in the order in which they are due */
-    enum { START, STANDING, STOP, GONE } state; /* the command to run */
-    bool on_record;            /* in the state file: may run, or has */
-    bool blocked;              /* by an earlier one of its address */
-    unsigned timeout;          /* s, from the start's end to the stop */
-    int64_t when;              /* ms: not before */
-    pid_t pid;                 /* of the command that runs, or 0 */
-    char *door, *start, *stop; /* stop: NULL if there is none */
+    struct ring ring;     /* in its queue, or among those held; comes first */
+    struct opening *next; /* in its bucket */
+    struct share *share;
+    struct addr src;
     char ip[ADDR_TEXT];
+    char *client, *start, *stop; /* "-": unknown; NULL: there is none */
+    enum state state;
+    unsigned timeout; /* s, from the end of its last start command */
+    unsigned times;   /* start commands whose stop command is to run */
+    unsigned rounds;  /* of stop commands that have failed */
+    unsigned record;  /* its number in the state file, or 0 */
+    unsigned at;      /* its place in the heap */
+    int64_t when;     /* ms: its state ends by itself, or NEVER */
+    uint64_t ticket;  /* its place in the queue of its address */
+};
+
+struct child { /* a command that runs; children[] has the oldest first */
+    pid_t pid;
+    enum command command;
+    struct share *share;
+    struct opening *opening; /* NULL: that is over */
+    struct addr src;
+    int64_t begun; /* ms */
+    bool passed;   /* nobody waits for its end any more */
 };
 
 struct output { /* of a command and of what it left */
     int fd;
     unsigned lines, length;
-    char door[DOOR_NAME_MAX + 1], line[OUTPUT_LINE_MAX + 1];
+    struct share *share;
+    char line[OUTPUT_LINE_MAX + 1];
+};
+
+/* A file that grows by lines, and is replaced when half of it is gone. */
+struct state_file {
+    char *path; /* NULL: there is none */
+    int fd;
+    unsigned records, gone; /* in the file */
+    FILE *lines;            /* to be appended, in memory: text */
+    char *text;
+    size_t n;
+    bool bad;      /* it could not be written */
+    int64_t again; /* ms: then it is tried again */
 };
 
 struct monitor {
     struct conf conf;
-    bool ready, bad_record, ending;
-    bool locals_old, state_bad; /* to be read, written again */
-    int exe;                    /* our own file, O_PATH */
-    int sniffer_error;          /* why none could be started, as last said */
-    int64_t renew_at;           /* ms: see sequences_send() */
-    int cwd;                    /* where relative paths begin */
-    posix_spawnattr_t attr;     /* of all commands */
-    int packets, channel, netlink, signals, null, state_fd, ready_fd;
+    bool ready, bad_record;
+    bool locals_old;        /* to be read again */
+    int exe;                /* our own file, O_PATH */
+    int sniffer_error;      /* why none could be started, as last said */
+    int64_t renew_at;       /* ms: see sequences_send() */
+    int cwd;                /* where relative paths begin */
+    posix_spawnattr_t attr; /* of all commands */
+    int packets, channel, netlink, signals, timer, null, ready_fd;
     pid_t sniffer, namer;
     int64_t sniffer_again; /* ms: not before */
     struct locals locals;
     char waiting_for[TEXT_MAX]; /* interfaces, as last said */
-    char *state, *pid_path, log_path[PATH_MAX];
-    int64_t said; /* of the sniffer's lines, see in_rate() */
-    struct opening *openings;
-    unsigned running; /* commands */
-    bool dirty;       /* the state file is to be written */
+    char *pid_path, log_path[PATH_MAX];
+    struct state_file state;
+    int64_t said;  /* of the sniffer's lines, see in_rate() */
+    int64_t alarm; /* ms: when the timer fires */
+    bool ending;   /* told to end ... */
+    int64_t until; /* ms: ... by then */
+
+    struct opening **openings; /* a heap: none is due before the first */
+    unsigned nopenings, n[STATES];
+    struct opening *buckets[BUCKETS]; /* by address */
+    uint64_t key[5];                  /* of the addresses' hash */
+    struct share *shares;
+    int64_t sum_up; /* ms: suppressed lines are summed up */
+
+    struct child children[CHILDREN_MAX];
+    unsigned nchildren;
+    enum command last;        /* which got the last slot */
+    uint64_t tickets, served; /* counters */
+    int64_t again;            /* ms: no command before, for want of processes */
     struct output outputs[OUTPUTS_MAX];
     unsigned noutputs, most_outputs;
     uint64_t commands, counters[COUNTERS]; /* of all sniffers */
     bool asked;                            /* counters are to be logged */
 };
+
+static bool closes(const struct opening *o) { return o->stop != NULL; }
+
+/* What the doors of this name share. */
+static struct share *share_of(struct monitor *m, const char *name) {
+    struct share *s = m->shares;
+    while (s && strcmp(s->name, name)) s = s->next;
+    if (s) return s;
+    s = allocate(NULL, sizeof *s);
+    *s = (struct share){ .next = m->shares };
+    snprintf(s->name, sizeof s->name, "%s", name);
+    struct ring *heads[] = { &s->held, &s->queue[START].ready,
+                             &s->queue[STOP].ready };
+    for (unsigned i = 0; i < 3; i++)
+        heads[i]->older = heads[i]->newer = heads[i];
+    return m->shares = s;
+}
+
+/* Logs a line about a door, and about an address unless ip is NULL.  Beyond
+ * so many in a second the line is only counted. */
+__attribute__((format(printf, 5, 6))) static void say_of(struct monitor *m,
+                                                         struct share *s,
+                                                         const char *ip,
+                                                         enum topic topic,
+                                                         const char *fmt, ...) {
+    static const enum severity severity[TOPICS] = {
+        [OPENINGS] = OPENED, [REFUSALS] = TROUBLE, [ENDS] = TROUBLE
+    };
+    unsigned most = topic == OUTPUT ? OUTPUT_LINES_MAX + 1 : LINES_PER_SECOND;
+    int64_t second = now_ms() / 1000;
+    char text[TEXT_MAX];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    if (s->second != second) memset(s->lines, 0, sizeof s->lines);
+    s->second = second;
+    if (s->lines[topic]++ >= most) {
+        s->suppressed++;
+        m->sum_up = min_ms(m->sum_up, (second + 1) * 1000);
+    } else if (ip) say(severity[topic], "%s: %s: %s", ip, s->name, text);
+    else say(severity[topic], "%s: %s", s->name, text);
+}
+
+/* Once a second: logs how many lines about each door were suppressed. */
+static void suppressed_say(struct monitor *m) {
+    for (struct share *s = m->shares; s; s = s->next) {
+        if (s->suppressed)
+            say(LOG, "%s: %u messages suppressed", s->name, s->suppressed);
+        s->suppressed = 0;
+    }
+    m->sum_up = NEVER;
+}
+
+/* ---- The monitor: files that outlive us --------------------------------- */
+
+/* FNV-1a, 64 bits (RFC 9923). */
+static uint64_t checksum(const void *data, size_t n) {
+    uint64_t h = 0xcbf29ce484222325;
+    for (const uint8_t *p = data; n--;) h = (h ^ *p++) * 0x100000001b3;
+    return h;
+}
+
+/* Replaces the file at path, seen from the directory dir: writes n bytes to a
+ * new file, locks that and renames it, so that a reader finds either file
+ * whole.  Returns its descriptor, or -1 and errno; the old file then stays. */
+static int file_replace(int dir, const char *path, const char *text, size_t n) {
+    int how = O_WRONLY | O_APPEND | O_CREAT | O_EXCL | O_CLOEXEC;
+    char new[PATH_MAX];
+    snprintf(new, sizeof new, "%s.new", path);
+    unlinkat(dir, new, 0); /* left by one that was killed */
+    int fd = openat(dir, new, how, 0600);
+    if (fd < 0) return -1;
+    errno = ENOSPC; /* a short write() sets none */
+    if (!flock(fd, LOCK_EX | LOCK_NB) && write(fd, text, n) == (ssize_t)n &&
+        !renameat(dir, new, dir, path))
+        return fd;
+    int error = errno;
+    close(fd);
+    unlinkat(dir, new, 0);
+    errno = error;
+    return -1;
+}
+
+/* Writes a line that ends in its own sum. */
+__attribute__((format(printf, 2, 3))) static void line_put(FILE *f,
+                                                           const char *fmt,
+                                                           ...) {
+    char *line;
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vasprintf(&line, fmt, ap);
+    va_end(ap);
+    if (n < 0) die("out of memory");
+    fprintf(f, "%s %016" PRIx64 "\n", line, checksum(line, (size_t)n));
+    free(line);
+}
+
+/* Takes the next line off *text; summed: its sum must be right, and is cut
+ * off.  NULL if the sum is wrong, and at the end, where a line without an end
+ * may be left: whoever wrote it was killed. */
+static char *line_take(char **text, bool summed) {
+    char *line = *text, *end = strchr(line, '\n');
+    if (!end) return NULL;
+    if (summed) {
+        size_t n = (size_t)(end - line), sum = strlen(" 0123456789abcdef");
+        if (n < sum || line[n - sum] != ' ') return NULL;
+        if (checksum(line, n - sum) != strtoull(line + n - sum, NULL, 16))
+            return NULL;
+        line[n - sum] = '\0';
+    }
+    *end = '\0';
+    *text = end + 1;
+    return line;
+}
+
+/* The state file keeps the openings when the daemon ends or crashes.  It is
+ * locked while in use.  Lines are appended, and each ends in its own sum, so
+ * a last line that was cut short does no harm:
+ *     knockd-state 3
+ *     open DEADLINE-MS TIMEOUT-S TIMES ADDRESS CLIENT DOOR
+ *     stop COMMAND
+ *     gone N
+ * N is the number of an "open" line of before: 1 is the first.  Version 2 had
+ * one sum for all, and an "open" line for each time. */
+#define STATE_HEAD "knockd-state 3\n"
+#define STATE_HEAD_2 "knockd-state 2\n"
+struct record { /* strings point into the file's text */
+    struct addr src;
+    int64_t deadline;        /* ms, of now_ms() */
+    unsigned timeout, times; /* s; times 0: it is gone */
+    const char *client, *door, *stop;
+};
+
+struct records {
+    struct record *list;
+    unsigned n;
+    bool old; /* of version 2 */
+};
+
+/* Skips the head of a state file's text of n bytes; NULL if that is damaged. */
+static char *records_head(struct records *rs, char *text, size_t n) {
+    size_t head = strlen(STATE_HEAD), sum = strlen("sum 0123456789abcdef\n");
+    if (strlen(text) != n) return NULL;
+    if (!n) return text; /* one that was made just before a kill */
+    if (!strncmp(text, STATE_HEAD, head)) return text + head;
+    if (n < head + sum || strncmp(text, STATE_HEAD_2, head)) return NULL;
+    char *end = text + n - sum;
+    if (strncmp(end, "sum ", 4) ||
+        checksum(text, n - sum) != strtoull(end + 4, NULL, 16))
+        return NULL;
+    *end = '\0';
+    rs->old = true;
+    return text + head;
+}
+
+/* Reads an "open" line; false if it is none. */
+static bool record_read(struct record *r, char *line, bool old) {
+    const char *deadline, *timeout, *times = "1", *ip, *client = "-";
+    strsep(&line, " ");
+    if (old) {
+        timeout = strsep(&line, " ");
+        deadline = strsep(&line, " ");
+        ip = strsep(&line, " ");
+    } else {
+        deadline = strsep(&line, " ");
+        timeout = strsep(&line, " ");
+        times = strsep(&line, " ");
+        ip = strsep(&line, " ");
+        client = strsep(&line, " ");
+    }
+    if (!line || strlen(line) > DOOR_NAME_MAX) return false;
+    *r = (struct record){ .door = line, .client = client };
+    r->deadline = strtoll(deadline, NULL, 10);
+    return number(timeout, 0, SECONDS_MAX, &r->timeout) &&
+           number(times, 1, SECONDS_MAX, &r->times) && addr_parse(ip, &r->src);
+}
+
+/* Reads a line of a state file; false if it can't stand there. */
+static bool records_line(struct records *rs, char *line) {
+    struct record *last = rs->n ? &rs->list[rs->n - 1] : NULL;
+    bool complete = !last || last->stop;
+    unsigned n;
+    if (!strncmp(line, "open ", 5) && complete) {
+        if (!(rs->n & (rs->n - 1))) /* room for the next power of 2 */
+            rs->list = allocate(rs->list, (rs->n * 2 + 1) * sizeof *last);
+        return record_read(&rs->list[rs->n++], line, rs->old);
+    }
+    if (!strncmp(line, "stop ", 5) && line[5] && !complete) {
+        last->stop = line + 5;
+        return true;
+    }
+    if (strncmp(line, "gone ", 5) || !number(line + 5, 1, rs->n, &n))
+        return false;
+    rs->list[n - 1].times = 0;
+    return true;
+}
+
+/* Reads a state file's text of n bytes into rs, whose list is to be freed.
+ * False if the file is damaged. */
+static bool records_read(struct records *rs, char *text, size_t n) {
+    char *next = records_head(rs, text, n), *line;
+    if (!next) return false;
+    while ((line = line_take(&next, !rs->old)))
+        if (!records_line(rs, line)) return false;
+    bool cut_off = rs->n && !rs->list[rs->n - 1].stop; /* its next line is */
+    rs->n -= cut_off;
+    return !strchr(next, '\n') && !(cut_off && rs->old);
+}
+
+/* When a stop is due at the latest if nobody sees its start command end.  Also
+ * the limit after a reboot, which sets our clock back. */
+static int64_t orphaned(const struct opening *o) {
+    return now_ms() + o->timeout * INT64_C(1000) + ORPHAN_MS;
+}
+
+static int64_t deadline_of(const struct opening *o) {
+    bool closing = o->state == DUE || o->state == STOPPING;
+    if (o->state == HELD) return o->when;
+    return closing || o->state == FAILED ? now_ms() : orphaned(o);
+}
+
+/* The lines that state_close() will return. */
+static FILE *state_lines(struct state_file *f) {
+    if (!f->lines) f->lines = open_memstream(&f->text, &f->n);
+    if (!f->lines) die("out of memory");
+    return f->lines;
+}
+
+/* Ends the lines: they are text, n bytes, to be freed. */
+static void state_close(struct state_file *f) {
+    if (fclose(state_lines(f))) die("out of memory");
+    f->lines = NULL;
+}
+
+/* Brings the record of an opening up to date: in memory, for state_write(). */
+static void record_change(struct monitor *m, struct opening *o) {
+    struct state_file *f = &m->state;
+    unsigned old = o->record;
+    o->record = 0;
+    if (!f->path) return;
+    if (closes(o) && o->times && o->state != GONE) {
+        o->record = ++f->records;
+        line_put(state_lines(f), "open %" PRId64 " %u %u %s %s %s",
+                 deadline_of(o), o->timeout, o->times, o->ip, o->client,
+                 o->share->name);
+        line_put(state_lines(f), "stop %s", o->stop);
+    }
+    if (old) line_put(state_lines(f), "gone %u", old);
+    f->gone += old > 0;
+}
+
+/* Writes the state file as a whole, without what is gone. */
+static void state_save(struct monitor *m) {
+    struct state_file *f = &m->state;
+    if (!f->path) return;
+    state_close(f);
+    free(f->text);
+    f->records = f->gone = 0;
+    fputs(STATE_HEAD, state_lines(f));
+    for (unsigned i = 0; i < m->nopenings; i++) {
+        m->openings[i]->record = 0;
+        record_change(m, m->openings[i]);
+    }
+    state_close(f);
+    int fd = file_replace(m->cwd, f->path, f->text, f->n);
+    if (fd < 0 && !f->bad)
+        say(TROUBLE,
+            "could not write %s: %s: if knockd is killed, open doors stay open",
+            f->path, strerror(errno));
+    free(f->text);
+    f->bad = fd < 0;
+    f->again = now_ms() + RETRY_MS;
+    if (fd < 0) return;
+    if (f->fd >= 0) close(f->fd);
+    f->fd = fd;
+}
+
+/* Appends what has changed to the state file.  Called before a start command
+ * runs, or its rule could stay for ever. */
+static void state_write(struct monitor *m, int64_t now) {
+    struct state_file *f = &m->state;
+    struct stat st;
+    if (f->bad && now >= f->again) state_save(m);
+    if (!f->lines || f->bad) return;
+    state_close(f);
+    bool removed = fstat(f->fd, &st) || !st.st_nlink;
+    bool full = f->gone > f->records / 2 + STATE_SLACK;
+    ssize_t n = removed || full ? 0 : write(f->fd, f->text, f->n);
+    bool whole = n != (ssize_t)f->n;
+    free(f->text);
+    if (whole) state_save(m);
+}
+
+/* ---- The monitor: commands ---------------------------------------------- */
 
 /* Returns the command with each %IP% replaced.  What is put in can only be hex
  * digits, dots and colons. */
@@ -2436,385 +2830,556 @@ static int spawn(char *command, const posix_spawn_file_actions_t *act,
     return error;
 }
 
+/* Makes the pipe for what a command prints; false if there is none to be had,
+ * which is said once. */
+static bool output_open(struct monitor *m, struct share *s, int pipes[2]) {
+    bool full = s->outputs + m->noutputs >= m->most_outputs;
+    if (full || pipe2(pipes, O_CLOEXEC)) {
+        if (!s->mute)
+            say_of(m, s, NULL, REFUSALS,
+                   "output is not logged: what earlier commands have left "
+                   "running holds %u pipes",
+                   s->outputs);
+        s->mute = true;
+        return false;
+    }
+    s->mute = false;
+    fcntl(pipes[0], F_SETFL, O_NONBLOCK); /* the command may read it, too */
+    m->outputs[m->noutputs++] = (struct output){ .fd = pipes[0], .share = s };
+    s->outputs++;
+    return true;
+}
+
 /* Runs an opening's start or stop command: in a session of its own, default
  * signals, descriptors 0-2 alone, a pipe for what it prints.  Returns 0 or an
  * error number. */
-static int command_run(struct monitor *m, struct opening *o, char *command) {
+static int command_run(struct monitor *m, struct opening *o, enum command which,
+                       pid_t *pid) {
     int pipes[2] = { -1, m->null }; /* if there is no pipe: /dev/null */
     posix_spawn_file_actions_t act;
     setenv("KNOCKD_IP", o->ip, 1);
-    setenv("KNOCKD_DOOR", o->door, 1);
-    setenv("KNOCKD_EVENT", o->state == START ? "start" : "stop", 1);
-    bool piped = m->noutputs < m->most_outputs && !pipe2(pipes, O_CLOEXEC);
-    if (piped) fcntl(pipes[0], F_SETFL, O_NONBLOCK); /* it may read it, too */
+    setenv("KNOCKD_DOOR", o->share->name, 1);
+    setenv("KNOCKD_EVENT", which == START ? "start" : "stop", 1);
+    bool piped = output_open(m, o->share, pipes);
     posix_spawn_file_actions_init(&act);
     posix_spawn_file_actions_adddup2(&act, m->null, 0);
     posix_spawn_file_actions_adddup2(&act, pipes[1], 1);
     posix_spawn_file_actions_adddup2(&act, pipes[1], 2);
-    int error = spawn(command, &act, &m->attr, &o->pid);
+    char *command = which == START ? o->start : o->stop;
+    int error = spawn(command, &act, &m->attr, pid);
     posix_spawn_file_actions_destroy(&act);
-    if (piped) { /* not started: it is at its end at once */
-        close(pipes[1]);
-        m->outputs[m->noutputs] = (struct output){ .fd = pipes[0] };
-        strcpy(m->outputs[m->noutputs++].door, o->door);
-    }
+    if (piped) close(pipes[1]); /* not started: it is at its end at once */
     return error;
 }
 
-static void output_line(struct output *o) {
+static void output_line(struct monitor *m, struct output *o) {
     o->line[o->length] = '\0';
     o->length = 0;
-    if (o->lines++ < OUTPUT_LINES_MAX) say(LOG, "%s: %s", o->door, o->line);
+    o->lines++;
+    if (o->lines <= OUTPUT_LINES_MAX)
+        say_of(m, o->share, NULL, OUTPUT, "%s", o->line);
     else if (o->lines == OUTPUT_LINES_MAX + 1)
-        say(LOG, "%s: (further output is not logged)", o->door);
+        say_of(m, o->share, NULL, OUTPUT, "(further output is not logged)");
 }
 
 /* Reads some of a command's output, if poll() saw any; false at its end.  The
  * pipe stays open as long as anything that the command has left running holds
  * it, which SIGPIPE would kill otherwise. */
-static bool output_read(struct output *o, int seen) {
+static bool output_read(struct monitor *m, struct output *o, int seen) {
     char buf[4096];
     ssize_t n = seen & POLLIN ? read(o->fd, buf, sizeof buf) : 0;
     for (ssize_t i = 0; i < n; i++) {
-        if (buf[i] == '\n' || o->length == OUTPUT_LINE_MAX) output_line(o);
+        if (buf[i] == '\n' || o->length == OUTPUT_LINE_MAX) output_line(m, o);
         if (buf[i] != '\n') o->line[o->length++] = buf[i];
     }
     if (n) return true; /* or a passing error */
-    if (o->length) output_line(o);
+    if (o->length) output_line(m, o);
     close(o->fd);
+    o->share->outputs--;
     return false;
 }
 
-/* Moves an opening to the end of the list, in a new state; GONE frees it.  The
- * commands of one address run one after another, in the list's order; those of
- * other addresses don't wait for them. */
-static void opening_move(struct monitor *m, struct opening *o, unsigned state) {
-    struct opening **link = &m->openings, *i;
-    bool busy = false; /* is one of this address before it? */
-    while ((i = *link)) {
-        if (i != o && i->state != STANDING && !strcmp(i->ip, o->ip)) {
-            i->blocked = busy;
-            busy = true;
-        }
-        if (i != o) link = &i->next;
-        else *link = o->next;
+/* ---- The monitor: openings ---------------------------------------------- */
+
+static void ring_cut(struct ring *r) {
+    r->older->newer = r->newer;
+    r->newer->older = r->older;
+    r->older = r->newer = r;
+}
+
+static void ring_add(struct ring *head, struct ring *r) {
+    r->older = head->older;
+    r->newer = head;
+    head->older->newer = r;
+    head->older = r;
+}
+
+static struct opening **bucket_of(struct monitor *m, const struct addr *src) {
+    return &m->buckets[(addr_hash(m->key, src) >> 32) % BUCKETS];
+}
+
+/* The first opening of this address from o on, in a bucket; or NULL. */
+static struct opening *of_address(struct opening *o, const struct addr *src) {
+    while (o && addr_cmp(&o->src, src)) o = o->next;
+    return o;
+}
+
+/* Does a's time come before b's, or with it and a was queued earlier? */
+static bool is_sooner(const struct opening *a, const struct opening *b) {
+    return a->when < b->when || (a->when == b->when && a->ticket < b->ticket);
+}
+
+/* Puts o where it belongs in the heap, whose place `at` is free. */
+static void heap_put(struct monitor *m, struct opening *o, unsigned at) {
+    struct opening **heap = m->openings;
+    for (; at && is_sooner(o, heap[(at - 1) / 2]); at = (at - 1) / 2) {
+        heap[at] = heap[(at - 1) / 2];
+        heap[at]->at = at;
     }
-    o->blocked = busy && state != STANDING;
-    o->state = state;
-    o->next = NULL;
-    if (state != GONE) {
-        *link = o;
-        return;
+    for (unsigned next = 2 * at + 1; next < m->nopenings; next = 2 * at + 1) {
+        bool two = next + 1 < m->nopenings;
+        if (two && is_sooner(heap[next + 1], heap[next])) next++;
+        if (is_sooner(o, heap[next])) break;
+        heap[at] = heap[next];
+        heap[at]->at = at;
+        at = next;
     }
-    free(o->door);
+    heap[at] = o;
+    o->at = at;
+}
+
+/* An address's next command waits for a slot only, unless an earlier one of the
+ * address does so, or runs and is young (ORDER_MS). */
+static void address_turn(struct monitor *m, const struct addr *src) {
+    struct opening *first = NULL, *o = *bucket_of(m, src);
+    for (unsigned i = m->nchildren; i-- && !m->children[i].passed;)
+        if (!addr_cmp(&m->children[i].src, src)) return;
+    for (; (o = of_address(o, src)); o = o->next) {
+        if (o->state > DUE) continue;
+        if (o->ring.newer != &o->ring) return; /* it is its turn already */
+        if (!first || o->ticket < first->ticket) first = o;
+    }
+    if (!first) return;
+    enum command which = first->state == DUE ? STOP : START;
+    ring_add(&first->share->queue[which].ready, &first->ring);
+}
+
+/* How many start or stop commands of an opening run. */
+static unsigned running(const struct monitor *m, const struct opening *o,
+                        enum command which) {
+    unsigned n = 0;
+    for (const struct child *c = m->children; c < m->children + m->nchildren;
+         c++)
+        if (c->opening == o && c->command == which) n++;
+    return n;
+}
+
+static void opening_free(struct opening *o) {
+    free(o->client);
     free(o->start);
     free(o->stop);
     free(o);
 }
 
-/* Finds, from i on, an opening in this state of o's door for o's address.
- * (With the same stop command: two doors may have one name.) */
-static struct opening *find(struct opening *i, unsigned state,
-                            const struct opening *o) {
-    while (i &&
-           (i->state != state || strcmp(i->ip, o->ip) ||
-            strcmp(i->door, o->door) || !i->stop || strcmp(i->stop, o->stop)))
-        i = i->next;
-    return i;
+/* Takes an opening that is over out of all tables. */
+static void opening_forget(struct monitor *m, struct opening *o) {
+    struct opening **link = bucket_of(m, &o->src);
+    struct opening *last = m->openings[--m->nopenings];
+    while (*link != o) link = &(*link)->next;
+    *link = o->next;
+    if (last != o) heap_put(m, last, o->at);
+    for (unsigned i = 0; i < m->nchildren; i++)
+        if (m->children[i].opening == o) m->children[i].opening = NULL;
+    opening_free(o);
 }
 
-/* An opening's command has ended, or can't be run at all.  After a start
- * command all openings of this door for this address last for the full time
- * from now. */
-static void command_end(struct monitor *m, struct opening *o) {
-    m->dirty |= o->stop != NULL;
-    if (o->state == STOP || !o->stop) {
-        opening_move(m, o, GONE);
-        return;
-    }
-    opening_move(m, o, STANDING);
-    struct opening *i = m->openings;
-    for (; (i = find(i, STANDING, o)); i = i->next)
-        i->when = now_ms() + o->timeout * INT64_C(1000);
+/* Changes an opening's state; nothing else does.  when: the state ends then,
+ * or NEVER by itself.  GONE frees the opening. */
+static void opening_move(struct monitor *m, struct opening *o, enum state state,
+                         int64_t when) {
+    struct addr src = o->src;
+    struct share *s = o->share;
+    m->n[o->state]--;
+    s->n[o->state]--;
+    m->n[state]++;
+    s->n[state]++;
+    o->state = state;
+    o->when = when;
+    heap_put(m, o, o->at);
+    ring_cut(&o->ring);
+    if (state == HELD) ring_add(&s->held, &o->ring);
+    if (state == HELD || state == GONE) record_change(m, o);
+    if (state == GONE) opening_forget(m, o);
+    address_turn(m, &src);
 }
 
-/* A child has ended: finds its opening and logs the result. */
-static void command_reap(struct monitor *m, pid_t pid, int status) {
-    struct opening *o = m->openings;
-    while (o && o->pid != pid) o = o->next;
-    if (!o) return;
-    if (WIFSIGNALED(status))
-        say(TROUBLE, "%s: command killed by signal %d", o->door,
-            WTERMSIG(status));
-    else if (WEXITSTATUS(status))
-        say(TROUBLE, "%s: command returned non-zero status code (%d)", o->door,
-            WEXITSTATUS(status));
-    else if (o->state == STOP) say(LOG, "%s: %s: CLOSE SESAME", o->ip, o->door);
-    m->running--;
-    o->pid = 0;
-    command_end(m, o);
+/* The same, at the end of its address's queue. */
+static void opening_queue(struct monitor *m, struct opening *o,
+                          enum state state) {
+    o->ticket = ++m->tickets;
+    opening_move(m, o, state, NEVER);
 }
 
-/* Starts an opening's command; false if that fails.  For lack of memory or the
- * like it is tried again soon.  A start keeps its place meanwhile, and is
- * given up on any other error; a stop never is, but goes where nobody waits
- * for it. */
-static bool command_start(struct monitor *m, struct opening *o, int64_t now) {
-    char *command = o->state == START ? o->start : o->stop;
-    m->commands++;
-    say(LOG, "%s: running command: %s", o->door, command);
-    int error = command_run(m, o, command);
-    m->running += !error;
-    if (!error) return true;
-    say(TROUBLE, "%s: could not run the command: %s", o->door, strerror(error));
-    bool soon = m->ending || error == EAGAIN || error == ENOMEM ||
-                error == EMFILE || error == ENFILE;
-    o->when = now + (soon ? RETRY_MS : RETRY_STOP_MS);
-    o->on_record = o->state == STOP || !soon;
-    m->dirty |= !o->on_record;
-    if (o->state == START && !soon) command_end(m, o);
-    else if (o->state == STOP && !m->ending) opening_move(m, o, STANDING);
-    return false;
+static bool same_text(const char *a, const char *b) {
+    return a && b ? !strcmp(a, b) : a == b;
 }
 
-/* Decides what to run.  An opening whose time is up gets its stop, unless its
- * door is about to be opened again; at the daemon's end all do.  Then starts
- * are chosen and put on record: some places are kept for stops, and only a few
- * starts begin in a turn, or a flood at one door would keep us from serving
- * the others. */
-static void commands_choose(struct monitor *m, int64_t now) {
-    unsigned starts = 0;
-    for (struct opening *o = m->openings, *next; o; o = next) {
-        next = o->next;
-        bool may_start = !o->on_record && !o->blocked && o->when <= now &&
-                         starts < STARTS_A_TURN &&
-                         m->running + starts < STARTS_MAX;
-        bool over =
-            o->state == STANDING &&
-            (m->ending || (o->when <= now && !find(m->openings, START, o)));
-        if (over) {
-            if (!m->ending) say(LOG, "%s: %s: command timeout", o->ip, o->door);
-            o->when = now;
-            opening_move(m, o, STOP);
-        } else if (m->ending && !o->on_record) {
-            say(TROUBLE, "%s: not run because knockd ends: %s", o->door,
-                o->start);
-            opening_move(m, o, GONE);
-        } else if (may_start) {
-            starts++;
-            o->on_record = true;
-            m->dirty |= o->stop != NULL;
-        }
-    }
+/* Of the same door, address and stop command as o; or NULL. */
+static struct opening *opening_like(struct monitor *m,
+                                    const struct opening *o) {
+    struct opening *i = *bucket_of(m, &o->src);
+    for (; (i = of_address(i, &o->src)); i = i->next)
+        if (i->share == o->share && same_text(i->stop, o->stop)) return i;
+    return NULL;
 }
 
-/* Runs what may run now.  Returns when to look again. */
-static int64_t commands_run(struct monitor *m, int64_t now) {
-    int64_t wake = INT64_MAX;
-    for (struct opening *o = m->openings, *next; o; o = next) {
-        next = o->next;
-        if (o->pid || o->blocked) continue;
-        if (o->when > now) wake = min_ms(wake, o->when);
-        else if (!o->on_record && m->running < STARTS_MAX) wake = now;
-        else if (!o->on_record) continue;
-        else if (o->state == STANDING || m->running == CHILDREN_MAX) continue;
-        else if (!command_start(m, o, now)) wake = now;
-    }
-    return wake;
+/* Puts an opening into all tables. */
+static void opening_keep(struct monitor *m, struct opening *o) {
+    struct opening **link = bucket_of(m, &o->src);
+    unsigned n = m->nopenings++;
+    o->next = *link;
+    *link = o;
+    o->ticket = ++m->tickets;
+    if (!(n & (n - 1))) /* room for the next power of 2 */
+        m->openings = allocate(m->openings, (2 * n + 1) * sizeof o);
+    heap_put(m, o, n);
 }
 
-/* Makes an opening of door d for src. */
+/* Makes an opening of door d for src.  If there is one already, that takes
+ * over the start command and the timeout. */
 static struct opening *opening_new(struct monitor *m, const struct door *d,
-                                   const struct addr *src, unsigned state) {
+                                   const struct addr *src) {
     bool six = !is_v4(src);
     const char *start = six && d->start6 ? d->start6 : d->start;
     const char *stop = six && d->stop6 ? d->stop6 : d->stop;
     struct opening *o = allocate(NULL, sizeof *o);
-    *o = (struct opening){ .timeout = d->cmd_timeout,
-                           .on_record = state != START,
-                           .door = copy(d->name) };
+    *o = (struct opening){ .ring = { &o->ring, &o->ring },
+                           .share = share_of(m, d->name),
+                           .src = *src,
+                           .client = copy("-"),
+                           .state = GONE,
+                           .timeout = d->cmd_timeout,
+                           .when = NEVER };
     addr_text(src, o->ip);
     if (start) o->start = expand(start, o->ip);
     if (stop && *stop) o->stop = expand(stop, o->ip);
-    opening_move(m, o, state);
-    return o;
-}
-
-/* ---- The monitor: files that outlive us ---------------------------------- */
-
-/* FNV-1a, 64 bits (RFC 9923). */
-static uint64_t checksum(const void *data, size_t n) {
-    uint64_t h = 0xcbf29ce484222325;
-    for (const uint8_t *p = data; n--;) h = (h ^ *p++) * 0x100000001b3;
-    return h;
-}
-
-/* Replaces the file at path, seen from the directory dir: writes n bytes to a
- * new file, locks that and renames it, so that a reader finds either file
- * whole.  Returns its descriptor, or -1 and errno; the old file then stays. */
-static int file_replace(int dir, const char *path, const char *text, size_t n) {
-    char new[PATH_MAX];
-    snprintf(new, sizeof new, "%s.new", path);
-    unlinkat(dir, new, 0); /* left by one that was killed */
-    int fd = openat(dir, new, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    if (fd < 0) return -1;
-    errno = ENOSPC; /* a short write() sets none */
-    if (!flock(fd, LOCK_EX | LOCK_NB) && write(fd, text, n) == (ssize_t)n &&
-        !renameat(dir, new, dir, path))
-        return fd;
-    int error = errno;
-    close(fd);
-    unlinkat(dir, new, 0);
-    errno = error;
-    return -1;
-}
-
-/* The state file keeps the openings when the daemon ends or crashes.  It is
- * locked while in use, and replaced as a whole:
- *     knockd-state 2
- *     open TIMEOUT-S DEADLINE-MS ADDRESS DOOR
- *     stop COMMAND
- *     sum CHECKSUM OF ALL THE ABOVE */
-#define STATE_HEAD "knockd-state 2\n"
-struct record { /* strings point into the file's text */
-    struct addr src;
-    int64_t deadline;
-    unsigned timeout;
-    char *door, *stop;
-};
-
-/* Checks the head and the sum of a state file's text of n bytes.  Returns the
- * text between them; NULL if the file is damaged. */
-static char *records_of(char *text, size_t n) {
-    size_t head = strlen(STATE_HEAD), sum = strlen("sum 0123456789abcdef\n");
-    if (n < head + sum || strlen(text) != n) return NULL;
-    char *end = text + n - sum;
-    if (strncmp(text, STATE_HEAD, head) || strncmp(end, "sum ", 4) ||
-        checksum(text, n - sum) != strtoull(end + 4, NULL, 16))
-        return NULL;
-    *end = '\0';
-    return text + head;
-}
-
-/* Reads the record at the start of *text, and moves *text behind it; false if
- * that is no record. */
-static bool record_read(char **text, struct record *r) {
-    char *line = strsep(text, "\n"), *word = strsep(&line, " ");
-    char *timeout = strsep(&line, " "), *deadline = strsep(&line, " ");
-    char *ip = strsep(&line, " "), *stop = strsep(text, "\n");
-    r->door = line;
-    if (strcmp(word, "open") || !line || strlen(line) > DOOR_NAME_MAX)
-        return false;
-    if (!stop || strncmp(stop, "stop ", 5) || !stop[5]) return false;
-    r->stop = stop + 5;
-    r->deadline = strtoll(deadline, NULL, 10);
-    return number(timeout, 0, SECONDS_MAX, &r->timeout) &&
-           addr_parse(ip, &r->src);
-}
-
-/* When a stop is due at the latest if nobody sees its start command end.  Also
- * the limit after a reboot, which sets our clock back. */
-static int64_t orphaned(const struct opening *o) {
-    return now_ms() + o->timeout * INT64_C(1000) + ORPHAN_MS;
-}
-
-/* The state file's text, to be freed, and its length; NULL without memory. */
-static char *state_text(const struct monitor *m, size_t *n) {
-    char *text = NULL;
-    FILE *f = open_memstream(&text, n);
-    if (!f) return NULL;
-    fputs(STATE_HEAD, f);
-    for (const struct opening *o = m->openings; o; o = o->next) {
-        if (!o->stop || !o->on_record) continue;
-        int64_t deadline = o->state == START ? orphaned(o) : o->when;
-        fprintf(f, "open %u %" PRId64 " %s %s\nstop %s\n", o->timeout, deadline,
-                o->ip, o->door, o->stop);
+    struct opening *old = opening_like(m, o);
+    if (!old) {
+        opening_keep(m, o);
+        return o;
     }
-    fflush(f);
-    fprintf(f, "sum %016" PRIx64 "\n", checksum(text, *n));
-    if (!fclose(f)) return text;
-    free(text);
-    return NULL;
+    char *replaced = old->start;
+    old->start = o->start;
+    old->timeout = o->timeout;
+    o->start = replaced;
+    opening_free(o);
+    return old;
 }
 
-static void state_save(struct monitor *m) {
-    size_t n;
-    m->dirty = m->state;
-    char *text = m->state ? state_text(m, &n) : NULL;
-    if (!text) return;
-    int fd = file_replace(m->cwd, m->state, text, n);
-    if (fd < 0 && !m->state_bad)
-        say(TROUBLE,
-            "could not write %s: %s: if knockd is killed, open doors stay open",
-            m->state, strerror(errno));
-    free(text);
-    m->dirty = m->state_bad = fd < 0; /* turn() tries again */
-    if (fd < 0) return;
-    if (m->state_fd >= 0) close(m->state_fd);
-    m->state_fd = fd;
-}
-
-/* Reads the openings from a state file's text; false if it is damaged. */
-static bool state_parse(struct monitor *m, char *text, size_t n) {
-    struct record r;
-    char *next = records_of(text, n), ip[ADDR_TEXT];
-    if (!next) return false;
-    while (*next) {
-        if (!record_read(&next, &r)) return false;
-        struct door d = { .name = r.door,
-                          .stop = r.stop,
-                          .cmd_timeout = r.timeout };
-        struct opening *o = opening_new(m, &d, &r.src, STANDING);
-        o->when = min_ms(r.deadline, orphaned(o));
-        say(LOG, "%s: %s: left open by an earlier run", addr_text(&r.src, ip),
-            o->door);
-    }
+/* Does no other command of o's address wait behind o? */
+static bool is_last(struct monitor *m, const struct opening *o) {
+    struct opening *i = *bucket_of(m, &o->src);
+    for (; (i = of_address(i, &o->src)); i = i->next)
+        if (i->state <= DUE && i->ticket > o->ticket) return false;
     return true;
 }
 
+/* A knock at door d: its start command is queued, unless it is already. */
+static void opening_knock(struct monitor *m, const struct door *d,
+                          const struct addr *src) {
+    struct share *s = share_of(m, d->name);
+    unsigned all = m->n[QUEUED] + m->n[CROWDED];
+    unsigned own = s->n[QUEUED] + s->n[CROWDED];
+    char ip[ADDR_TEXT];
+    if (own + all >= QUEUE_MAX) {
+        say_of(m, s, addr_text(src, ip), REFUSALS,
+               "refused: %u start commands wait, %u of this door", all, own);
+        return;
+    }
+    struct opening *o = opening_new(m, d, src);
+    o->rounds = 0;
+    bool waits = o->state == QUEUED || o->state == CROWDED;
+    unsigned n = running(m, o, START);
+    if (n >= TIMES_MAX)
+        say_of(m, s, o->ip, REFUSALS, "refused: %u of its start commands run",
+               n);
+    else if (!waits || !is_last(m, o)) opening_queue(m, o, QUEUED);
+}
+
+/* Closes an opening now: a start command that waits is dropped. */
+static void opening_close(struct monitor *m, struct opening *o) {
+    if (o->state == DUE || o->state == STOPPING) return;
+    if (closes(o) && o->times) opening_queue(m, o, DUE);
+    else opening_move(m, o, GONE, NEVER);
+}
+
+/* What is due: deadlines, and stop commands that run again. */
+static void openings_due(struct monitor *m, int64_t now) {
+    while (m->nopenings && m->openings[0]->when <= now) {
+        struct opening *o = m->openings[0];
+        if (o->state == HELD)
+            say_of(m, o->share, o->ip, CLOSINGS, "command timeout");
+        opening_close(m, o);
+    }
+}
+
+/* Told to end: closes everything. */
+static void openings_end(struct monitor *m) {
+    unsigned n = m->nopenings;
+    struct opening **all = allocate(NULL, (n + 1) * sizeof *all);
+    for (unsigned i = 0; i < n; i++) all[i] = m->openings[i];
+    for (struct opening **o = all; o < all + n; o++) {
+        if ((*o)->state == QUEUED || (*o)->state == CROWDED)
+            say_of(m, (*o)->share, NULL, REFUSALS,
+                   "not run because knockd ends: %s", (*o)->start);
+        opening_close(m, *o);
+    }
+    free(all);
+}
+
+/* The round of an opening's stop commands has failed.  There are a few more,
+ * at the daemon's end as many as there is time for. */
+static void round_failed(struct monitor *m, struct opening *o) {
+    static const int pauses[] = { ROUNDS_MS };
+    unsigned rounds = sizeof pauses / sizeof *pauses;
+    if (m->ending) opening_move(m, o, FAILED, now_ms() + RETRY_MS);
+    else if (o->rounds < rounds)
+        opening_move(m, o, FAILED, now_ms() + pauses[o->rounds++]);
+    else {
+        say_of(m, o->share, o->ip, ENDS,
+               "given up, the door may still be open: the stop command has "
+               "failed %u times: %s",
+               rounds + 1, o->stop);
+        opening_move(m, o, GONE, NEVER);
+    }
+}
+
+static void stop_end(struct monitor *m, struct opening *o, bool good) {
+    if (good && o->times) {
+        o->times--;
+        record_change(m, o);
+    }
+    bool closing = o->state == STOPPING || o->state == DUE;
+    if (running(m, o, STOP) || !closing) return;
+    if (!o->times) {
+        say_of(m, o->share, o->ip, CLOSINGS, "CLOSE SESAME");
+        opening_move(m, o, GONE, NEVER);
+    } else if (o->state == DUE) return;
+    else if (good) opening_move(m, o, DUE, NEVER); /* in its old place */
+    else round_failed(m, o);
+}
+
+/* The opening lasts from the end of its last start command on. */
+static void start_end(struct monitor *m, struct opening *o) {
+    if (running(m, o, START) || o->state != STARTING) return;
+    if (!closes(o)) opening_move(m, o, GONE, NEVER);
+    else opening_move(m, o, HELD, now_ms() + o->timeout * INT64_C(1000));
+}
+
+/* A command has ended, or can't be run at all. */
+static void command_end(struct monitor *m, struct child *c, bool good) {
+    struct child was = *c, *last = &m->children[--m->nchildren];
+    memmove(c, c + 1, (size_t)((char *)last - (char *)c));
+    was.share->queue[was.command].running--;
+    if (was.opening && was.command == START) start_end(m, was.opening);
+    else if (was.opening) stop_end(m, was.opening, good);
+    address_turn(m, &was.src);
+}
+
+/* A child has ended: logs how, if it was a command. */
+static void command_reap(struct monitor *m, pid_t pid, int status) {
+    struct child *c = m->children;
+    while (c < m->children + m->nchildren && c->pid != pid) c++;
+    if (c == m->children + m->nchildren) return;
+    if (WIFSIGNALED(status))
+        say_of(m, c->share, NULL, ENDS, "command killed by signal %d",
+               WTERMSIG(status));
+    else if (status)
+        say_of(m, c->share, NULL, ENDS,
+               "command returned non-zero status code (%d)",
+               WEXITSTATUS(status));
+    command_end(m, c, !status);
+}
+
+/* Begins the command of an opening whose turn it is.  Of too many start
+ * commands one is undone before one more begins.  If no process is to be had
+ * the command keeps its place, and all wait for a while. */
+static void command_begin(struct monitor *m, struct opening *o, int64_t now) {
+    enum state was = o->state, next = was == DUE ? STOPPING : STARTING;
+    if (was == QUEUED && o->stop && o->times >= TIMES_MAX) next = CROWDED;
+    enum command which = next == STARTING ? START : STOP;
+    struct child *c = &m->children[m->nchildren++];
+    *c = (struct child){ .command = which,
+                         .share = o->share,
+                         .opening = o,
+                         .src = o->src,
+                         .begun = now };
+    o->share->queue[which].running++;
+    if (which == START) o->times++;
+    if (which == START) record_change(m, o);
+    opening_move(m, o, next, NEVER);
+    state_write(m, now);
+    m->commands++;
+    say_of(m, o->share, NULL, RUNS, "running command: %s",
+           which == START ? o->start : o->stop);
+    int error = command_run(m, o, which, &c->pid);
+    if (!error) return;
+    say_of(m, o->share, NULL, ENDS, "could not run the command: %s",
+           strerror(error));
+    if (is_passing(error)) {
+        m->again = now + RETRY_MS;
+        c->opening = NULL;
+        if (which == START) o->times--;
+        opening_move(m, o, was, NEVER);
+        record_change(m, o);
+    }
+    command_end(m, c, false);
+}
+
+/* How many openings are open, by their states. */
+static unsigned open_of(const unsigned n[STATES]) {
+    return n[DUE] + n[STARTING] + n[HELD] + n[STOPPING] + n[FAILED];
+}
+
+/* A start command of this door is about to run.  If its door has all the
+ * openings that it may have, the oldest is closed first, one at a time. */
+static bool room_lacks(struct monitor *m, struct share *s) {
+    struct ring *first = s->queue[START].ready.newer, *oldest = s->held.newer;
+    struct opening *o = (struct opening *)first;
+    if (first == &s->queue[START].ready || !closes(o) || o->times) return false;
+    if (open_of(s->n) + open_of(m->n) < OPENINGS_MAX) return false;
+    bool closing = s->n[DUE] + s->n[STOPPING] > 0;
+    if (!closing && oldest != &s->held)
+        opening_queue(m, (struct opening *)oldest, DUE);
+    return true;
+}
+
+/* The next command of this kind, of the door that got a slot longest ago. */
+static struct opening *queue_next(struct monitor *m, enum command which) {
+    struct queue *best = NULL;
+    for (struct share *s = m->shares; s; s = s->next) {
+        struct queue *q = &s->queue[which];
+        if (which == START && room_lacks(m, s)) q = &s->queue[STOP];
+        bool full = q->running + m->nchildren >= CHILDREN_MAX && !m->ending;
+        if (q->ready.newer == &q->ready || full) continue;
+        if (!best || q->served < best->served) best = q;
+    }
+    if (!best) return NULL;
+    best->served = ++m->served;
+    return (struct opening *)best->ready.newer;
+}
+
+/* How long a command takes a slot: ms.  At the end there is not much time. */
+static int64_t run_ms(const struct monitor *m) {
+    return m->ending ? END_RUN_MS : RUN_MS;
+}
+
+/* How many commands may begin now.  Commands that are no longer young take no
+ * slot, and nobody of their address waits for them. */
+static unsigned slots_free(struct monitor *m, int64_t now) {
+    unsigned young = 0;
+    for (unsigned i = m->nchildren; i-- && !m->children[i].passed;) {
+        struct child *c = &m->children[i];
+        int64_t age = now - c->begun;
+        if (age < run_ms(m)) young++;
+        c->passed = age >= ORDER_MS;
+        if (c->passed) address_turn(m, &c->src);
+    }
+    if (young >= RUN_MAX || m->nchildren == CHILDREN_MAX) return 0;
+    return RUN_MAX - young;
+}
+
+/* Begins what may begin: starts and stops in turn, so that neither wait for
+ * all of the others. */
+static void commands_run(struct monitor *m, int64_t now) {
+    unsigned slots = slots_free(m, now);
+    for (; slots && now >= m->again; slots--) {
+        enum command other = m->last == START ? STOP : START;
+        struct opening *o = queue_next(m, other);
+        if (o) m->last = other;
+        else o = queue_next(m, m->last);
+        if (!o) return;
+        command_begin(m, o, now);
+    }
+}
+
+/* ---- The monitor: openings of an earlier run ---------------------------- */
+
+/* Takes over an opening that an earlier run has left.  Of version 2 there is a
+ * record for each of its start commands; of two others the later one holds. */
+static void opening_restore(struct monitor *m, const struct record *r,
+                            bool old) {
+    struct door d = { .name = r->door,
+                      .stop = r->stop,
+                      .cmd_timeout = r->timeout };
+    struct opening *o = opening_new(m, &d, &r->src);
+    int64_t when = min_ms(r->deadline, orphaned(o));
+    if (o->state != HELD)
+        say_of(m, o->share, o->ip, RUNS, "left open by an earlier run");
+    if (old && o->state == HELD && o->when > when) when = o->when;
+    o->times = r->times + (old ? o->times : 0);
+    free(o->client);
+    o->client = copy(r->client);
+    opening_move(m, o, HELD, when);
+}
+
 /* Puts the state file aside; nothing in it is run. */
-static void state_refuse(struct monitor *m, const char *why) {
+static void state_refuse(const struct monitor *m, const char *why) {
+    const char *path = m->state.path;
     char aside[PATH_MAX];
-    while (m->openings) opening_move(m, m->openings, GONE);
-    snprintf(aside, sizeof aside, "%s.refused", m->state);
-    renameat(m->cwd, m->state, m->cwd, aside);
+    snprintf(aside, sizeof aside, "%s.refused", path);
+    renameat(m->cwd, path, m->cwd, aside);
     say(TROUBLE,
         "state file refused: %s: %s; its doors may still be open: "
         "see %s",
-        m->state, why, aside);
+        path, why, aside);
+}
+
+/* Is this file one of ours, that nobody else may read or write? */
+static bool is_own(int fd) {
+    struct stat st;
+    return !fstat(fd, &st) && S_ISREG(st.st_mode) && st.st_uid == geteuid() &&
+           !(st.st_mode & 077);
+}
+
+/* Locks the state file; false if another daemon has, or has replaced it. */
+static bool state_lock(const struct monitor *m, int fd) {
+    struct stat st, now;
+    return !flock(fd, LOCK_EX | LOCK_NB) && !fstat(fd, &st) &&
+           !fstatat(m->cwd, m->state.path, &now, 0) && now.st_ino == st.st_ino;
 }
 
 /* Opens and locks the state file and takes over its openings.  A file that is
  * damaged, or that others may write, is renamed, and nothing in it is run. */
 static void state_load(struct monitor *m) {
-    struct stat st, now;
-    size_t n;
     int how = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
-    int fd = openat(m->cwd, m->state, how | O_CREAT | O_EXCL, 0600);
+    int fd = openat(m->cwd, m->state.path, how | O_CREAT | O_EXCL, 0600);
     bool made = fd >= 0; /* two daemons can't both make it */
-    if (!made) fd = openat(m->cwd, m->state, how);
-    bool used = fd >= 0 && flock(fd, LOCK_EX | LOCK_NB);
+    if (!made) fd = openat(m->cwd, m->state.path, how);
+    bool locked = fd >= 0 && state_lock(m, fd);
+    struct records rs = { .n = 0 };
+    size_t n;
     char *text = read_all(fd, &n);
     int error = text ? 0 : errno;
-    if (error == EMFILE || error == ENFILE || error == ENOMEM ||
-        error == EINTR || error == EIO) /* it may be a good one */
-        die("could not read %s: %s", m->state, strerror(error));
-    if (error) {
-        if (error != ENOENT) state_refuse(m, strerror(error));
-    } else if (fstat(fd, &st) || !S_ISREG(st.st_mode) ||
-               st.st_uid != geteuid() || st.st_mode & 077) {
+    if (is_passing(error)) /* it may be a good one */
+        die("could not read %s: %s", m->state.path, strerror(error));
+    if (error && error != ENOENT) state_refuse(m, strerror(error));
+    else if (!error && !is_own(fd))
         state_refuse(m, "not a regular file of this user with mode 0600");
-    } else if (used || fstatat(m->cwd, m->state, &now, 0) ||
-               now.st_ino != st.st_ino) {
+    else if (!error && !locked) {
         say(TROUBLE,
             "another knockd uses %s: give this one a pid file of its "
             "own (-p), or its doors stay open if it is killed",
-            m->state);
-        free(m->state);
-        m->state = NULL;
-    } else if (!made && !state_parse(m, text, n)) {
+            m->state.path);
+        free(m->state.path);
+        m->state.path = NULL;
+    } else if (text && !made && !records_read(&rs, text, n)) {
         state_refuse(m, "damaged");
+        rs.n = 0;
     }
+    for (unsigned i = 0; i < rs.n; i++)
+        if (rs.list[i].times) opening_restore(m, &rs.list[i], rs.old);
+    free(rs.list);
     free(text);
     state_save(m);
     if (fd >= 0) close(fd);
@@ -3067,16 +3632,13 @@ static void sequences_send(struct monitor *m) {
 }
 
 /* A door opens for src: logs it, takes the next one-time sequence and queues
- * the start command.  At most ALIKE_MAX openings of a door for one address may
- * stand; beyond that the oldest one is closed. */
+ * the start command. */
 static void door_open(struct monitor *m, struct door *d,
                       const struct addr *src) {
     const char *start = d->start6 && !is_v4(src) ? d->start6 : d->start;
-    struct opening *oldest = NULL;
-    unsigned waiting = 0, others = 0, queued = 0, alike = 0;
     char ip[ADDR_TEXT];
-    say(OPENED, "%s: %s: %s", addr_text(src, ip), d->name,
-        d->message ? d->message : "OPEN SESAME");
+    say_of(m, share_of(m, d->name), addr_text(src, ip), OPENINGS, "%s",
+           d->message ? d->message : "OPEN SESAME");
     if (d->one_time) {
         int left = one_time(&m->conf, d, m->cwd, true);
         if (left > 0 && left <= ONE_TIME_LOW)
@@ -3085,28 +3647,7 @@ static void door_open(struct monitor *m, struct door *d,
         sequences_send(m);
         if (left < 0) return; /* it could be used again */
     }
-    if (!start || !*start) return;
-    for (struct opening *o = m->openings; o; o = o->next) {
-        bool own = !strcmp(o->ip, ip);
-        others += o->on_record;
-        waiting += !o->on_record;
-        queued += own && !o->on_record;
-        if (!own || o->state != STANDING || strcmp(o->door, d->name)) continue;
-        if (!alike++) oldest = o;
-    }
-    if (waiting >= QUEUE_MAX || waiting + others >= OPENINGS_MAX ||
-        queued >= QUEUE_OWN_MAX) {
-        say(TROUBLE,
-            "%s: %s: refused: %u commands wait, %u of them its own; %u "
-            "doors are open",
-            ip, d->name, waiting, queued, others);
-        return;
-    }
-    if (alike >= ALIKE_MAX) {
-        oldest->when = 0;
-        opening_move(m, oldest, STOP);
-    }
-    opening_new(m, d, src, START);
+    if (start && *start) opening_knock(m, d, src);
 }
 
 /* Tells systemd that the daemon is ready (sd_notify(3)). */
@@ -3195,8 +3736,8 @@ static void packet_say(const struct event *e) {
 static void counters_say(struct monitor *m) {
     const uint64_t *c = m->counters;
     unsigned grants = 0;
-    for (const struct opening *o = m->openings; o; o = o->next)
-        if (o->stop) grants++;
+    for (unsigned i = 0; i < m->nopenings; i++)
+        if (closes(m->openings[i])) grants++;
     say(LOG,
         "counters: packets %" PRIu64 ", drops %" PRIu64 ", hits %" PRIu64
         ", attempts %" PRIu64 ", evictions %" PRIu64 ", cancelled %" PRIu64
@@ -3214,10 +3755,13 @@ static void event_take(struct monitor *m, const struct event *e) {
     addr_text(&e->src, ip);
     switch ((enum kind)e->kind) {
     case READY: started(m, value); break;
-    case STAGE: say(LOG, "%s: %s: Stage %u", ip, d->name, e->stage); break;
+    case STAGE:
+        say_of(m, share_of(m, d->name), ip, STAGES, "Stage %u", e->stage);
+        break;
     case OPEN: door_open(m, d, &e->src); break;
     case TIMEOUT:
-        say(LOG, "%s: %s: sequence timeout (stage %u)", ip, d->name, e->stage);
+        say_of(m, share_of(m, d->name), ip, STAGES,
+               "sequence timeout (stage %u)", e->stage);
         break;
     case PACKET: packet_say(e); break;
     case SUPPRESSED: say(LOG, "%llu messages suppressed", value); break;
@@ -3450,64 +3994,121 @@ static void counters_ask(struct monitor *m) {
     if (m->sniffer < 0) counters_say(m);
 }
 
-static void signal_take(struct monitor *m) {
-    struct signalfd_siginfo info;
+/* Takes notice of all children that have ended. */
+static void children_reap(struct monitor *m) {
     int status;
-    if (read(m->signals, &info, sizeof info) != sizeof info) return;
-    if (info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT) m->ending = true;
-    if (info.ssi_signo == SIGHUP && !m->ending) reload(m);
-    if (info.ssi_signo == SIGUSR1) counters_ask(m);
-    if (info.ssi_signo != SIGCHLD) return;
     for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;)
         if (pid == m->sniffer) sniffer_died(m, status);
         else if (pid == m->namer) namer_start(m);
         else command_reap(m, pid, status);
 }
 
+/* Reads all signals that have come.  A second one to end is obeyed at once. */
+static void signals_take(struct monitor *m) {
+    struct signalfd_siginfo info;
+    while (read(m->signals, &info, sizeof info) == sizeof info) {
+        bool end = info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT;
+        if (end) m->until = m->ending ? 0 : now_ms() + SHUTDOWN_MS;
+        m->ending |= end;
+        if (info.ssi_signo == SIGHUP && !m->ending) reload(m);
+        if (info.ssi_signo == SIGUSR1) counters_ask(m);
+        if (info.ssi_signo == SIGCHLD) children_reap(m);
+    }
+}
+
+/* When turn() has something to do, if nothing happens before: ms. */
+static int64_t next_wake(const struct monitor *m, int64_t now) {
+    int64_t wake = min_ms(m->renew_at, min_ms(m->sum_up, m->until));
+    bool waiting = m->n[QUEUED] + m->n[CROWDED] + m->n[DUE] > 0;
+    if (m->nopenings) wake = min_ms(wake, m->openings[0]->when);
+    if (waiting && m->again > now) wake = min_ms(wake, m->again);
+    for (unsigned i = waiting ? m->nchildren : 0; i--;) {
+        const struct child *c = &m->children[i];
+        if (c->passed) break; /* and so have all before it */
+        if (c->begun + run_ms(m) > now)
+            wake = min_ms(wake, c->begun + run_ms(m));
+        wake = min_ms(wake, c->begun + ORDER_MS);
+    }
+    if (m->state.bad) wake = min_ms(wake, m->state.again);
+    if (m->locals_old) wake = min_ms(wake, now + RETRY_MS);
+    if (m->sniffer < 0) wake = min_ms(wake, m->sniffer_again);
+    return wake;
+}
+
+/* Sets the timer, whose clock goes on while the machine is suspended. */
+static void alarm_set(struct monitor *m, int64_t when) {
+    struct itimerspec t = { .it_value = { 0, 0 } }; /* off */
+    if (when == m->alarm) return;
+    m->alarm = when;
+    if (when != NEVER) {
+        t.it_value.tv_sec = (time_t)(when / 1000);
+        t.it_value.tv_nsec = (long)(when % 1000) * 1000000 + 1;
+    }
+    timerfd_settime(m->timer, TFD_TIMER_ABSTIME, &t, NULL);
+}
+
 /* One turn: everything that is due, then sleep until something happens. */
 static void turn(struct monitor *m) {
-    enum { SIGNALS, CHANNEL, NETLINK, SLOTS };
+    enum { SIGNALS, CHANNEL, NETLINK, TIMER, SLOTS };
     static struct pollfd fds[SLOTS + OUTPUTS_MAX];
-    int64_t now = now_ms(), wake;
-    commands_choose(m, now);
-    if (m->dirty) state_save(m); /* first, or a rule could stay for ever */
-    wake = commands_run(m, now);
+    int64_t now = now_ms();
+    if (now >= m->sum_up) suppressed_say(m);
+    openings_due(m, now);
+    commands_run(m, now);
+    state_write(m, now);
     if (m->locals_old) locals_changed(m);
     if (m->renew_at <= now) sequences_send(m);
-    wake = min_ms(wake, m->renew_at);
-    if (m->locals_old || (m->dirty && m->openings) || m->ending)
-        wake = min_ms(wake, now + RETRY_MS);
     if (m->sniffer < 0 && now >= m->sniffer_again) sniffer_start(m);
-    if (m->sniffer < 0) wake = min_ms(wake, m->sniffer_again);
+    alarm_set(m, next_wake(m, now));
     fds[SIGNALS] = (struct pollfd){ m->signals, POLLIN, 0 };
     fds[CHANNEL] = (struct pollfd){ m->channel, POLLIN, 0 };
     fds[NETLINK] = (struct pollfd){ m->netlink, POLLIN, 0 };
+    fds[TIMER] = (struct pollfd){ m->timer, POLLIN, 0 };
     for (unsigned i = 0; i < m->noutputs; i++)
         fds[SLOTS + i] = (struct pollfd){ m->outputs[i].fd, POLLIN, 0 };
-    if (poll(fds, SLOTS + m->noutputs, poll_ms(now, wake)) <= 0) return;
+    if (poll(fds, SLOTS + m->noutputs, -1) <= 0) return;
     for (unsigned i = m->noutputs; i--;)
         if (fds[SLOTS + i].revents &&
-            !output_read(&m->outputs[i], fds[SLOTS + i].revents))
+            !output_read(m, &m->outputs[i], fds[SLOTS + i].revents))
             m->outputs[i] = m->outputs[--m->noutputs];
     for (int i = 0; fds[CHANNEL].revents && i < RECORDS_A_TURN; i++)
         if (record_take(m) < EVENTS_MAX) break;
     if (fds[NETLINK].revents) locals_changed(m);
-    if (fds[SIGNALS].revents) signal_take(m);
+    if (fds[SIGNALS].revents) signals_take(m);
 }
 
-/* Works until told to end; then runs every stop command, for a while. */
-static void run(struct monitor *m) {
+/* Logs which doors could not be closed. */
+static void left_open_say(const struct monitor *m) {
+    char names[TEXT_MAX / 2] = "";
+    size_t n = 0;
+    for (const struct share *s = m->shares; s; s = s->next) {
+        bool open = s->n[DUE] + s->n[STOPPING] + s->n[FAILED] > 0;
+        if (!open || n >= sizeof names) continue;
+        n += (size_t)snprintf(names + n, sizeof names - n, "%s%s",
+                              n ? ", " : "", s->name);
+    }
+    say(TROUBLE,
+        "openings not closed in time: %u (%s); the next start of knockd "
+        "closes them",
+        m->nopenings, names);
+}
+
+/* Works until told to end; then runs every stop command, for a while.  Returns
+ * the exit status. */
+static int run(struct monitor *m) {
     while (!m->ending) turn(m);
     if (settings.verbose) say(OUT, "waiting for child processes...");
     sniffer_stop(m);
-    m->sniffer_again = INT64_MAX;
-    int64_t until = now_ms() + SHUTDOWN_MS;
-    while (m->openings && now_ms() < until) turn(m);
-    if (m->dirty) state_save(m);
+    m->sniffer_again = NEVER;
+    openings_end(m);
+    while (m->nopenings && now_ms() < m->until) turn(m);
+    state_write(m, now_ms());
+    if (m->nopenings) left_open_say(m);
     say(QUIET, "shutting down");
-    if (m->state && !m->openings) unlinkat(m->cwd, m->state, 0);
+    if (m->state.path && !m->nopenings) unlinkat(m->cwd, m->state.path, 0);
     if (m->pid_path) unlinkat(m->cwd, m->pid_path, 0);
     if (settings.verbose) say(OUT, "closing...");
+    return m->nopenings > 0;
 }
 
 /* ---- Start -------------------------------------------------------------- */
@@ -3708,7 +4309,8 @@ static void signals_open(struct monitor *m) {
     for (size_t i = 0; i < n; i++) sigaddset(&set, read[i]);
     sigprocmask(SIG_SETMASK, &set, NULL);
     m->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-    if (m->signals < 0) die("signalfd: %s", strerror(errno));
+    m->timer = timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC);
+    if (m->signals < 0 || m->timer < 0) die("signalfd: %s", strerror(errno));
 }
 
 /* /dev/null, or, without a /dev, the dead end of a pipe.  0 to 2 are open then,
@@ -3742,7 +4344,8 @@ static int exe_open(void) {
 
 static int monitor_main(int argc, char **argv) {
     static struct monitor m; /* all zero: takes no room in the file */
-    m.channel = m.state_fd = m.ready_fd = m.sniffer = -1;
+    m.channel = m.state.fd = m.ready_fd = m.sniffer = -1;
+    m.alarm = m.until = m.sum_up = NEVER;
     m.null = null_open();
     options(argc, argv);
     raise_capabilities();
@@ -3766,14 +4369,15 @@ static int monitor_main(int argc, char **argv) {
         die("opening a packet socket%s: %s", needs, strerror(errno));
     interfaces_open(&m);
     log_open(&m);
-    m.state = state_path(m.conf.pid);
+    m.state.path = state_path(m.conf.pid);
     if (settings.daemon) pidfile_open(&m, m.conf.pid);
     sniffer_start(&m);
     out.started = true;
     out.terminal = isatty(settings.verbose ? STDOUT_FILENO : STDERR_FILENO);
+    if (getrandom(m.key, sizeof m.key, 0) != sizeof m.key)
+        die("getrandom: %s", strerror(errno));
     state_load(&m);
-    run(&m);
-    return 0;
+    return run(&m);
 }
 
 int main(int argc, char **argv) {

@@ -179,7 +179,7 @@ quiet() {
 	FLOOD_TIME=3 flood 100.64.0.1 ports=7100 rate=20000
 	wait "$FLOOD"
 	# What is too much is refused; nobody else waits behind it.
-	logged 'one: refused: 4096 commands wait'
+	logged 'one: refused: 2048 start commands wait, 2048 of this door'
 	knock_until '10.77.0.2: openSSH: OPEN SESAME' 1 -d 20 "$ME4" 7000 8000 9000
 	stop_knockd
 }

@@ -392,23 +392,67 @@ static void one_input(const uint8_t *data, size_t n) {
 }
 
 #endif
-#ifdef TARGET_STATE
+#if defined(TARGET_STATE) || defined(TARGET_EVENT)
 
 static struct monitor m;
 
-/* The file as it is; or, if it begins with an odd byte, with the head and the
- * sum that it should have. */
+static void monitor_new(void) {
+    for (unsigned i = 0; i < m.nopenings; i++) opening_free(m.openings[i]);
+    free(m.openings);
+    for (struct share *s; (s = m.shares);) {
+        m.shares = s->next;
+        free(s);
+    }
+    memset(&m, 0, sizeof(m));
+    m.channel = m.signals = m.netlink = m.state.fd = m.timer = m.ready_fd = -1;
+    m.alarm = m.until = m.sum_up = NEVER;
+    m.sniffer = 99;
+    m.null = 1;
+    out.started = true;
+    nspawned = 0;
+    forget();
+}
+
+/* Told to end: each command that runs ends at once. */
+static void end_all(void) {
+    m.ending = true;
+    openings_end(&m);
+    for (unsigned i = 0; m.nopenings && i < 100000; i++) {
+        turn(&m);
+        while (m.nchildren) command_reap(&m, m.children[0].pid, 0);
+        forget();
+    }
+    REQUIRE(!m.nopenings && !m.nchildren);
+}
+
+#endif
+#ifdef TARGET_STATE
+
+/* The file as it is; or, by its first byte, with the head and the sums that it
+ * should have: of version 3, or of 2. */
 static char *state_text(const uint8_t *data, size_t n, size_t *size) {
-    char *text = malloc(n + 100);
-    bool whole = *data & 1;
+    char *text = malloc(20 * n + 100);
+    bool whole = *data & 1, old = *data & 2;
 
     REQUIRE(text);
     *size = 0;
-    if (whole) *size = (size_t)sprintf(text, STATE_HEAD);
-    memcpy(text + *size, data + 1, n - 1);
-    *size += n - 1;
+    if (whole) *size = (size_t)sprintf(text, old ? STATE_HEAD_2 : STATE_HEAD);
+    data++, n--;
+    while (n) {
+        const uint8_t *end = memchr(data, '\n', n);
+        size_t line = end ? (size_t)(end - data) : n;
+
+        memcpy(text + *size, data, line);
+        *size += line;
+        if (end && whole && !old)
+            *size += (size_t)sprintf(text + *size, " %016llx",
+                                     (unsigned long long)checksum(data, line));
+        if (end) text[(*size)++] = '\n';
+        data += line + !!end;
+        n -= line + !!end;
+    }
     text[*size] = '\0';
-    if (whole)
+    if (whole && old)
         *size += (size_t)sprintf(text + *size, "sum %016llx\n",
                                  (unsigned long long)checksum(text, *size));
     return text;
@@ -417,38 +461,27 @@ static char *state_text(const uint8_t *data, size_t n, size_t *size) {
 static void one_input(const uint8_t *data, size_t n) {
     size_t size, stops = 0;
     char *text = state_text(data, n, &size);
+    struct records rs = { .n = 0 };
 
-    memset(&m, 0, sizeof(m));
-    m.channel = m.signals = m.netlink = m.state_fd = -1;
-    m.sniffer = 99;
-    m.null = 1;
+    monitor_new();
     m.conf.ndoors = 0;
-    out.started = true;
-    forget();
-    if (state_parse(&m, text, size))
-        for (const struct opening *o = m.openings; o; o = o->next) {
-            stops++;
-            REQUIRE(o->state == STANDING && o->stop && *o->stop);
-            REQUIRE(o->when <=
-                    clock_ms + ORPHAN_MS + (int64_t)o->timeout * 1000);
+    if (records_read(&rs, text, size))
+        for (unsigned i = 0; i < rs.n; i++) {
+            if (rs.list[i].times > 1000) rs.list[i].times = 1000;
+            if (rs.list[i].times) opening_restore(&m, &rs.list[i], rs.old);
         }
-    else
-        while (m.openings) opening_move(&m, m.openings, GONE);
+    for (unsigned i = 0; i < m.nopenings; i++) {
+        const struct opening *o = m.openings[i];
+
+        stops += o->times;
+        REQUIRE(o->state == HELD && o->stop && *o->stop && o->times);
+        REQUIRE(o->when <= clock_ms + ORPHAN_MS + (int64_t)o->timeout * 1000);
+    }
+    free(rs.list);
     free(text);
     check_text();
-    nspawned = 0;
-    m.ending = true;
-    for (unsigned i = 0; m.openings && i < 100000; i++) {
-        struct opening *next;
-
-        turn(&m);
-        for (struct opening *o = m.openings; o; o = next) {
-            next = o->next;
-            if (o->pid) command_reap(&m, o->pid, 0);
-        }
-        forget();
-    }
-    REQUIRE(!m.openings && nspawned == stops && !m.running);
+    end_all();
+    REQUIRE(nspawned == stops);
 }
 
 #endif
@@ -508,7 +541,6 @@ static void one_input(const uint8_t *data, size_t n) {
 #endif
 #ifdef TARGET_EVENT
 
-static struct monitor m;
 static struct door doors[3];
 static struct net only = { { { [10] = 255, [11] = 255, [12] = 10 } }, 104 };
 
@@ -527,11 +559,8 @@ static void one_input(const uint8_t *data, size_t n) {
                               .seq = { { 1, 2 | TO_UDP }, 2 },
                               .allow = { &only, 1 } };
     doors[2] = (struct door){ .name = "c", .one_time = "-" }; /* used up */
-    memset(&m, 0, sizeof(m));
+    monitor_new();
     m.conf = (struct conf){ .doors = doors, .ndoors = 3, .listen = "any" };
-    m.signals = m.netlink = m.state_fd = m.ready_fd = -1;
-    m.sniffer = 99;
-    m.null = 1;
     settings.only_ipv4 = *data & 1;
     m.ready = true;
     t_only_path = "-";
@@ -539,8 +568,6 @@ static void one_input(const uint8_t *data, size_t n) {
     if (ends[0] < 0)
         REQUIRE(!socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, ends));
     m.channel = ends[0];
-    nspawned = 0;
-    forget();
     for (data++, n--; n > 1;) {
         size_t length = *data >= 200 ? *data - 200 : sizeof(struct event);
         struct event e;
@@ -562,19 +589,8 @@ static void one_input(const uint8_t *data, size_t n) {
         check_text();
         if (kept_length > KEPT_MAX / 2) forget();
     }
-    size_t count = 0;
-
-    for (const struct opening *o = m.openings; o; o = o->next) count++;
-    REQUIRE(count <= opens);
-    m.ending = true;
-    for (unsigned i = 0; m.openings && i < 10000; i++) {
-        turn(&m);
-        clock_ms += 1000;
-        forget();
-        while (m.openings && m.openings->pid)
-            command_reap(&m, m.openings->pid, 0);
-    }
-    REQUIRE(!m.openings);
+    REQUIRE(m.nopenings <= opens);
+    end_all();
 }
 
 #endif

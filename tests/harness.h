@@ -38,6 +38,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -297,11 +298,22 @@ static int poll_result, poll_timeout;
 static unsigned polls;
 static void (*poll_hook)(struct pollfd *fds, nfds_t n);
 
+/* When the monitor's timer fires; 0: never. */
+static int64_t t_alarm;
+
+static int t_timer(const struct itimerspec *t) {
+    t_alarm =
+        (int64_t)t->it_value.tv_sec * 1000 + t->it_value.tv_nsec / 1000000;
+    return 0;
+}
+
 static int t_poll(struct pollfd *fds, nfds_t n, int timeout) {
     for (nfds_t i = 0; i < n; i++) fds[i].revents = 0;
     if (t_really) return fails(FAULT_poll) ? 0 : poll(fds, n, timeout);
     polls++;
     poll_timeout = timeout;
+    if (timeout < 0 && t_alarm)
+        poll_timeout = t_alarm > clock_ms ? (int)(t_alarm - clock_ms) : 0;
     if (poll_hook) poll_hook(fds, n);
     return fails(FAULT_poll) ? -1 : poll_result;
 }
@@ -447,6 +459,7 @@ __attribute__((format(printf, 2, 3))) static int t_fprintf(FILE *f,
 #define if_indextoname(index, name) (void)(index)
 #define freeifaddrs(list) ((void)(list))
 #define poll(fds, n, timeout) t_poll(fds, n, timeout)
+#define timerfd_settime(fd, f, t, old) t_timer(t)
 #define close(fd) (t_closes ? close(fd) : 0)
 /* It goes over all ports for each filter: not also step by step. */
 #if defined(__clang__)
@@ -489,6 +502,7 @@ int knock_main(int argc, char **argv) {
 #undef mmap
 #undef getrandom
 #undef poll
+#undef timerfd_settime
 #undef fork
 #undef setsockopt
 #undef syscall

@@ -293,6 +293,15 @@ conf() {
 
 READY='starting up, listening on '
 
+# on_record FILE [times]: how many openings a state file holds, or how many start
+# commands of theirs.
+on_record() {
+	awk -v times="${2:-}" '
+		/^open / { n[++at] = times ? $4 : 1 }
+		/^gone / { n[$2] = 0 }
+		END { for (i in n) sum += n[i]; print sum + 0 }' "$1"
+}
+
 # A door "d" with a stop command after $1 seconds; what runs goes to $T/did.
 grant_door() {
 	conf <<-EOF2

@@ -9,6 +9,17 @@ need_gen() {
 	[ -x "$GEN" ] || skip "build/gen is not built"
 }
 
+# build_loud: a daemon that logs every line about a door, and not 20 a second, for
+# tests with many openings at once; in setup_file. use_loud: in setup.
+build_loud() {
+	(cd "$ROOT" && cc -std=c11 -O2 -D_GNU_SOURCE -DLINES_PER_SECOND=1000000 \
+		-o "$BATS_FILE_TMPDIR/knockd" knockd.c knock.c)
+}
+
+use_loud() {
+	[ "$KNOCKD" != "$ROOT/knockd" ] || KNOCKD=$BATS_FILE_TMPDIR/knockd
+}
+
 # gen_a WORD...: packets from A straight into S's eth0; gen_b: from B, by way
 # of the bridge.
 gen_a() { in_a "$GEN" if=s0 "$@" >/dev/null; }

@@ -9,8 +9,13 @@
 load lib
 load packets
 
+setup_file() {
+	build_loud
+}
+
 setup() {
 	need_gen
+	use_loud
 	net_up
 }
 

@@ -165,10 +165,18 @@ static const struct {
     { "scans: FIN, NULL, Xmas, ACK, UDP, two at once", test_other_scans },
     { "commands: from the knock to the end", test_opening },
     { "commands: a knock while it is open", test_prolonging },
+    { "commands: a knock while it closes", test_reopening },
     { "commands: no stop between a knock and its start", test_renewal },
+    { "commands: the last knock counts", test_last_knock },
+    { "commands: order of an address", test_order },
+    { "commands: so many times", test_times },
+    { "commands: a stop command that fails", test_rounds },
     { "commands: the stop comes in time", test_wake },
     { "commands: no process, no program", test_spawn_failures },
-    { "commands: hanging ones", test_queue },
+    { "commands: nobody takes all", test_nobody_takes_all },
+    { "commands: the oldest one closes", test_oldest_closes },
+    { "commands: thousands due at once", test_all_due },
+    { "commands: lines about a door", test_lines_of_a_door },
     { "commands: random ones and crashes against a model",
       test_openings_at_random },
     { "commands: shell or not", test_shell },
@@ -176,9 +184,10 @@ static const struct {
     { "commands: output", test_output },
     { "commands: output in the loop", test_output_in_loop },
     { "state: written and read", test_state_round_trip },
+    { "state: grows, and is replaced", test_state_grows },
+    { "state: version 2", test_state_version_2 },
     { "state: damaged at each byte, cut at each length", test_state_damage },
     { "state: well summed nonsense", test_state_content },
-    { "state: an empty stop command", test_state_empty_stop },
     { "state: not ours alone, not writable", test_state_places },
     { "state: path", test_state_path },
     { "one-time: marks", test_one_time },
@@ -194,6 +203,7 @@ static const struct {
     { "monitor: interfaces", test_interfaces },
     { "monitor: signals and reload", test_signals },
     { "monitor: the end", test_end },
+    { "monitor: the end of many openings", test_end_of_many },
     { "sniffer: rest", test_rest },
     { "sniffer: ring", test_ring },
     { "sniffer: poisoned ring", test_ring_poisoned },
@@ -248,6 +258,7 @@ int main(int argc, char **argv) {
         random_state = seed * 1000003 + i;
         bad_checks = 0;
         clock_ms = 1000000;
+        t_alarm = 0;
         memset(faults, 0, sizeof(faults));
         tests[i].run();
         printf("%sok %u - unit: %s\n", bad_checks ? "not " : "", ++at,

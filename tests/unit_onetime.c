@@ -210,17 +210,14 @@ static void test_one_time_door(void) {
     turn(m);
     CHECK(read(ends[1], &order, sizeof(order)) > 0 && *order.seq.knock == 7);
     CHECK(is_true(m, &e));
-    for (unsigned i = 7; i < 10; i++) {
-        turn(m);
-        CHECK(ncommands == 1 + i);
-        reap(m, 0, 0);
-    }
+    CHECK(ncommands == 8); /* a start command that waits is queued once */
+    reap(m, 0, 0);
     put_text("once", " 1,2\n");
     shop[0].seq = (struct sequence){ { 1, 2 }, 2 };
     fail(FAULT_pwrite, 1, EIO);
     door_open(m, &shop[0], &a);
     turn(m);
-    CHECK(ncommands == 10 && has_text("can't mark"), "%s", kept);
+    CHECK(ncommands == 8 && has_text("can't mark"), "%s", kept);
     fail(FAULT_pwrite, 0, 0);
     close(ends[0]);
     close(ends[1]);

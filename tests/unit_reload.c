@@ -148,7 +148,7 @@ static void take_signal(struct monitor *m, uint32_t number) {
     struct signalfd_siginfo info = { .ssi_signo = number };
 
     if (write(signal_ends[1], &info, sizeof(info)) != sizeof(info)) abort();
-    signal_take(m);
+    signals_take(m);
 }
 
 static void test_signals(void) {
@@ -164,7 +164,8 @@ static void test_signals(void) {
     CHECK(load_text(&c, "[one]\nsequence=1,2\n", false));
     shop_open();
     m = monitor_new(&c);
-    if (pipe(signal_ends) || socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends))
+    if (pipe2(signal_ends, O_NONBLOCK) ||
+        socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends))
         abort();
     m->signals = signal_ends[0];
     m->channel = ends[0];
@@ -207,7 +208,7 @@ static void test_signals(void) {
               !strcmp(m->conf.doors->name, "two") &&
               !strcmp(m->conf.listen, "x") && *m->conf.doors[1].seq.knock == 7,
           "%s", kept);
-    CHECK(m->openings && m->openings->state == STANDING);
+    CHECK(m->nopenings && m->openings[0]->state == HELD);
     /* children: a command, the sniffer, one that nobody knows */
     clock_ms += 5000;
     turn(m);
@@ -219,7 +220,7 @@ static void test_signals(void) {
     t_ended[2].pid = 5;
     t_nended = 3;
     take_signal(m, SIGCHLD);
-    CHECK(!m->openings && m->sniffer == -1 &&
+    CHECK(!m->nopenings && m->sniffer == -1 &&
           has_text("the sniffer died (signal 9)"));
     CHECK(!m->ending);
     take_signal(m, SIGTERM);
@@ -230,8 +231,7 @@ static void test_signals(void) {
     forget();
     take_signal(m, SIGHUP);
     CHECK(!*kept);
-    fcntl(signal_ends[0], F_SETFL, O_NONBLOCK);
-    signal_take(m); /* nothing there */
+    signals_take(m); /* nothing there */
     close(ends[1]);
     close(signal_ends[0]);
     close(signal_ends[1]);
@@ -244,22 +244,32 @@ static void poll_all(struct pollfd *fds, nfds_t n) {
     for (nfds_t i = 0; i < n; i++) fds[i].revents = fds[i].fd >= 0 ? POLLIN : 0;
 }
 
+/* Signals come through a pipe. */
+static void signals_by_pipe(struct monitor *m) {
+    if (pipe2(signal_ends, O_NONBLOCK)) abort();
+    m->signals = signal_ends[0];
+}
+
+static void signals_end(void) {
+    close(signal_ends[0]);
+    close(signal_ends[1]);
+    poll_hook = NULL;
+    poll_result = 0;
+}
+
 /* The end: doors are closed at once, whatever their time. */
 static void test_end(void) {
     struct monitor *m = shop_open();
-    struct addr a = addr_of("192.0.2.1"), b = addr_of("192.0.2.2");
+    struct addr b = addr_of("192.0.2.2");
     struct signalfd_siginfo info = { .ssi_signo = SIGTERM };
     int ends[2];
 
-    door_open(m, &shop[1], &a);
-    turn(m);
+    knock_at(m, &shop[1], "192.0.2.1");
     reap(m, 0, 0);
-    door_open(m, &shop[1], &b);
-    turn(m);
+    knock_at(m, &shop[1], "192.0.2.2");
     door_open(m, &shop[0], &b); /* waits; is not run any more */
-    if (pipe(signal_ends) || socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends))
-        abort();
-    m->signals = signal_ends[0];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends)) abort();
+    signals_by_pipe(m);
     m->channel = ends[0];
     close(ends[1]); /* the sniffer has ended */
     m->pid_path = strdup("pid");
@@ -268,31 +278,150 @@ static void test_end(void) {
     poll_hook = poll_all;
     poll_result = 1;
     turn(m);
-    CHECK(m->ending && m->channel == -1);
-    poll_hook = NULL;
-    poll_result = 0;
+    CHECK(m->ending && m->channel == -1 && m->until == clock_ms + SHUTDOWN_MS);
+    signals_end();
     forget();
+    openings_end(m);
     turn(m);
     CHECK(ncommands == 3 && !strcmp(command_text(0), "stop b 192.0.2.1"));
     CHECK(has_text("a: not run because knockd ends: start a 192.0.2.2\n"), "%s",
           kept);
     reap(m, 0, 0);
-    command_reap(m, commands[1].pid, 0);
+    reap_command(m, &commands[1], 0);
     turn(m);
     CHECK(ncommands == 4 && !strcmp(command_text(0), "stop b 192.0.2.2"));
     reap(m, 0, 0);
-    CHECK(!m->openings);
+    CHECK(!m->nopenings);
     settings.verbose = true;
-    run(m);
+    CHECK(!run(m));
     settings.verbose = false;
     CHECK(has_text("waiting for child processes...\n") &&
           !has_text("shutting down\n") && has_text("closing...\n"));
-    run(m);
+    CHECK(!run(m));
     CHECK(has_text("shutting down\n"));
     CHECK(faccessat(directory_fd, "pid", F_OK, 0) &&
           faccessat(directory_fd, "k.state", F_OK, 0));
-    close(signal_ends[0]);
-    close(signal_ends[1]);
     free(m->pid_path);
+    monitor_end();
+}
+
+static unsigned long long end_turns;
+static bool end_twice;
+
+/* While run() sleeps, time passes and commands end. */
+static void poll_passing(struct pollfd *fds, nfds_t n) {
+    struct monitor *m = &monitor;
+    int64_t next = t_alarm ? t_alarm : INT64_MAX;
+    struct signalfd_siginfo info = { .ssi_signo = SIGTERM };
+
+    (void)n;
+    end_turns++;
+    if (end_twice && clock_ms > 1500 + 1000000) {
+        CHECK(write(signal_ends[1], &info, sizeof(info)) > 0);
+        fds[0].revents = POLLIN;
+        poll_result = 1;
+        return;
+    }
+    for (unsigned i = 0; i < ncommands && i < 8192; i++)
+        if (!commands[i].ended) next = min_ms(next, commands[i].ends);
+    if (next > clock_ms) clock_ms = min_ms(next, clock_ms + 60000);
+    for (unsigned i = 0; i < ncommands && i < 8192; i++)
+        if (!commands[i].ended && commands[i].ends <= clock_ms)
+            reap_command(m, &commands[i], commands[i].status);
+    if (kept_length > KEPT_MAX / 2) forget();
+}
+
+/* run() of a daemon that is told to end now; its exit status. */
+static int end_now(struct monitor *m) {
+    signals_by_pipe(m);
+    forget();
+    poll_hook = poll_passing;
+    m->ending = true;
+    m->until = clock_ms + SHUTDOWN_MS;
+    int status = run(m);
+
+    signals_end();
+    return status;
+}
+
+static int64_t long_ms(const struct spawned *c) {
+    return !strcmp(c->event, "stop") ? 300 : 3;
+}
+
+static int64_t hanging_stop(const struct spawned *c) {
+    return !strcmp(c->event, "stop") ? 14000 : 3;
+}
+
+static int64_t hanging_start(const struct spawned *c) {
+    return !strcmp(c->event, "start") ? 60000 : 3;
+}
+
+/* A lock is held for the first 3 seconds. */
+static int locked_status(const struct spawned *c) {
+    bool stop = !strcmp(c->event, "stop");
+
+    return stop && c->begun < 1003000 ? 4 << 8 : 0;
+}
+
+/* So many openings, all open. */
+static struct monitor *open_many(unsigned n,
+                                 int64_t (*ms)(const struct spawned *)) {
+    struct monitor *m = shop_open();
+
+    clock_ms = 1000000;
+    command_ms = ms;
+    unlinkat(directory_fd, "k.state", 0);
+    state_load(m);
+    shop[0].cmd_timeout = 3600;
+    for (uint32_t i = 0; i < n; i++) {
+        struct addr a = stranger(i, i % 2);
+        struct opening *o = opening_new(m, &shop[i % 2], &a);
+
+        o->times = 1;
+        opening_move(m, o, HELD, clock_ms + 100000);
+    }
+    return m;
+}
+
+/* The end, with thousands of doors, slow and hanging stop commands, with ones
+ * that fail, and with start commands that run. */
+static void test_end_of_many(void) {
+    struct monitor *m = open_many(3500, three_ms);
+    int64_t began_at = clock_ms;
+
+    CHECK(end_now(m) == 0 && ncommands == 3500);
+    CHECK(clock_ms < began_at + SHUTDOWN_MS, "%d", (int)(clock_ms - began_at));
+    CHECK(faccessat(directory_fd, "k.state", F_OK, 0));
+    m = open_many(243, long_ms);
+    CHECK(end_now(m) == 0 && ncommands == 243, "%u", ncommands);
+    /* not in time: said, and kept for the next start */
+    m = open_many(3, hanging_stop);
+    CHECK(end_now(m) == 1 && clock_ms == 1000000 + SHUTDOWN_MS);
+    CHECK(has_text("openings not closed in time: 3 (b b, a); ") ||
+              has_text("openings not closed in time: 3 (a, b b); "),
+          "%s", kept);
+    m = shop_open();
+    state_load(m);
+    CHECK(m->nopenings == 3);
+    /* one that fails runs again, once a second */
+    m = open_many(20, three_ms);
+    command_status = locked_status;
+    CHECK(end_now(m) == 0 && ncommands >= 60, "%u", ncommands);
+    command_status = NULL;
+    /* a start command that runs is not waited for, its stop comes */
+    m = open_many(0, hanging_start);
+    knock_at(m, &shop[0], "192.0.2.1");
+    knock_at(m, &shop[2], "192.0.2.2"); /* nobody waits for this one */
+    CHECK(end_now(m) == 0 && began("stop a 192.0.2.1") == 1000000 + ORDER_MS);
+    CHECK(clock_ms < 1000000 + ORDER_MS + 100);
+    /* a second signal */
+    m = open_many(3, hanging_stop);
+    end_twice = true;
+    knock_at(m, &shop[2], "192.0.2.2");
+    for (unsigned i = 0; i < ncommands; i++) commands[i].ends = clock_ms + 1600;
+    CHECK(end_now(m) == 1 && clock_ms < 1000000 + SHUTDOWN_MS, "%d",
+          (int)(clock_ms - 1000000));
+    end_twice = false;
+    CHECK(end_turns < 100000);
     monitor_end();
 }

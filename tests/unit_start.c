@@ -128,7 +128,7 @@ static void test_names(void) {
     settings.lookup = false;
     t_ended[0].pid = 77;
     t_nended = 1;
-    if (pipe(signal_ends)) abort();
+    if (pipe2(signal_ends, O_NONBLOCK)) abort();
     m->signals = signal_ends[0];
     take_signal(m, SIGCHLD);
     CHECK(out.namer == -1);
