@@ -343,6 +343,16 @@ static char *trim(char *s) {
     return s;
 }
 
+/* Copies the next name of a list of interfaces and goes on behind it; false at
+ * the end.  A name that is too long stays too long. */
+static bool next_name(const char **list, char name[IFNAMSIZ + 1]) {
+    *list += strspn(*list, LIST);
+    size_t n = strcspn(*list, LIST);
+    snprintf(name, IFNAMSIZ + 1, "%.*s", (int)n, *list);
+    *list += n;
+    return n > 0;
+}
+
 /* Parses a decimal number from min to max into *n; false if it is not one. */
 static bool number(const char *text, unsigned min, unsigned max, unsigned *n) {
     char *end;
@@ -630,15 +640,12 @@ static bool list_parse(struct conf *c, item_parser *parse, void *field,
     return good;
 }
 
-/* Checks the names of interfaces in a list. */
 static void names_check(struct conf *c, const char *list) {
-    while (*(list += strspn(list, LIST))) {
-        size_t n = strcspn(list, LIST);
-        if (n >= IFNAMSIZ)
-            wrong(c, "interface name '%.40s' is longer than %d characters",
-                  list, IFNAMSIZ - 1);
-        list += n;
-    }
+    char name[IFNAMSIZ + 1];
+    while (next_name(&list, name))
+        if (strlen(name) == IFNAMSIZ)
+            wrong(c, "interface name '%s' is longer than %d characters", name,
+                  IFNAMSIZ - 1);
 }
 
 /* Stores a path, a text, a list of names or a command in *field.  In [options]
@@ -807,16 +814,14 @@ static bool can_run(const char *word) {
     return found;
 }
 
-/* What puts a firewall's rule behind those that reject, and what does not. */
-static const char *const behind[][2] = {
-    { "-A INPUT", "-I INPUT" },
-    { "add rule", "insert rule" },
-    { "ufw allow", "ufw prepend allow" },
-};
-
 /* -t: warns of a start command that does not do what people expect. */
 static void start_review(struct conf *c, const struct door *d,
                          const char *start) {
+    static const char *const behind[][2] = {
+        { "-A INPUT", "-I INPUT" },
+        { "add rule", "insert rule" },
+        { "ufw allow", "ufw prepend allow" },
+    };
     bool closes = d->stop || d->stop6 || strstr(start, "-D") ||
                   strstr(start, "delete") || strstr(start, "timeout");
     bool adds = strstr(start, " -I ") || strstr(start, " -A ");
@@ -985,10 +990,9 @@ static int one_time(struct conf *c, struct door *d, int dir, bool spend) {
     struct conf file = { .path = d->one_time };
     struct sequence old = d->seq, next;
     bool marked = false, failed = false;
-    int how = O_NONBLOCK | O_CLOEXEC, left = 0;
+    int how = c->test ? O_RDONLY : O_RDWR, left = 0;
     size_t size;
-    how |= c->test ? O_RDONLY : O_RDWR;
-    int fd = openat(dir, file.path, how);
+    int fd = openat(dir, file.path, how | O_NONBLOCK | O_CLOEXEC);
     char *text = read_all(fd, &size), *rest = text, *line;
     be_at(c, d, D(one_time));
     d->seq.n = 0;
@@ -3415,16 +3419,6 @@ static void locals_add(const struct monitor *m, struct locals *l,
     if (m->conf.test) printf("# %s %s\n", interface, addr_text(a, ip));
     if (l->naddrs == ADDRESSES_MAX) l->full = true;
     else l->addr[l->naddrs++] = *a;
-}
-
-/* Copies the next name of a list of interfaces and goes on behind it; false at
- * the end.  A name that is too long stays too long. */
-static bool next_name(const char **list, char name[IFNAMSIZ + 1]) {
-    *list += strspn(*list, LIST);
-    size_t n = strcspn(*list, LIST);
-    snprintf(name, IFNAMSIZ + 1, "%.*s", (int)n, *list);
-    *list += n;
-    return n > 0;
 }
 
 /* Takes an interface of the list, or with index 0 all that there are.  Returns

@@ -366,7 +366,7 @@ static void test_errors(void) {
         { "[d]\nsequence=1\nstray_limit=64",
           "3: Stray_Limit '64' is not a number from 0 to 63" },
         { "[d]\nsequence=1\nmessage =", "3: Message is empty" },
-        { "[options]\ninterface = eth0,abcdefghijklmnop",
+        { "[options]\ninterface = eth0,abcdefghijklmnop,eth1",
           "2: interface name 'abcdefghijklmnop' is longer than 15 "
           "characters" },
         { "[d]\nsequence=1\n= /bin/evil", "3: " },
