@@ -139,6 +139,25 @@ bad_place_of() {
 	is "$(times_did 'stop 10.77.0.3')" 1
 }
 
+@test "two daemons started at once never share a state file" {
+	local i j p n
+
+	conf </dev/null
+	for i in {1..20}; do
+		rm -f "$T"/k.state*
+		: >"$LOG"
+		in_s bash -c '"$@" & "$@" & wait' x "$KNOCKD" -c "$T/knockd.conf" \
+			-p "$T/k.pid" -i eth0 </dev/null >/dev/null 2>&1 3>&- &
+		j=$!
+		logged "$READY" 2
+		n=$(count "$LOG" 'another knockd uses')
+		for p in $(pids_in "$S" knockd); do kill "$p" 2>/dev/null || :; done
+		wait "$j" || :
+		is "round $i: $n refused, $(count "$LOG" 'could not write') not written" \
+			"round $i: 1 refused, 0 not written"
+	done
+}
+
 @test "a state file whose last line was cut off: what stands before it is closed" {
 	grant_door 3600
 	start

@@ -279,10 +279,10 @@ ports() {
 	local file name bad=0
 
 	while IFS=: read -r file name; do
-		grep -qF "@test \"${name# }" "tests/$file" ||
+		grep -qF -e "@test \"${name# }" -e "static void ${name# }(" "tests/$file" ||
 			{ echo "$file: no test begins with '${name# }'"; bad=1; }
-	done < <(sed -n 's/^| .* | \([a-z_]*\.bats: .*\) |$/\1/p' SECURITY.md)
-	is "$(grep -c '^| [^|]* | [a-z_]*\.bats: [^|]* |$' SECURITY.md)" \
+	done < <(sed -n 's/^| .* | \([a-z_]*\.[a-z]*: .*\) |$/\1/p' SECURITY.md)
+	is "$(grep -c '^| [^|]* | [a-z_]*\.[a-z]*: [^|]* |$' SECURITY.md)" \
 		"$(sed -n '/^## What is promised/,/^## What is not/p' SECURITY.md | grep -c '^| [A-Z]')"
 	[ $bad = 0 ]
 }
