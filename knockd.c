@@ -2513,11 +2513,9 @@ static struct share *share_of(struct monitor *m, const char *name) {
 
 /* Logs a line about a door, and about an address unless ip is NULL.  Beyond
  * so many in a second the line is only counted. */
-__attribute__((format(printf, 5, 6))) static void say_of(struct monitor *m,
-                                                         struct share *s,
-                                                         const char *ip,
-                                                         enum topic topic,
-                                                         const char *fmt, ...) {
+FORMAT(5)
+static void say_of(struct monitor *m, struct share *s, const char *ip,
+                   enum topic topic, const char *fmt, ...) {
     static const enum severity severity[TOPICS] = {
         [OPENINGS] = OPENED, [REFUSALS] = TROUBLE, [ENDS] = TROUBLE
     };
@@ -2578,9 +2576,8 @@ static int file_replace(int dir, const char *path, const char *text, size_t n) {
 }
 
 /* Writes a line that ends in its own sum. */
-__attribute__((format(printf, 2, 3))) static void line_put(FILE *f,
-                                                           const char *fmt,
-                                                           ...) {
+FORMAT(2)
+static void line_put(FILE *f, const char *fmt, ...) {
     char *line;
     va_list ap;
     va_start(ap, fmt);
