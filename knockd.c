@@ -3025,29 +3025,38 @@ static bool same_text(const char *a, const char *b) {
     return a && b ? !strcmp(a, b) : a == b;
 }
 
-/* Of the same door, address and stop command as o; or NULL. */
-static struct opening *opening_like(struct monitor *m,
-                                    const struct opening *o) {
-    struct opening *i = *bucket_of(m, &o->src);
-    for (; (i = of_address(i, &o->src)); i = i->next)
-        if (i->share == o->share && same_text(i->stop, o->stop)) return i;
-    return NULL;
+/* The opening that a and b are for: of one door, of one stop command, or else of
+ * one start command. */
+static bool is_same(const struct opening *a, const struct opening *b) {
+    if (a->share != b->share || !same_text(a->stop, b->stop)) return false;
+    return closes(a) || same_text(a->start, b->start);
 }
 
-/* Puts an opening into all tables. */
-static void opening_keep(struct monitor *m, struct opening *o) {
-    struct opening **link = bucket_of(m, &o->src);
+/* Puts a new opening into all tables, unless there is one of its door and its
+ * address: that one takes over the start command and the timeout. */
+static struct opening *opening_keep(struct monitor *m, struct opening *o) {
+    struct opening **link = bucket_of(m, &o->src), *old = *link;
+    while ((old = of_address(old, &o->src)) && !is_same(old, o))
+        old = old->next;
+    if (old) {
+        free(old->start);
+        old->start = o->start;
+        old->timeout = o->timeout;
+        o->start = NULL;
+        opening_free(o);
+        return old;
+    }
     unsigned n = m->nopenings++;
-    o->next = *link;
-    *link = o;
-    o->ticket = ++m->tickets;
     if (!(n & (n - 1))) /* room for the next power of 2 */
         m->openings = allocate(m->openings, (2 * n + 1) * sizeof o);
+    o->ticket = ++m->tickets;
+    o->next = *link;
+    *link = o;
     heap_put(m, o, n);
+    return o;
 }
 
-/* Makes an opening of door d for src.  If there is one already, that takes
- * over the start command and the timeout. */
+/* Makes an opening of door d for src, or finds it. */
 static struct opening *opening_new(struct monitor *m, const struct door *d,
                                    const struct addr *src) {
     bool six = !is_v4(src);
@@ -3064,17 +3073,7 @@ static struct opening *opening_new(struct monitor *m, const struct door *d,
     addr_text(src, o->ip);
     if (start) o->start = expand(start, o->ip);
     if (stop && *stop) o->stop = expand(stop, o->ip);
-    struct opening *old = opening_like(m, o);
-    if (!old) {
-        opening_keep(m, o);
-        return o;
-    }
-    char *replaced = old->start;
-    old->start = o->start;
-    old->timeout = o->timeout;
-    o->start = replaced;
-    opening_free(o);
-    return old;
+    return opening_keep(m, o);
 }
 
 /* Does no other command of o's address wait behind o? */

@@ -168,6 +168,7 @@ static const struct {
     { "commands: a knock while it closes", test_reopening },
     { "commands: no stop between a knock and its start", test_renewal },
     { "commands: the last knock counts", test_last_knock },
+    { "commands: two doors of one name", test_doors_of_one_name },
     { "commands: order of an address", test_order },
     { "commands: so many times", test_times },
     { "commands: a stop command that fails", test_rounds },

@@ -423,9 +423,34 @@ static void test_last_knock(void) {
     monitor_end();
 }
 
+/* When the last command with this text began; -1: never. */
+static int64_t began(const char *text) {
+    for (unsigned i = ncommands; i-- && i + 8192 >= ncommands;)
+        if (!strcmp(commands[i % 8192].text, text))
+            return commands[i % 8192].begun;
+    return -1;
+}
+
 static int64_t a_second(const struct spawned *c) {
     (void)c;
     return 1000;
+}
+
+/* Two doors may have one name: what the one opens does not stop the other. */
+static void test_doors_of_one_name(void) {
+    struct monitor *m = shop_open();
+    struct addr a = addr_of("192.0.2.1");
+
+    shop[0].name = shop[1].name = shop[2].name = shop[3].name = "same";
+    shop[3].stop6 = NULL;
+    for (unsigned i = 0; i < 4; i++) door_open(m, &shop[i], &a);
+    command_ms = a_second;
+    pass(m, 40000);
+    CHECK(count_commands("start a") == 1 && count_commands("start b") == 1 &&
+          count_commands("start c") == 1 && count_commands("start d4") == 1);
+    CHECK(began("stop a 192.0.2.1") == began("start a 192.0.2.1") + 6000);
+    CHECK(began("stop b 192.0.2.1") == began("start b 192.0.2.1") + 31000);
+    monitor_end();
 }
 
 /* Commands of one address: in the order of the knocks, one after the other,
@@ -644,14 +669,6 @@ static int64_t door_c_hangs(const struct spawned *c) {
 static int64_t three_ms(const struct spawned *c) {
     (void)c;
     return 3;
-}
-
-/* When the last command with this text began; -1: never. */
-static int64_t began(const char *text) {
-    for (unsigned i = ncommands; i-- && i + 8192 >= ncommands;)
-        if (!strcmp(commands[i % 8192].text, text))
-            return commands[i % 8192].begun;
-    return -1;
 }
 
 static struct addr stranger(uint32_t i, bool v6) {
