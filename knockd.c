@@ -3939,6 +3939,14 @@ static void log_open(struct monitor *m) {
     snprintf(m->log_path, sizeof m->log_path, "%s", path);
 }
 
+/* Gives each door with one-time sequences the first that is unused still. */
+static void sequences_reread(struct monitor *m) {
+    for (uint32_t i = 0; i < m->conf.ndoors; i++) {
+        struct door *d = &m->conf.doors[i];
+        if (d->one_time) one_time(&m->conf, d, m->cwd, false);
+    }
+}
+
 /* Would a sniffer be told the same of the new configuration as of the present
  * one?  Not while a one-time sequence is still to be sent. */
 static bool same_doors(const struct monitor *m, const struct conf *new) {
@@ -3968,8 +3976,7 @@ static void reload(struct monitor *m) {
     if (!same) sniffer_stop(m);
     config_free(&m->conf);
     m->conf = new;
-    for (struct door *d = new.doors; !same &&d < new.doors + new.ndoors; d++)
-        if (d->one_time) one_time(&new, d, m->cwd, false); /* used since? */
+    if (!same) sequences_reread(m);
     log_open(m);
     namer_start(m);
     locals_changed(m);
