@@ -172,7 +172,7 @@ quiet() {
 	cat >>"$T/knockd.conf" <<-EOF2
 	[one]
 	sequence = 7100
-	command = true %IP%
+	command = sleep 2
 	EOF2
 	kill -HUP "$PID"
 	logged 're-opening log file'
