@@ -16,6 +16,8 @@ int knock_main(int argc, char **argv); /* knock.c */
 #define CONFIG_PATH "/etc/knockd.conf"
 #define PID_PATH "/var/run/knockd.pid"
 #define STATE_PATH "/run/knockd.state" /* when PID_PATH is used */
+#define STAMPS_DIR "/var/lib/knockd"
+#define STAMPS_PATH STAMPS_DIR "/stamps"
 #define SYSLOG_PATH "/dev/log"
 #define EMPTY_ROOTS "/run", "/dev/shm", "/tmp", "/var/tmp", "/"
 #define DEFAULT_PATH \
@@ -66,6 +68,10 @@ int knock_main(int argc, char **argv); /* knock.c */
 #define REST_WITHIN_MS 2      /* ... so fast: read by the clock ... */
 #define REST_MS 3             /* ... at this interval ... */
 #define REST_EMPTY 5          /* ... until it found nothing so often */
+#define PERIODS_AROUND 90     /* of ids known, each way: 26 hours; ... */
+#define IDS_MAX 65536         /* ... of all clients; but one each way */
+#define ODD_IDS_A_SECOND 100  /* packets of a client whose time is far off */
+#define SEALED_MAX 4096       /* sealed packets that wait for the monitor */
 #ifndef LINES_PER_SECOND      /* tests that count lines need more */
 #define LINES_PER_SECOND 20   /* of each kind that a stranger can cause ... */
 #endif
@@ -176,9 +182,12 @@ int knock_main(int argc, char **argv); /* knock.c */
 #define SEPARATORS " \t\r=,"     /* between words */
 
 /* Sealed knocks, which knock.c makes and judges (docs/knock1.md). */
-#define SKEW_MS 600000 /* how wrong a client's clock may be */
-#define BURNT_MAX 8    /* ranges of stamps refused, of a key at a door */
-#define CLIENT_MAX 31  /* bytes of a client's name */
+#define STAMPS_DAYS 30 /* that the stamps of a key without a client are kept */
+#define CLIENTS_MAX 65536 /* of all doors */
+#define KEYS_STATUS 3     /* of a sniffer that would have the keys */
+#define SKEW_MS 600000    /* how wrong a client's clock may be */
+#define BURNT_MAX 8       /* ranges of stamps refused, of a key at a door */
+#define CLIENT_MAX 31     /* bytes of a client's name */
 #define CLIENT_LETTERS \
     "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz._@-"
 enum {

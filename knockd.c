@@ -20,6 +20,7 @@
  */
 #include <arpa/inet.h>
 #include <dirent.h>
+#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -85,9 +86,17 @@ struct sequence {
     unsigned n;
 };
 
+struct client { /* a line of a door's key file */
+    char name[CLIENT_MAX + 1];
+    uint32_t door;
+    uint64_t seen;     /* its name in the stamps file */
+    struct hmac key;   /* D (docs/knock1.md) */
+    struct memory *of; /* see memories_take() */
+};
+
 struct door {
     const char *path, *name; /* the file of the [name] */
-    const char *start, *start6, *stop, *stop6, *message, *one_time;
+    const char *start, *start6, *stop, *stop6, *message, *one_time, *keys;
     struct sequence seq; /* n = 0: no one-time sequence is left */
     struct flags tcp;
     struct nets target, allow, deny; /* n = 0: ours; everyone; nobody */
@@ -96,7 +105,8 @@ struct door {
     int line, lines[KEYWORDS_MAX]; /* of [name] and each directive, or 0 */
     bool bad;                      /* the section has an error */
     /* Set by the monitor: */
-    bool renew; /* its next one-time sequence is still to be sent */
+    int64_t quiet_until; /* ms: cooldown, of a door with keys */
+    bool renew;          /* its next one-time sequence is still to be sent */
     int64_t renewed, believed, said; /* see in_rate() */
 };
 
@@ -107,7 +117,8 @@ struct conf { /* strings point into the texts that are kept */
     int dir;                  /* where relative paths begin */
     unsigned nkept;
     struct door *doors;
-    unsigned ndoors, stray_limit, errors;
+    struct client *clients; /* of all doors; see secrets_map() */
+    unsigned ndoors, nclients, stray_limit, errors;
     bool use_syslog, duplicates;
     bool test, included;     /* -t: also warn; in an Include */
     int line, section;       /* current; section: 0, OPTIONS, DOOR */
@@ -117,8 +128,8 @@ struct conf { /* strings point into the texts that are kept */
 /* What the sniffer knows of a door: what to look for, and nothing else.  The
  * message with the doors holds no pointers, since it goes to another process:
  * first struct watches, then a struct watch for each door, in the order of the
- * file, then the networks of all doors, of which each has ranges.  Equal
- * configurations make equal messages. */
+ * file, then the networks of all doors, of which each has ranges, then a struct
+ * key for each client.  Equal configurations make equal messages. */
 struct range {
     uint32_t at, n;
 };
@@ -132,7 +143,13 @@ enum kind {             /* of an event, from the sniffer to the monitor */
             SUPPRESSED, /* value: lines beyond the rate */
             DROPS,      /* value: packets lost in the kernel */
             COUNTED,    /* stage: a counter; value: what to add to it */
+            SEALED,     /* src, door: the client; sealed */
             KINDS
+};
+
+struct key {
+    uint32_t door;
+    uint8_t of_ids[HASH_BYTES]; /* hmac(D, "knock1 id") */
 };
 
 struct watch {
@@ -140,7 +157,7 @@ struct watch {
     struct flags tcp;
     struct range target, allow, deny;         /* as in struct door */
     uint32_t seq_timeout, cooldown, one_time; /* s, s, bool */
-    uint32_t stray_limit;
+    uint32_t stray_limit, sealed;             /* sealed: bool, has Keys */
     /* Set by the sniffer: */
     uint32_t wide;       /* bool, see index_doors() */
     uint32_t next_first; /* next door with this first knock, + 1 */
@@ -150,7 +167,7 @@ struct watch {
 };
 
 struct watches {
-    uint32_t ndoors, nnets, only_ipv4, debug; /* the last two: bool */
+    uint32_t ndoors, nnets, nkeys, only_ipv4, debug; /* the last two: bool */
     struct watch door[];
 };
 
@@ -163,9 +180,15 @@ struct locals {
 
 enum { PACKETS, LOST, HITS, ATTEMPTS, EVICTIONS, CANCELLED, OPENS, COUNTERS };
 struct event {
-    uint64_t value;
-    struct addr src, dst;               /* dst: PACKET only */
+    struct addr src;
     uint32_t door, kind, stage, unused; /* explicit padding */
+    union {
+        struct {
+            uint64_t value;
+            struct addr dst; /* PACKET only */
+        };
+        struct sealed sealed;
+    };
 };
 
 /* From the monitor to the sniffer, which gets its doors first, once, and then
@@ -312,6 +335,13 @@ static int64_t now_ms(void) {
     struct timespec t;
     clock_gettime(CLOCK_BOOTTIME, &t);
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* Milliseconds since 1970. */
+static uint64_t wall_ms(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
 static int64_t min_ms(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -504,6 +534,7 @@ static const struct keyword {
     { "Stray_Limit", "", OPTIONS, NUMBER, O(stray_limit), STRAY_LIMIT_MAX },
     { "Sequence", "", DOOR, PORTS, D(seq), 0 },
     { "One_Time_Sequences", "", DOOR, TEXT, D(one_time), 0 },
+    { "Keys", "", DOOR, TEXT, D(keys), 0 },
     { "Seq_Timeout", "Timeout", DOOR, NUMBER, D(seq_timeout), SECONDS_MAX },
     { "TCPFlags", "", DOOR, FLAGS, D(tcp), 0 },
     { "Target", "", DOOR, NETS, D(target), 0 },
@@ -831,7 +862,7 @@ static void start_review(struct conf *c, const struct door *d,
                  "'%s' goes behind the rules that reject: did you mean '%s'?",
                  behind[i][0], behind[i][1]);
     if (!strstr(start, "%IP%")) {
-        if (d->seq.n != 1)
+        if (d->seq.n != 1 || d->keys)
             warn(c, "no %%IP%% in the command: is the door for everyone?");
         else if (!d->cooldown)
             warn(c, "every packet runs the command: set Seq_Cooldown");
@@ -884,7 +915,7 @@ static void door_review(struct conf *c, struct door *d) {
         const char **command = field_of(c, d, k);
         if (k->section != DOOR || !d->lines[k - keywords]) continue;
         be_at(c, d, k->offset);
-        if (k->kind == PORTS) sequence_review(c, &d->seq);
+        if (k->kind == PORTS && !d->keys) sequence_review(c, &d->seq);
         if (k->kind == FLAGS && mixed)
             warn(c, "no ordinary client sends syn with another flag");
         if (k->kind == COMMAND && **command) command_review(c, d, k, *command);
@@ -966,6 +997,20 @@ static bool config_line(struct conf *c, char *line) {
     return directive(c, k, *rest ? trim(rest + 1) : NULL);
 }
 
+/* Makes room for secrets, which are in no core dump. */
+static void *secrets_map(size_t bytes) {
+    void *p = map(bytes, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+    madvise(p, bytes, MADV_DONTDUMP);
+    return p;
+}
+
+/* Wipes and forgets the clients. */
+static void clients_free(struct conf *c) {
+    if (!c->clients) return;
+    explicit_bzero(c->clients, c->nclients * sizeof *c->clients);
+    munmap(c->clients, CLIENTS_MAX * sizeof *c->clients);
+}
+
 static void config_free(struct conf *c) {
     for (struct door *d = c->doors; d < c->doors + c->ndoors; d++) {
         free(d->target.net);
@@ -973,6 +1018,7 @@ static void config_free(struct conf *c) {
         free(d->deny.net);
     }
     for (unsigned i = 0; i < c->nkept; i++) free(c->kept[i]);
+    clients_free(c);
     free(c->kept);
     free(c->doors);
 }
@@ -1025,6 +1071,91 @@ static int one_time(struct conf *c, struct door *d, int dir, bool spend) {
     return failed || !text ? -1 : left;
 }
 
+/* Adds a client of a door, with the key that they share. */
+static void client_add(struct conf *c, const struct door *d, const char *name,
+                       const uint8_t key[KEY_BYTES]) {
+    uint8_t hash[HASH_BYTES];
+    if (!c->clients) c->clients = secrets_map(CLIENTS_MAX * sizeof *c->clients);
+    struct client *new = &c->clients[c->nclients++];
+    strcpy(new->name, name);
+    new->door = (uint32_t)(d - c->doors);
+    door_key(&new->key, key, d->name);
+    hmac(&new->key, "knock1 seen", "", 0, hash);
+    memcpy(&new->seen, hash, sizeof new->seen);
+    for (const struct client *o = c->clients; o < new; o++)
+        if (o->seen == new->seen)
+            wrong(c, "%s and %s have the same key", o->name, name);
+}
+
+/* Parses a line of a key file, "NAME KEY".  No message quotes a word of it,
+ * which may be a key. */
+static void keys_line(struct conf *c, const struct door *d, char *line) {
+    uint8_t key[KEY_BYTES], vectors[KEY_BYTES];
+    c->line++;
+    line = trim(line);
+    if (!*line || *line == '#') return;
+    comment_cut(line);
+    char *digits = line + strcspn(line, BLANKS);
+    if (*digits) *digits++ = '\0';
+    for (int i = 0; i < KEY_BYTES; i++) vectors[i] = (uint8_t)i;
+    if (!is_client_name(line))
+        wrong(c,
+              "the name has other characters than letters, digits and "
+              "._@-, begins with one of these, or is longer than %d",
+              CLIENT_MAX);
+    else if (!key_parse(trim(digits), key))
+        wrong(c, "the key is not 64 hex digits");
+    else if (!memcmp(key, vectors, sizeof key))
+        wrong(c, "everybody has this key: it is that of the test vectors");
+    else if (c->nclients == CLIENTS_MAX)
+        wrong(c, "more than %d clients", CLIENTS_MAX);
+    else client_add(c, d, line, key);
+    explicit_bzero(key, sizeof key);
+}
+
+/* Reads the key file of a door, straight into pages that are wiped. */
+static void keys_read(struct conf *c, const struct door *d) {
+    struct stat st = { .st_size = 0 };
+    const char *doubt = NULL;
+    unsigned before = c->nclients;
+    int fd = openat(c->dir, d->keys, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    bool hidden = fd < 0 && errno == EACCES && c->test;
+    if (fd < 0 || fstat(fd, &st)) doubt = strerror(errno);
+    else if (!S_ISREG(st.st_mode) || st.st_size > FILE_MAX)
+        doubt = "it is not a file of keys";
+    else if (st.st_mode & 077) doubt = "others may use it: chmod 600";
+    else if (st.st_uid && st.st_uid != geteuid())
+        doubt = "it belongs neither to root nor to this user";
+    size_t bytes = (size_t)st.st_size + 1;
+    char *text = secrets_map(bytes), *rest = text;
+    if (!doubt && read(fd, text, bytes) != st.st_size) doubt = "it changes";
+    if (fd >= 0) close(fd);
+    if (hidden) warn(c, "%s is not checked: %s", d->keys, doubt);
+    else if (doubt) wrong(c, "%s: %s", d->keys, doubt);
+    c->path = d->keys;
+    c->line = 0;
+    while (!doubt && rest) keys_line(c, d, strsep(&rest, "\n"));
+    explicit_bzero(text, bytes);
+    munmap(text, bytes);
+    if (!doubt && c->nclients == before)
+        warn(c, "no client: door '%s' opens for nobody", d->name);
+}
+
+/* Checks a door with Keys, and reads its key file. */
+static void keys_check(struct conf *c, const struct door *d) {
+    be_at(c, d, D(seq));
+    if (d->seq.n != 1 || !(d->seq.knock[0] & TO_UDP))
+        wrong(c, "a door with Keys has one port: Sequence = PORT:udp");
+    be_at(c, d, D(keys));
+    if (d->one_time) wrong(c, "Keys and One_Time_Sequences exclude each other");
+    if (d->tcp.want || d->tcp.forbid)
+        warn(c, "TCPFlags has no effect: a sealed knock is UDP");
+    for (const struct door *o = c->doors; o < c->doors + c->ndoors; o++)
+        if (!o->keys && o->start && d->start && !strcmp(o->start, d->start))
+            warn(c, "door '%s' runs the same command without a key", o->name);
+    keys_read(c, d);
+}
+
 /* Reads a file and parses it line by line. */
 static void config_read(struct conf *c, const char *path) {
     struct stat st;
@@ -1068,6 +1199,7 @@ static void door_finish(struct conf *c, struct door *d) {
     if (!d->bad && !d->one_time && !d->seq.n)
         wrong(c, "door '%s' has no sequence", d->name);
     if (!d->bad && c->test) door_review(c, d);
+    if (!d->bad && d->keys) keys_check(c, d);
     if (d->cmd_timeout == UINT_MAX) d->cmd_timeout = CMD_TIMEOUT;
     if (d->stray_limit == UINT_MAX) d->stray_limit = c->stray_limit;
     if (d->one_time && *d->one_time) one_time(c, d, c->dir, false);
@@ -1156,12 +1288,20 @@ static void section_print(struct conf *c, struct door *d) {
     }
 }
 
+/* Prints the names of a door's clients, as comments. */
+static void clients_print(const struct conf *c, unsigned door) {
+    for (unsigned i = 0; i < c->nclients; i++)
+        if (c->clients[i].door == door)
+            printf("# client %s\n", c->clients[i].name);
+}
+
 static void config_print(struct conf *c) {
     printf("[options]\n");
     section_print(c, NULL);
     for (unsigned i = 0; i < c->ndoors; i++) {
         printf("\n[%s]\n", c->doors[i].name);
         section_print(c, &c->doors[i]);
+        clients_print(c, i);
     }
 }
 
@@ -1181,6 +1321,18 @@ struct attempt {                   /* a source's progress at a door */
 struct port {         /* what a knock means to the doors */
     uint32_t first;   /* first door that begins with it, + 1 */
     bool known, bulk; /* some door has it; filter passes bulk */
+    bool sealed;      /* a door with keys has it */
+};
+
+struct id {        /* that sealed knocks of a client have in a period */
+    uint64_t id;   /* as in the packet */
+    uint64_t of;   /* the period, + 1; 0: the id is not made yet */
+    uint32_t next; /* in its bucket, + 1 */
+};
+
+struct reader { /* a client, as far as the sniffer knows it */
+    struct hmac id_key;
+    uint32_t door, odd; /* odd: packets of far periods, in this second */
 };
 
 struct recent { /* a hit; from: interface */
@@ -1211,7 +1363,8 @@ struct sniffer {
 
     struct port *ports;                      /* by knock */
     uint32_t edge[FILTER_EDGES_MAX], nedges; /* see find_edges() */
-    bool indexed, targets;                   /* has any door a Target? */
+    uint32_t sealed_edge[FILTER_EDGES_MAX], nsealed_edges;
+    bool indexed, targets; /* has any door a Target? */
 
     uint64_t key[7];                 /* of hash() and mark_of() */
     struct attempt *attempts;        /* the table; `used` of them so far */
@@ -1224,6 +1377,14 @@ struct sniffer {
     uint64_t (*marks)[MARKS_IN_SET];  /* see mark_set() */
     uint16_t serial;                  /* of the next packet */
     bool noted[UINT16_MAX + 1];       /* packets, see note_packets() */
+
+    struct reader *readers;           /* by client */
+    struct id *ids;                   /* `periods` of each client */
+    uint32_t *id_buckets;             /* by id: an index into ids, + 1 */
+    uint32_t nreaders, periods, nids; /* nids: of all, and buckets */
+    uint64_t period;                  /* that of the wall clock, + 1 */
+    struct event sealed[SEALED_MAX];  /* not yet sent, in their order */
+    uint32_t sealed_at, nsealed;      /* the first of these, their end */
 
     uint32_t told[KINDS], suppressed; /* in this second, of no door; of all */
     struct event events[EVENTS_MAX];  /* not yet sent */
@@ -1333,7 +1494,10 @@ static unsigned filter_ip(const struct sniffer *s, unsigned take,
                           unsigned drop) {
     unsigned local = filter_local(s, take, drop);
     unsigned wide = filter_wide(s, local, drop);
-    unsigned port = search(s->edge, 0, s->nedges, local, wide);
+    unsigned sealed = put(JEQ, 8 + sizeof(struct sealed), local, wide);
+    sealed = load(LD_HX, 4, sealed); /* UDP's length */
+    sealed = search(s->sealed_edge, 0, s->nsealed_edges, sealed, wide);
+    unsigned port = search(s->edge, 0, s->nedges, local, sealed);
     unsigned udp = load(LD_HX, 2, load(OR, TO_UDP, port));
     unsigned tcp = load(LD_HX, 2, port);
     tcp = put(JSET, ACK, tcp, local);
@@ -1413,6 +1577,7 @@ struct packet {
     uint32_t knock;
     uint32_t number; /* TCP's sequence number; UDP: see parse_udp() */
     uint16_t sport, proto;
+    uint16_t at;       /* where its TCP or UDP header is */
     uint8_t flags;     /* of TCP */
     bool bulk, part;   /* see filter_ip(); first fragment */
     bool may_return;   /* TCP sends it again if nobody answers */
@@ -1523,19 +1688,26 @@ static bool parse(const uint8_t *b, size_t n, size_t wire, struct packet *p) {
         return false;
     }
     if (!at || at > n || end > wire || !addr_usable(&p->src)) return false;
+    p->at = (uint16_t)at;
     if (p->proto == TCP) return parse_tcp(b + at, n - at, end - at, p);
     return p->proto == UDP && parse_udp(b + at, n - at, end - at, p);
 }
 
 /* ---- The sniffer: match ------------------------------------------------- */
 
-/* Lists where the ranges of bulk ports begin and end, in turn.  If there are
+/* Lists where the ranges of bulk ports begin and end, in turn, and those of
+ * sealed ones.  If there are
  * too many, the last range has no end, as the limit is odd: too much passes
  * then. */
 static void find_edges(struct sniffer *s) {
-    s->nedges = 0;
-    for (uint32_t i = 0; i < KNOCKS && s->nedges < FILTER_EDGES_MAX; i++)
-        if (s->ports[i].bulk != (s->nedges & 1)) s->edge[s->nedges++] = i;
+    uint32_t *n = &s->nedges, *sealed = &s->nsealed_edges;
+    *n = *sealed = 0;
+    for (uint32_t i = 0; i < KNOCKS; i++) {
+        const struct port *p = &s->ports[i];
+        if (p->bulk != (*n & 1) && *n < FILTER_EDGES_MAX) s->edge[(*n)++] = i;
+        if (p->sealed != (*sealed & 1) && *sealed < FILTER_EDGES_MAX)
+            s->sealed_edge[(*sealed)++] = i;
+    }
 }
 
 /* Makes the table of ports from the doors.  A door is wide if bulk packets can
@@ -1552,6 +1724,8 @@ static void index_doors(struct sniffer *s) {
         if (d->tcp.want & SYN) ack = ack && d->tcp.want & ACK;
         d->wide = false;
         s->targets |= d->target.n > 0;
+        if (d->sealed) s->ports[*d->seq.knock].sealed = true;
+        if (d->sealed) continue;
         for (unsigned n = 0; n < d->seq.n; n++) {
             uint32_t k = d->seq.knock[n];
             s->ports[k].known = true;
@@ -1994,6 +2168,12 @@ static void begin_all(struct sniffer *s, struct attempt **link,
     }
 }
 
+static bool is_local(const struct sniffer *s, const struct packet *p) {
+    const struct locals *l = s->locals;
+    if (l->full) return p->to_host;
+    return bsearch(&p->dst, l->addr, l->naddrs, sizeof p->dst, addr_cmp);
+}
+
 /* Applies the rules to a packet: first the doors where its source has attempts,
  * then, unless it has opened one, those that begin with it. */
 static void match(struct sniffer *s, struct packet *p) {
@@ -2009,9 +2189,7 @@ static void match(struct sniffer *s, struct packet *p) {
     }
     struct attempt **first = attempts_of(s, bucket(s, h), &p->src);
     if (!p->known && !is_from(*first, &p->src)) return;
-    p->local = bsearch(&p->dst, s->locals->addr, s->locals->naddrs,
-                       sizeof p->dst, addr_cmp);
-    if (s->locals->full) p->local = p->to_host;
+    p->local = is_local(s, p);
     p->serial = s->serial++;
     p->use = 0;
     for (struct attempt **link = first; is_from(*link, &p->src);) {
@@ -2023,6 +2201,95 @@ static void match(struct sniffer *s, struct packet *p) {
     bool opened = p->use & MOVES && open_doors(s, first, p);
     if (p->known && !opened) begin_all(s, first, p);
     if (p->use && p->may_return) mark_keep(s, p);
+}
+
+/* ---- The sniffer: sealed knocks ----------------------------------------- */
+
+/* Makes the tables of a message's keys.  Of each client the ids of as many
+ * periods around now are known as fit. */
+static void readers_init(struct sniffer *s, const struct key *keys,
+                         uint32_t n) {
+    uint32_t around = PERIODS_AROUND;
+    while (around > 1 && n * (2 * around + 1) > IDS_MAX) around--;
+    s->nreaders = n;
+    s->periods = 2 * around + 1;
+    s->nids = n * s->periods;
+    if (!n) return;
+    s->readers = map(n * sizeof *s->readers, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+    s->ids = map(s->nids * sizeof *s->ids, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+    s->id_buckets =
+        map(s->nids * sizeof *s->id_buckets, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+    for (uint32_t i = 0; i < n; i++) {
+        s->readers[i].door = keys[i].door;
+        hmac_key(&s->readers[i].id_key, keys[i].of_ids, HASH_BYTES);
+    }
+}
+
+/* Gives a place in the table to the id of another period. */
+static void id_change(struct sniffer *s, uint32_t i, uint64_t period) {
+    struct id *id = &s->ids[i];
+    uint32_t *link = &s->id_buckets[id->id % s->nids];
+    if (id->of == period + 1) return;
+    while (id->of && *link != i + 1) link = &s->ids[*link - 1].next;
+    if (id->of) *link = id->next;
+    id->of = period + 1;
+    id->id = sealed_id(&s->readers[i / s->periods].id_key, period);
+    link = &s->id_buckets[id->id % s->nids];
+    id->next = *link;
+    *link = i + 1;
+}
+
+/* Makes the ids of the periods around now, if the wall clock has come to
+ * another one: a single id for each client, unless the clock was set. */
+static void ids_make(struct sniffer *s) {
+    uint64_t now = wall_ms() >> PERIOD_BITS, around = s->periods / 2;
+    if (s->period == now + 1) return;
+    s->period = now + 1;
+    for (uint32_t i = 0; i < s->nids; i++) {
+        uint32_t k = i % s->periods;
+        uint32_t place = (uint32_t)((now + k) % s->periods);
+        id_change(s, i - k + place, now + k - around);
+    }
+}
+
+/* Queues a datagram at a door with keys, for each client whose id it has; there
+ * is one at most.  False if there is none: the datagram is a stray.  Those with
+ * an id of another time are few, and limited. */
+static bool sealed_take(struct sniffer *s, const struct packet *p,
+                        const uint8_t *datagram) {
+    struct event e = { .kind = SEALED, .src = p->src };
+    bool known = false;
+    if (!s->nids) return false;
+    memcpy(&e.sealed, datagram, sizeof e.sealed);
+    uint32_t i = s->id_buckets[e.sealed.id % s->nids];
+    for (; i; i = s->ids[i - 1].next) {
+        const struct id *id = &s->ids[i - 1];
+        e.door = (i - 1) / s->periods;
+        struct reader *r = &s->readers[e.door];
+        const struct watch *d = &s->doors[r->door];
+        struct nets target = { s->nets + d->target.at, d->target.n };
+        bool here = target.n ? in_nets(&target, &p->dst) : is_local(s, p);
+        if (id->id != e.sealed.id || *d->seq.knock != p->knock || !here)
+            continue;
+        known = true;
+        bool odd = id->of + 1 < s->period || id->of > s->period + 1;
+        if (odd && r->odd++ >= ODD_IDS_A_SECOND) continue;
+        if (s->nsealed < SEALED_MAX) s->sealed[s->nsealed++] = e;
+        else s->counters[LOST]++;
+    }
+    return known;
+}
+
+/* Sends some of the queue, when the channel has room: sealed knocks never wait
+ * for the monitor, nor do other events for them. */
+static void sealed_send(struct sniffer *s) {
+    uint32_t n = s->nsealed - s->sealed_at;
+    if (n > EVENTS_MAX) n = EVENTS_MAX;
+    size_t bytes = n * sizeof *s->sealed;
+    if (write(s->channel, &s->sealed[s->sealed_at], bytes) != (ssize_t)bytes)
+        _exit(1); /* the monitor is gone */
+    s->sealed_at += n;
+    if (s->sealed_at == s->nsealed) s->sealed_at = s->nsealed = 0;
 }
 
 /* ---- The sniffer: sandbox ----------------------------------------------- */
@@ -2162,6 +2429,11 @@ static bool frame(struct sniffer *s, const union slot *slot, struct packet *p) {
                                          (uint64_t)p->sport << 32 |
                                          (p->knock & 0xffff) << 16 |
                                          (t->len & 0xffff) });
+    const uint8_t *udp = slot->bytes + t->net + p->at;
+    size_t size = 8 + sizeof(struct sealed);
+    bool sealed = s->ports[p->knock].sealed && !p->part;
+    if (sealed && p->at + size <= n && get16(udp + 4) == size)
+        return !sealed_take(s, p, udp + 8);
     return true;
 }
 
@@ -2245,6 +2517,7 @@ static void limit(struct sniffer *s) {
     if (s->suppressed)
         tell(s, (struct event){ .kind = SUPPRESSED, .value = s->suppressed });
     memset(s->told, 0, sizeof s->told);
+    for (uint32_t i = 0; i < s->nreaders; i++) s->readers[i].odd = 0;
     s->suppressed = 0;
     s->second = s->now;
 }
@@ -2293,6 +2566,7 @@ static void doors_take(struct sniffer *s, size_t bytes) {
     s->doors = w->door;
     s->ndoors = w->ndoors;
     s->nets = (struct net *)&w->door[w->ndoors];
+    readers_init(s, (struct key *)&s->nets[w->nnets], w->nkeys);
     settings.only_ipv4 = w->only_ipv4;
     settings.debug = w->debug;
     index_doors(s);
@@ -2330,6 +2604,7 @@ static void sniffer_init(struct sniffer *s) {
     size_t attempts = ATTEMPTS_MAX + 1 + s->ndoors;
     s->attempts = map(attempts * sizeof *s->attempts, own, -1);
     obey(s); /* NEW_LOCALS */
+    if (s->nids) ids_make(s);
     tell(s, (struct event){ .kind = READY, .value = sandbox() });
 }
 
@@ -2340,6 +2615,7 @@ static void sniff(struct sniffer *s) {
                             { s->packets, POLLIN, 0 } };
     for (;;) {
         s->now = now_ms();
+        if (s->nids) ids_make(s);
         uint32_t n = 0, more;
         do n += (more = ring_read(s));
         while (more && n < FRAMES);
@@ -2351,7 +2627,10 @@ static void sniff(struct sniffer *s) {
         int ms = more ? 0 : poll_ms(s->now, wake);
         events_send(s);
         fds[1].revents = 0;
-        if (poll(fds, s->resting ? 1 : 2, ms) > 0 && fds[0].revents) obey(s);
+        fds[0].events = s->nsealed ? POLLIN | POLLOUT : POLLIN;
+        if (poll(fds, s->resting ? 1 : 2, ms) <= 0) continue;
+        if (fds[0].revents & POLLOUT) sealed_send(s);
+        if (fds[0].revents & ~POLLOUT) obey(s);
     }
 }
 
@@ -2390,7 +2669,18 @@ enum state {
 enum command { START, STOP };
 
 /* What a line about a door is about.  Each topic has its own limit. */
-enum topic { STAGES, OPENINGS, REFUSALS, RUNS, ENDS, CLOSINGS, OUTPUT, TOPICS };
+enum topic {
+    STAGES,
+    OPENINGS,
+    REFUSALS,
+    RUNS,
+    ENDS,
+    CLOSINGS,
+    OUTPUT,
+    CLIENTS,
+    REJECTS,
+    TOPICS
+};
 
 /* What the doors of one name have of each table, so that none takes all. */
 struct share {
@@ -2455,6 +2745,16 @@ struct state_file {
     int64_t again; /* ms: then it is tried again */
 };
 
+struct memory {           /* of a key at a door */
+    uint64_t id;          /* its name in the stamps file */
+    struct stamps stamps; /* which is all that the file has */
+    int64_t since;        /* ms: a client has had the key since */
+    bool here, was_here;  /* a client has it */
+    struct addr first;    /* the source of the last that was accepted */
+    struct addr last;     /* source and tag of the last packet */
+    uint8_t tag[16];
+};
+
 struct monitor {
     struct conf conf;
     bool ready, bad_record;
@@ -2488,6 +2788,16 @@ struct monitor {
     enum command last;        /* which got the last slot */
     uint64_t tickets, served; /* counters */
     int64_t again;            /* ms: no command before, for want of processes */
+
+    struct memory *memories; /* of sealed knocks, by id */
+    unsigned nmemories;
+    bool watching;      /* the clock; the stamps file has been read */
+    bool stamps_bad;    /* the stamps file could not be written */
+    const char *client; /* whose sealed knock is carried out, or NULL */
+    uint64_t forged;    /* sealed packets without a right tag */
+    int clock;          /* tells that the wall clock was set */
+    int64_t clock_ahead, clock_set; /* see clock_look() */
+
     struct output outputs[OUTPUTS_MAX];
     unsigned noutputs, most_outputs;
     uint64_t commands, counters[COUNTERS]; /* of all sniffers */
@@ -2860,6 +3170,8 @@ static int command_run(struct monitor *m, struct opening *o, enum command which,
     posix_spawn_file_actions_t act;
     setenv("KNOCKD_IP", o->ip, 1);
     setenv("KNOCKD_DOOR", o->share->name, 1);
+    if (strcmp(o->client, "-")) setenv("KNOCKD_CLIENT", o->client, 1);
+    else unsetenv("KNOCKD_CLIENT");
     setenv("KNOCKD_EVENT", which == START ? "start" : "stop", 1);
     bool piped = output_open(m, o->share, pipes);
     posix_spawn_file_actions_init(&act);
@@ -3040,9 +3352,11 @@ static struct opening *opening_keep(struct monitor *m, struct opening *o) {
         old = old->next;
     if (old) {
         free(old->start);
+        free(old->client);
         old->start = o->start;
+        old->client = o->client;
         old->timeout = o->timeout;
-        o->start = NULL;
+        o->start = o->client = NULL;
         opening_free(o);
         return old;
     }
@@ -3066,11 +3380,12 @@ static struct opening *opening_new(struct monitor *m, const struct door *d,
     *o = (struct opening){ .ring = { &o->ring, &o->ring },
                            .share = share_of(m, d->name),
                            .src = *src,
-                           .client = copy("-"),
+                           .client = copy(m->client ? m->client : "-"),
                            .state = GONE,
                            .timeout = d->cmd_timeout,
                            .when = NEVER };
     addr_text(src, o->ip);
+    if (m->client) strcpy(o->client, m->client);
     if (start) o->start = expand(start, o->ip);
     if (stop && *stop) o->stop = expand(stop, o->ip);
     return opening_keep(m, o);
@@ -3385,6 +3700,83 @@ static void state_load(struct monitor *m) {
     if (fd >= 0) close(fd);
 }
 
+/* Writes the stamps, before anything is done that they must prevent later.  The
+ * file has a line for each key at a door that was used:
+ *     seen ID FLOOR LOW-HIGH...        (ms since 1970)
+ * Those of keys that no client has are forgotten after STAMPS_DAYS. */
+static void stamps_save(struct monitor *m) {
+    uint64_t oldest = wall_ms() - STAMPS_DAYS * UINT64_C(86400000);
+    char *text = NULL;
+    size_t n = 0;
+    FILE *f = open_memstream(&text, &n);
+    for (unsigned i = 0; f && i < m->nmemories; i++) {
+        const struct memory *y = &m->memories[i];
+        const struct stamps *s = &y->stamps;
+        uint64_t newest = s->floor;
+        uint64_t burnt = s->nburnt ? s->burnt[s->nburnt - 1].high : 0;
+        if (burnt > newest) newest = burnt;
+        if (!newest || (!y->here && newest < oldest)) continue;
+        fprintf(f, "seen %016" PRIx64 " %" PRIu64, y->id, s->floor);
+        for (const struct span *r = s->burnt; r < s->burnt + s->nburnt; r++)
+            fprintf(f, " %" PRIu64 "-%" PRIu64, r->low, r->high);
+        fprintf(f, "\n");
+    }
+    bool good = f && !fclose(f);
+    int fd = good ? file_replace(m->cwd, STAMPS_PATH, text, n) : -1;
+    if (fd < 0 && !m->stamps_bad)
+        say(TROUBLE,
+            "could not write %s: %s: if the clock goes wrong at a start, a "
+            "sealed knock can be used again",
+            STAMPS_PATH, strerror(errno));
+    m->stamps_bad = fd < 0;
+    if (fd >= 0) close(fd);
+    free(text);
+}
+
+static int memory_cmp(const void *a, const void *b) {
+    const struct memory *l = a, *r = b;
+    if (l->id == r->id) return 0;
+    return l->id < r->id ? -1 : 1;
+}
+
+static struct memory *memory_add(struct monitor *m, uint64_t id) {
+    size_t bytes = (m->nmemories + 1) * sizeof *m->memories;
+    m->memories = allocate(m->memories, bytes);
+    struct memory *y = &m->memories[m->nmemories++];
+    *y = (struct memory){ .id = id };
+    return y;
+}
+
+/* Reads a line of the stamps file; a bad one is ignored. */
+static void stamps_line(struct monitor *m, char *line) {
+    struct stamps s = { .floor = 0 };
+    char *word = strsep(&line, " "), *id = strsep(&line, " ");
+    char *floor = strsep(&line, " "), *range;
+    if (strcmp(word, "seen") || !floor) return;
+    s.floor = strtoull(floor, NULL, 10);
+    while ((range = strsep(&line, " ")) && s.nburnt < BURNT_MAX) {
+        char *low = strsep(&range, "-");
+        if (!range) return;
+        s.burnt[s.nburnt].low = strtoull(low, NULL, 10);
+        s.burnt[s.nburnt++].high = strtoull(range, NULL, 10);
+    }
+    memory_add(m, strtoull(id, NULL, 16))->stamps = s;
+}
+
+static void stamps_load(struct monitor *m) {
+    size_t n;
+    mkdir(STAMPS_DIR, 0700);
+    int fd = open(STAMPS_PATH, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    char *text = read_all(fd, &n), *rest = text, *line;
+    if (!text && errno != ENOENT)
+        say(TROUBLE, "could not read %s: %s", STAMPS_PATH, strerror(errno));
+    while ((line = strsep(&rest, "\n"))) stamps_line(m, line);
+    free(text);
+    if (fd >= 0) close(fd);
+    if (m->nmemories)
+        qsort(m->memories, m->nmemories, sizeof *m->memories, memory_cmp);
+}
+
 /* ---- The monitor: interfaces -------------------------------------------- */
 
 /* Is an entry of getifaddrs() that of an interface, or of a label (eth0:1)? */
@@ -3590,12 +3982,15 @@ static void namer_start(struct monitor *m) {
         socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends))
         return;
     m->namer = fork();
-    if (!m->namer) namer(ends[1]);
+    if (!m->namer) {
+        clients_free(&m->conf);
+        namer(ends[1]);
+    }
     close(ends[1]);
     out.namer = ends[0];
 }
 
-/* ---- The monitor: doors and events -------------------------------------- */
+/* ---- The monitor: doors ------------------------------------------------- */
 
 /* Is there time enough for one more thing, of which so many are allowed a
  * second?  *spent: the us that are used up; at most burst_ms are saved. */
@@ -3639,6 +4034,165 @@ static void door_open(struct monitor *m, struct door *d,
     }
     if (start && *start) opening_knock(m, d, src);
 }
+
+/* Closes what doors of this name have open for an address. */
+static void door_close(struct monitor *m, const char *name,
+                       const struct addr *src) {
+    struct opening *o = *bucket_of(m, src), *next;
+    for (; (o = of_address(o, src)); o = next) {
+        next = o->next;
+        if (!strcmp(o->share->name, name)) opening_close(m, o);
+    }
+}
+
+/* ---- The monitor: sealed knocks ----------------------------------------- */
+
+static struct memory *memory_find(struct monitor *m, uint64_t id, unsigned n) {
+    struct memory key = { .id = id };
+    return bsearch(&key, m->memories, n, sizeof key, memory_cmp);
+}
+
+/* Looks whether the wall clock was set, by a second or more, or the host was
+ * suspended: both move the clock against CLOCK_MONOTONIC, and end a read() of
+ * the timer (timerfd_create(2)). */
+static void clock_look(struct monitor *m) {
+    struct timespec t;
+    uint64_t unused;
+    if (m->clock >= 0 && read(m->clock, &unused, sizeof unused) < 0) {}
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    int64_t ahead =
+        (int64_t)wall_ms() - (t.tv_sec * INT64_C(1000) + t.tv_nsec / 1000000);
+    if (llabs(ahead - m->clock_ahead) < 1000) return;
+    m->clock_ahead = ahead;
+    m->clock_set = now_ms();
+}
+
+static void clock_open(struct monitor *m) {
+    struct itimerspec never = { .it_value.tv_sec = INT32_MAX };
+    m->clock = timerfd_create(CLOCK_REALTIME, TFD_NONBLOCK | TFD_CLOEXEC);
+    timerfd_settime(m->clock, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET,
+                    &never, NULL);
+    clock_look(m);
+}
+
+/* Gives each client the memory of its key at its door: an old one, or a new
+ * one.  Nothing is accepted that was sent before a client had the key. */
+static void memories_take(struct monitor *m, struct conf *c) {
+    struct client *end = c->clients + c->nclients;
+    if (c->nclients && !m->watching) {
+        m->watching = true;
+        clock_open(m);
+        stamps_load(m);
+    }
+    unsigned n = m->nmemories;
+    for (struct client *k = c->clients; k < end; k++)
+        if (!n || !memory_find(m, k->seen, n)) memory_add(m, k->seen);
+    if (!m->nmemories) return;
+    qsort(m->memories, m->nmemories, sizeof *m->memories, memory_cmp);
+    for (struct memory *y = m->memories; y < m->memories + m->nmemories; y++) {
+        y->was_here = y->here;
+        y->here = false;
+    }
+    for (struct client *k = c->clients; k < end; k++) {
+        k->of = memory_find(m, k->seen, m->nmemories);
+        k->of->here = true;
+        if (!k->of->was_here) k->of->since = now_ms();
+    }
+}
+
+/* judge(), and what it leaves to us: the address, which *a becomes.  source: of
+ * the packet. */
+static enum verdict sealed_judge(const struct hmac *key, struct stamps *stamps,
+                                 struct sealed *s, const struct addr *source,
+                                 uint64_t now, uint64_t elapsed,
+                                 struct addr *a) {
+    static const struct addr none;
+    enum verdict v = judge(key, stamps, s, now, elapsed);
+    memcpy(a, s->plain.address, sizeof *a);
+    bool given = addr_cmp(a, &none);
+    if (!given) *a = *source;
+    bool low = !is_v4(a) && !memcmp(a, &none, 12); /* ::/96 */
+    bool near = is_v4(a) ? a->b[12] == 169 && a->b[13] == 254
+                         : a->b[0] == 0xfe && (a->b[1] & 0xc0) == 0x80;
+    bool ours = given && (low || near || addr_loopback(a));
+    if (v == GOOD && (ours || !addr_usable(a))) return UNUSABLE;
+    return v;
+}
+
+/* Logs why a sealed knock with a right tag is refused.  ms: how far its stamp is
+ * from the clock, from the last one that was accepted, or from the start. */
+static void sealed_refuse(struct monitor *m, const struct client *k,
+                          const struct addr *src, enum verdict v, int64_t ms,
+                          const struct addr *a) {
+    static const char *const reasons[][2] = {
+        [MALFORMED] = { "bad request", "" },
+        [FUTURE] = { "clock ", " s ahead" },
+        [PAST] = { "clock ", " s behind" },
+        [REPLAY] = { "replayed", "" },
+        [BEFORE_START] = { "sent before the start: wait ", " s" },
+        [UNUSABLE] = { "no opening for ", "" },
+    };
+    const struct addr *first = &k->of->first;
+    const char *name = m->conf.doors[k->door].name;
+    char ip[ADDR_TEXT], n[64] = "";
+    int s = (int)(ms / 1000);
+    bool counts = v == FUTURE || v == PAST || v == BEFORE_START;
+    bool other = v == REPLAY && !ms && addr_cmp(first, src);
+    if (counts) sprintf(n, "%d", s);
+    if (counts && s >= 1000) sprintf(n, "%d,%03d", s / 1000, s % 1000);
+    if (other && addr_usable(first))
+        sprintf(n, ", first from %s", addr_text(first, ip));
+    if (v == UNUSABLE) addr_text(a, n);
+    say_of(m, share_of(m, name), addr_text(src, ip), REJECTS, "%s: %s%s%s",
+           k->name, reasons[v][0], n, reasons[v][1]);
+}
+
+/* Takes a sealed packet: judges it, saves the stamps, opens or closes. */
+static void sealed_knock(struct monitor *m, const struct event *e) {
+    const struct client *k = &m->conf.clients[e->door];
+    struct door *d = &m->conf.doors[k->door];
+    struct memory *y = k->of;
+    struct sealed s = e->sealed;
+    char ip[ADDR_TEXT], other[ADDR_TEXT];
+    struct addr a;
+    clock_look(m);
+    int64_t now = now_ms(), wall = (int64_t)wall_ms();
+    int64_t elapsed = now - y->since;
+    if (elapsed > now - m->clock_set) elapsed = now - m->clock_set;
+    enum verdict v = sealed_judge(&k->key, &y->stamps, &s, &e->src,
+                                  (uint64_t)wall, (uint64_t)elapsed, &a);
+    if (v == FORGED) m->forged++;
+    if (v == FORGED) return;
+    bool copied = !memcmp(y->tag, s.tag, sizeof s.tag);
+    if (copied && !addr_cmp(&y->last, &e->src)) return;
+    memcpy(y->tag, s.tag, sizeof s.tag);
+    y->last = e->src;
+    bool used = v == GOOD || v == UNUSABLE;
+    if (used) y->first = e->src;
+    if (used || v == FUTURE) stamps_save(m);
+    bool denied =
+        !allowed(&d->allow, &d->deny, &a) || in_nets(&d->deny, &e->src);
+    if (v == GOOD && denied) v = UNUSABLE;
+    int64_t stamp = (int64_t)be64toh(s.plain.stamp), ms = llabs(wall - stamp);
+    if (v == REPLAY) ms = stamp - (int64_t)y->stamps.floor;
+    if (v == BEFORE_START) ms = wall - elapsed - stamp + 1000;
+    if (v != GOOD) {
+        sealed_refuse(m, k, &e->src, v, ms, &a);
+        return;
+    }
+    if (!s.plain.request && now < d->quiet_until) return;
+    bool given = addr_cmp(&a, &e->src);
+    say_of(m, share_of(m, d->name), addr_text(&e->src, ip), CLIENTS,
+           "key of %s%s%s", k->name, given ? " for " : "",
+           given ? addr_text(&a, other) : "");
+    m->client = k->name;
+    if (s.plain.request) door_close(m, d->name, &a);
+    else door_open(m, d, &a);
+    if (!s.plain.request) d->quiet_until = now + d->cooldown * INT64_C(1000);
+    m->client = NULL;
+}
+
+/* ---- The monitor: events ------------------------------------------------ */
 
 /* Tells systemd that the daemon is ready (sd_notify(3)). */
 static void notify_ready(void) {
@@ -3686,6 +4240,7 @@ static bool refuse(struct monitor *m, const char *why) {
 static bool is_true_of_door(struct monitor *m, const struct event *e) {
     if (e->door >= m->conf.ndoors) return refuse(m, "door");
     struct door *d = &m->conf.doors[e->door];
+    if (d->keys) return refuse(m, "door with keys");
     if (e->stage < 1 || e->stage > SEQUENCE_MAX) return refuse(m, "stage");
     if (e->kind == OPEN && e->stage != d->seq.n) return refuse(m, "stage");
     bool ignored = settings.only_ipv4 && !is_v4(&e->src);
@@ -3705,6 +4260,11 @@ static bool is_true(struct monitor *m, const struct event *e) {
     if (e->kind >= KINDS) return refuse(m, "kind");
     if (e->kind == STAGE || e->kind == OPEN || e->kind == TIMEOUT)
         return is_true_of_door(m, e);
+    if (e->kind == SEALED) {
+        bool ignored = settings.only_ipv4 && !is_v4(&e->src);
+        if (e->door >= m->conf.nclients) return refuse(m, "client");
+        return (!ignored && addr_usable(&e->src)) || refuse(m, "address");
+    }
     if (e->kind == COUNTED && e->stage >= COUNTERS) return refuse(m, "counter");
     return in_rate(&m->said, KINDS * LINES_PER_SECOND, STALL_MS) ||
            refuse(m, "rate");
@@ -3731,9 +4291,9 @@ static void counters_say(struct monitor *m) {
     say(LOG,
         "counters: packets %" PRIu64 ", drops %" PRIu64 ", hits %" PRIu64
         ", attempts %" PRIu64 ", evictions %" PRIu64 ", cancelled %" PRIu64
-        ", opens %" PRIu64 ", grants %u, commands %" PRIu64,
+        ", opens %" PRIu64 ", grants %u, commands %" PRIu64 ", forged %" PRIu64,
         c[PACKETS], c[LOST], c[HITS], c[ATTEMPTS], c[EVICTIONS], c[CANCELLED],
-        c[OPENS], grants, m->commands);
+        c[OPENS], grants, m->commands, m->forged);
     m->asked = false;
 }
 
@@ -3749,6 +4309,7 @@ static void event_take(struct monitor *m, const struct event *e) {
         say_of(m, share_of(m, d->name), ip, STAGES, "Stage %u", e->stage);
         break;
     case OPEN: door_open(m, d, &e->src); break;
+    case SEALED: sealed_knock(m, e); break;
     case TIMEOUT:
         say_of(m, share_of(m, d->name), ip, STAGES,
                "sequence timeout (stage %u)", e->stage);
@@ -3802,7 +4363,7 @@ static struct watches *watches_make(const struct conf *c, size_t *bytes) {
     for (const struct door *d = c->doors; d < c->doors + c->ndoors; d++)
         nnets += d->target.n + d->allow.n + d->deny.n;
     *bytes = sizeof(struct watches) + c->ndoors * sizeof(struct watch) +
-             nnets * sizeof(struct net);
+             nnets * sizeof(struct net) + c->nclients * sizeof(struct key);
     struct watches *w = allocate(NULL, *bytes);
     memset(w, 0, *bytes);
     w->ndoors = c->ndoors;
@@ -3821,6 +4382,13 @@ static struct watches *watches_make(const struct conf *c, size_t *bytes) {
         to->cooldown = d->cooldown;
         to->one_time = d->one_time != NULL;
         to->stray_limit = d->stray_limit;
+        to->sealed = d->keys != NULL;
+    }
+    struct net *nets = (struct net *)&w->door[w->ndoors];
+    struct key *keys = (struct key *)&nets[w->nnets];
+    for (const struct client *k = c->clients; w->nkeys < c->nclients; k++) {
+        keys[w->nkeys].door = k->door;
+        hmac(&k->key, "knock1 id", "", 0, keys[w->nkeys++].of_ids);
     }
     return w;
 }
@@ -3835,6 +4403,7 @@ static void sniffer_exec(const struct monitor *m, int channel) {
     dup2(m->packets, PACKETS_FD);
     dup2(m->null, STDERR_FILENO);
     syscall(SYS_execveat, m->exe, "", argv, none, AT_EMPTY_PATH);
+    if (m->conf.nclients) _exit(KEYS_STATUS); /* it would have the keys */
     close_others(-1, -1, -1);
     sniffer_main();
 }
@@ -3893,6 +4462,7 @@ static void sniffer_stop(struct monitor *m) {
 static void sniffer_died(struct monitor *m, int status) {
     const char *how = "status", *next = m->ready ? ": starting another" : "";
     int number = WEXITSTATUS(status);
+    if (number == KEYS_STATUS) next = ": Keys need execveat(2)";
     if (WIFSIGNALED(status)) {
         how = "signal";
         number = WTERMSIG(status);
@@ -3959,6 +4529,27 @@ static bool same_doors(const struct monitor *m, const struct conf *new) {
     return same && m->renew_at == INT64_MAX;
 }
 
+static bool has_client(const struct conf *c, const struct opening *o) {
+    for (unsigned i = 0; i < c->nclients; i++) {
+        const struct client *k = &c->clients[i];
+        if (strcmp(k->name, o->client)) continue;
+        if (!strcmp(c->doors[k->door].name, o->share->name)) return true;
+    }
+    return false;
+}
+
+/* Closes what clients have open that a configuration does not have. */
+static void clients_remove(struct monitor *m, const struct conf *c) {
+    for (unsigned i = 0; i < BUCKETS; i++)
+        for (struct opening *o = m->buckets[i], *next; o; o = next) {
+            next = o->next;
+            if (!strcmp(o->client, "-") || has_client(c, o)) continue;
+            say_of(m, o->share, o->ip, CLOSINGS, "%s is not a client any more",
+                   o->client);
+            opening_close(m, o);
+        }
+}
+
 /* SIGHUP.  A file with errors changes nothing.  The sniffer stays, with the
  * knocks that are under way, if its doors are the same; else another follows,
  * and the ring goes on filling meanwhile, so that no knock is lost. */
@@ -3974,6 +4565,8 @@ static void reload(struct monitor *m) {
     }
     bool same = same_doors(m, &new);
     if (!same) sniffer_stop(m);
+    memories_take(m, &new);
+    clients_remove(m, &new);
     config_free(&m->conf);
     m->conf = new;
     if (!same) sequences_reread(m);
@@ -4046,7 +4639,7 @@ static void alarm_set(struct monitor *m, int64_t when) {
 
 /* One turn: everything that is due, then sleep until something happens. */
 static void turn(struct monitor *m) {
-    enum { SIGNALS, CHANNEL, NETLINK, TIMER, SLOTS };
+    enum { SIGNALS, CHANNEL, NETLINK, TIMER, CLOCK, SLOTS };
     static struct pollfd fds[SLOTS + OUTPUTS_MAX];
     int64_t now = now_ms();
     if (now >= m->sum_up) suppressed_say(m);
@@ -4061,6 +4654,7 @@ static void turn(struct monitor *m) {
     fds[CHANNEL] = (struct pollfd){ m->channel, POLLIN, 0 };
     fds[NETLINK] = (struct pollfd){ m->netlink, POLLIN, 0 };
     fds[TIMER] = (struct pollfd){ m->timer, POLLIN, 0 };
+    fds[CLOCK] = (struct pollfd){ m->clock, POLLIN, 0 };
     for (unsigned i = 0; i < m->noutputs; i++)
         fds[SLOTS + i] = (struct pollfd){ m->outputs[i].fd, POLLIN, 0 };
     if (poll(fds, SLOTS + m->noutputs, -1) <= 0) return;
@@ -4071,6 +4665,7 @@ static void turn(struct monitor *m) {
     for (int i = 0; fds[CHANNEL].revents && i < RECORDS_A_TURN; i++)
         if (record_take(m) < EVENTS_MAX) break;
     if (fds[NETLINK].revents) locals_changed(m);
+    if (fds[CLOCK].revents) clock_look(m);
     if (fds[SIGNALS].revents) signals_take(m);
 }
 
@@ -4274,6 +4869,9 @@ static int test(struct monitor *m) {
     if (log && strncmp(log, "/dev/std", 8)) file_test(m, log, settings.daemon);
     if (settings.daemon) file_test(m, pid, strcmp(pid, PID_PATH));
     file_test(m, state, false);
+    const char *stamps = STAMPS_PATH;
+    if (access(STAMPS_DIR, F_OK)) stamps = STAMPS_DIR; /* to be made */
+    if (m->conf.nclients) file_test(m, stamps, false);
     free(state);
     int fd = openat(m->cwd, pid, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     if (is_locked(fd)) printf("# another knockd runs with pid file %s\n", pid);
@@ -4341,7 +4939,7 @@ static int exe_open(void) {
 
 static int monitor_main(int argc, char **argv) {
     static struct monitor m; /* all zero: takes no room in the file */
-    m.channel = m.state.fd = m.ready_fd = m.sniffer = -1;
+    m.channel = m.state.fd = m.ready_fd = m.sniffer = m.clock = -1;
     m.alarm = m.until = m.sum_up = NEVER;
     m.null = null_open();
     options(argc, argv);
@@ -4374,6 +4972,8 @@ static int monitor_main(int argc, char **argv) {
     if (getrandom(m.key, sizeof m.key, 0) != sizeof m.key)
         die("getrandom: %s", strerror(errno));
     state_load(&m);
+    memories_take(&m, &m.conf);
+    clients_remove(&m, &m.conf);
     return run(&m);
 }
 

@@ -2,8 +2,8 @@
 # What the system tests share: a small network of namespaces for each test,
 # starting and stopping the daemon, waiting for log lines.
 #
-#	S  the server: eth0 10.77.0.1 fd77::1, own /dev (so own /dev/log), /run and
-#	   /etc
+#	S  the server: eth0 10.77.0.1 fd77::1, own /dev (so own /dev/log), /run, /var/lib
+#	   and /etc
 #	A  a client: br0 10.77.0.2 fd77::2, its bridge joins S and B
 #	B  another client: eth0 10.77.0.3 fd77::3; also sends the marks (see mark)
 #
@@ -156,6 +156,7 @@ PRIVATE_DIRS='set -e
 	ln -s fd/0 "$d/stdin"; ln -s fd/1 "$d/stdout"; ln -s fd/2 "$d/stderr"
 	mount --rbind "$d" /dev
 	mount -t tmpfs -o mode=755 none /run; mkdir /run/sshd /run/lock
+	mount -t tmpfs -o mode=755 none /var/lib
 	mount -t tmpfs -o mode=755 none "$T/.etc"; mkdir "$T/.etc/u" "$T/.etc/w"
 	if ! mount -t overlay -o "lowerdir=/etc,upperdir=$T/.etc/u,workdir=$T/.etc/w" etc /etc 2>/dev/null; then
 		cp -a /etc/. "$T/.etc/u"

@@ -2,6 +2,7 @@
 # Sealed knocks: keys, what the client sends, what the daemon makes of it.
 
 load lib
+load rogue
 
 K=000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f
 
@@ -216,4 +217,468 @@ fd77::2 x 3 open fd77::2"
 	# The test itself sees a branch on the key.
 	run valgrind -q --error-exitcode=9 "$T/ct" branch
 	is "$status" 9
+}
+
+# --- the daemon ------------------------------------------------------------------
+
+# sealed_door [LINES]: a door ssh with a new key of anna, which is in $T/keys for the
+# server and in $T/key for knock; KEY is its digits. More lines of the door from the
+# argument.
+sealed_door() {
+	local a b
+
+	{ read -r a; read -r b; } < <("$KNOCK" --keygen anna ssh)
+	KEY=${a#anna }
+	echo "$a" >"$T/keys"
+	chmod 600 "$T/keys"
+	key_file "${b#key = }"
+	conf <<-EOF2
+	[ssh]
+	sequence = 62201:udp
+	keys = $T/keys
+	start_command = echo start %IP% \$KNOCKD_CLIENT >> $T/did
+	cmd_timeout = 3600
+	stop_command = echo stop %IP% \$KNOCKD_CLIENT >> $T/did
+	${1:-}
+	EOF2
+}
+
+# packet STAMP [ADDRESS [REQUEST]]: of anna's key, in hex; STAMP: ms from now.
+packet() {
+	python3 "$ROOT/tests/knock1/knock1.py" make "$KEY" ssh $(($(now_ms) + $1)) "${@:2}"
+}
+
+# raw BOX HEX: the box, A or B, sends these bytes to port 62201 of S.
+raw() {
+	"in_$1" python3 -c 'import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.sendto(bytes.fromhex(sys.argv[1]), ("10.77.0.1", 62201))' "$2"
+}
+
+# opens N: the log has so many openings of ssh, and mark found no more.
+opens() {
+	mark
+	is "$(count "$LOG" 'ssh: OPEN SESAME')" "$1"
+}
+
+@test "a sealed knock opens, another closes; log and environment name the client" {
+	sealed_door
+	start
+	knock_a -k "$T/key" 10.77.0.1 62201
+	did 'start 10.77.0.2 anna'
+	is "$(log_text | grep -A 1 'key of')" '10.77.0.2: ssh: key of anna
+10.77.0.2: ssh: OPEN SESAME'
+	knock_a -k "$T/key" --close 10.77.0.1 62201
+	logged '10.77.0.2: ssh: CLOSE SESAME'
+	is "$(cat "$T/did")" $'start 10.77.0.2 anna\nstop 10.77.0.2 anna'
+	knock_a -k "$T/key" --for 10.9.9.9 fd77::1 62201
+	did 'start 10.9.9.9 anna'
+	logged '^.*fd77::2: ssh: key of anna for 10.9.9.9$'
+	logged '10.9.9.9: ssh: OPEN SESAME'
+	knock_b -k "$T/key" --close --for 10.9.9.9 10.77.0.1 62201
+	logged '10.9.9.9: ssh: CLOSE SESAME'
+	opens 2
+	stop_knockd
+}
+
+@test "a profile, -W and the port that opens" {
+	need iptables socat
+	serve 22 EXEC:cat
+	in_s iptables -w -A INPUT -p tcp --dport 22 -j REJECT ||
+		skip "iptables does not work with this kernel"
+	sealed_door
+	sed -i "s/^\(start_command = \).*/\1iptables -w -I INPUT -s %IP% -p tcp --dport 22 -j ACCEPT/
+		s/^\(stop_command = \).*/\1iptables -w -D INPUT -s %IP% -p tcp --dport 22 -j ACCEPT/" "$T/knockd.conf"
+	start
+	profile .config/knock.conf <<-EOF2
+	[home]
+	host = 10.77.0.1
+	ports = 62201
+	key = ssh:$KEY
+	EOF2
+	is "$(at_home -W 22 home <<<'it works')" 'it works'
+	at_home --close home
+	logged 'CLOSE SESAME'
+	at_home home
+	logged 'OPEN SESAME' 2
+	stop_knockd
+}
+
+@test "contrib/knock1.py and knock1.sh open the door" {
+	need python3 openssl nc
+	sealed_door
+	start
+	in_a python3 "$ROOT/contrib/knock1.py" 10.77.0.1 62201 "$T/key"
+	logged '10.77.0.2: ssh: OPEN SESAME'
+	in_a python3 "$ROOT/contrib/knock1.py" --close fd77::1 62201 "$T/key" --for 10.77.0.2
+	logged '10.77.0.2: ssh: CLOSE SESAME'
+	in_a env "MS=$(now_ms)" sh "$ROOT/contrib/knock1.sh" 10.77.0.1 62201 "$T/key"
+	logged '10.77.0.2: ssh: OPEN SESAME' 2
+	# A NAT's address, in hex.
+	in_a env "MS=$(now_ms)" sh "$ROOT/contrib/knock1.sh" 10.77.0.1 62201 "$T/key" \
+		00000000000000000000ffff0a090909
+	logged '10.9.9.9: ssh: OPEN SESAME'
+	stop_knockd
+}
+
+@test "what was seen is never good again: at once, reload, restart, crash, reboot" {
+	local seen later
+
+	need python3
+	sealed_door
+	start
+	seen=$(packet 0)
+	raw a "$seen"
+	logged '10.77.0.2: ssh: OPEN SESAME'
+	raw a "$seen" # as the client does: no line
+	raw b "$seen"
+	logged '10.77.0.3: ssh: anna: replayed, first from 10.77.0.2$'
+	opens 1
+	kill -HUP "$PID"
+	logged 're-reading config file'
+	raw b "$seen"
+	opens 1
+	stop_knockd
+	start
+	raw b "$seen"
+	logged '10.77.0.3: ssh: anna: replayed$'
+	opens 1
+	crash
+	start
+	raw b "$seen"
+	opens 1
+	crash
+	# A reboot, then one that lost the stamps.
+	rm -f "$T/k.state"
+	start
+	raw b "$seen"
+	opens 1
+	stop_knockd
+	in_s rm /var/lib/knockd/stamps
+	start
+	raw b "$seen"
+	logged '10.77.0.3: ssh: anna: sent before the start: wait [0-9]+ s$'
+	opens 1
+	later=$(packet 0)
+	raw b "$later"
+	logged '10.77.0.3: ssh: OPEN SESAME'
+	stop_knockd
+}
+
+@test "a knock that came while knockd was down, or while the key was out" {
+	local kept
+
+	need python3
+	sealed_door
+	kept=$(packet 0)
+	start
+	raw a "$kept"
+	logged 'anna: sent before the start'
+	cp "$T/keys" "$T/keys.in"
+	echo '# nobody' >"$T/keys"
+	kill -HUP "$PID"
+	logged 're-reading'
+	mark
+	kept=$(packet 0)
+	raw a "$kept"
+	mark
+	cp "$T/keys.in" "$T/keys"
+	kill -HUP "$PID"
+	logged 're-reading' 2
+	mark
+	raw b "$kept"
+	logged 'anna: sent before the start' 2
+	opens 0
+	raw a "$(packet 0)"
+	logged '10.77.0.2: ssh: OPEN SESAME'
+	stop_knockd
+}
+
+@test "a clock that is wrong: which way and how much; the stamp is no use later" {
+	local ahead
+
+	need python3
+	sealed_door
+	start
+	raw a "$(packet -3720000)"
+	logged '10.77.0.2: ssh: anna: clock 3,7[2-9][0-9] s behind$'
+	raw a "$(packet -620000)"
+	logged 'anna: clock 6[2-9][0-9] s behind$'
+	ahead=$(packet 3600000)
+	raw a "$ahead"
+	logged 'anna: clock 3,(600|5[0-9]{2}) s ahead$'
+	in_s cat /var/lib/knockd/stamps
+	in_s grep -qE '^seen [0-9a-f]{16} 0 ([0-9]+)-\1$' /var/lib/knockd/stamps
+	# A minute ahead is fine; 27 hours are nobody's.
+	raw a "$(packet 60000)"
+	logged '10.77.0.2: ssh: OPEN SESAME'
+	raw a "$(packet 97200000)"
+	opens 1
+	# An hour later, by rogue.c's clock, in another life of the daemon.
+	stop_knockd
+	build_rogue
+	order '' 3590
+	KNOCKD=$ROGUE_BIN ROGUE=$T/orders start
+	raw b "$ahead"
+	logged '10.77.0.3: ssh: anna: replayed$'
+	is "$(count "$LOG" 'ssh: OPEN SESAME')" 1
+	KNOCKD=$ROGUE_BIN stop_knockd
+}
+
+@test "the clock is set an hour back or forward, and put right: nothing opens again" {
+	local first second
+
+	need python3
+	sealed_door
+	build_rogue
+	KNOCKD=$ROGUE_BIN
+	order '' 0
+	ROGUE=$T/orders start
+	first=$(packet 0)
+	raw a "$first"
+	logged '10.77.0.2: ssh: OPEN SESAME'
+	order '' -3600
+	raw b "$first"
+	logged 'anna: clock 3,(600|5[0-9]{2}) s ahead$'
+	second=$(packet -3600000)
+	raw b "$second"
+	mark
+	order '' 0
+	raw b "$first"
+	raw b "$second"
+	mark
+	order '' 3600
+	raw b "$first"
+	raw b "$second"
+	mark
+	order '' 0
+	raw b "$first"
+	raw b "$second"
+	opens 1
+	raw a "$(packet 10)"
+	logged '10.77.0.2: ssh: OPEN SESAME' 2
+	stop_knockd
+}
+
+@test "Allow and Deny hold for the address, Deny for the source; what they refuse is used up" {
+	local p
+
+	need python3
+	sealed_door $'allow = 10.0.0.0/8\n\tdeny = 10.77.0.3'
+	start
+	p=$(packet 0)
+	raw b "$p"
+	logged '10.77.0.3: ssh: anna: no opening for 10.77.0.3$'
+	raw a "$p"
+	logged '10.77.0.2: ssh: anna: replayed, first from 10.77.0.3$'
+	raw b "$(packet 0 10.9.9.9)"
+	logged 'anna: no opening for 10.9.9.9$'
+	raw a "$(packet 0 192.0.2.1)"
+	logged 'anna: no opening for 192.0.2.1$'
+	raw a "$(packet 0 127.0.0.1)"
+	logged 'anna: no opening for 127.0.0.1$'
+	raw a "$(packet 0 ::10.77.0.2)"
+	logged 'anna: no opening for ::a4d:2$'
+	opens 0
+	knock_a -k "$T/key" --for 10.77.0.2 fd77::1 62201
+	logged '10.77.0.2: ssh: OPEN SESAME'
+	stop_knockd
+}
+
+@test "a new key beside the old one; a client whose line goes is out, and its doors close" {
+	local old new
+
+	sealed_door
+	start
+	old=$(cat "$T/keys")
+	new=$("$KNOCK" --keygen anna ssh | head -n 1)
+	knock_a -k "$T/key" 10.77.0.1 62201
+	did 'start 10.77.0.2 anna'
+	echo "$new" >>"$T/keys"
+	kill -HUP "$PID"
+	logged 're-reading config file'
+	mark
+	key_file "ssh:${new#anna }"
+	knock_a -k "$T/key" --for 10.9.9.9 10.77.0.1 62201
+	did 'start 10.9.9.9 anna'
+	echo "$new" >"$T/keys"
+	kill -HUP "$PID"
+	logged 're-reading config file' 2
+	mark
+	not_logged 'CLOSE SESAME' # anna is still a client
+	key_file "ssh:${old#anna }"
+	knock_a -k "$T/key" --for 10.8.8.8 10.77.0.1 62201
+	opens 2
+	echo "bert ${new#anna }" >"$T/keys"
+	kill -HUP "$PID"
+	logged 'anna is not a client any more' 2
+	did 'stop 10.77.0.2 anna'
+	did 'stop 10.9.9.9 anna'
+	stop_knockd
+}
+
+@test "a sniffer that turns against the monitor does not open a door with keys" {
+	sealed_door
+	build_rogue
+	rogue ''
+	deed 'forge OPEN 1 1 10.77.0.2 0 5'
+	logged 'bad record from the sniffer: door with keys'
+	deed 'forge SEALED 0 0 10.77.0.2 0 1000'
+	deed 'forge SEALED 1 0 10.77.0.2 0 5'
+	deed 'forge SEALED 4294967295 0 10.77.0.2 0 5'
+	deed 'forge SEALED 0 0 224.0.0.1 0 5'
+	deed 'garbage 1 200'
+	mark
+	is "$(count "$LOG" 'ssh:')" 0
+	kill -USR1 "$PID"
+	logged 'counters: .* forged 1[0-9]{3}$'
+	knock_a -k "$T/key" 10.77.0.1 62201
+	logged '10.77.0.2: ssh: OPEN SESAME'
+	stop_knockd
+}
+
+@test "no key is in the memory of the sniffer, nor in a core of the monitor" {
+	local p
+
+	need python3 gcc
+	sealed_door
+	start
+	knock_a -k "$T/key" 10.77.0.1 62201
+	logged 'OPEN SESAME'
+	has_sniffer
+	cat >"$T/secrets.c" <<-'EOF2'
+	#define knock_main client_main
+	#include "../knock.c"
+	int main(int argc, char **argv) {
+	    uint8_t k[32], d[32];
+	    struct hmac h;
+	    key_parse(argv[1], k);
+	    hmac_key(&h, k, 32);
+	    hmac(&h, "knock1 door", "ssh", 3, d);
+	    fwrite(k, 1, 32, stdout); fwrite(d, 1, 32, stdout); fwrite(&h, 1, 64, stdout);
+	    hmac_key(&h, d, 32);
+	    fwrite(&h, 1, 64, stdout);
+	    for (int i = 0; i < 32; i++) { k[i] ^= 0x36; d[i] ^= 0x36; }
+	    fwrite(k, 1, 32, stdout); fwrite(d, 1, 32, stdout);
+	    for (int i = 0; i < 32; i++) { k[i] ^= 0x6a; d[i] ^= 0x6a; }
+	    fwrite(k, 1, 32, stdout); fwrite(d, 1, 32, stdout);
+	    fputs(argv[1], stdout);
+	    return argc != 2;
+	}
+	EOF2
+	gcc -std=c11 -D_GNU_SOURCE -w -I"$ROOT/tests" -o "$T/secrets" "$T/secrets.c"
+	"$T/secrets" "$KEY" >"$T/secrets.bin"
+	# Of each 16 bytes of a secret: in how many places of a process' memory.
+	cat >"$T/search.py" <<-'EOF2'
+	import sys
+	secrets = open(sys.argv[2], "rb").read()
+	pieces = [secrets[i:i + 16] for i in range(0, len(secrets), 16)]
+	found = 0
+	mem = open("/proc/%s/mem" % sys.argv[1], "rb", 0)
+	dumped = True
+	for line in open("/proc/%s/smaps" % sys.argv[1]):
+	    words = line.split()
+	    if "-" in words[0] and len(words) >= 5:
+	        low, high = (int(x, 16) for x in words[0].split("-"))
+	        try:
+	            mem.seek(low); text = mem.read(high - low)
+	        except (OSError, ValueError, OverflowError):
+	            text = b""
+	    elif words[0] == "VmFlags:":
+	        if len(sys.argv) > 3 and "dd" in words: continue
+	        found += sum(text.count(p) for p in pieces)
+	print(found)
+	EOF2
+	p=$(python3 "$T/search.py" "$PID" "$T/secrets.bin")
+	[ "$p" -gt 0 ] # so it can be found
+	is "$(python3 "$T/search.py" "$SNIFFER" "$T/secrets.bin")" 0
+	is "$(python3 "$T/search.py" "$PID" "$T/secrets.bin" core)" 0
+	kill -HUP "$PID"
+	logged 're-reading'
+	mark
+	is "$(python3 "$T/search.py" "$PID" "$T/secrets.bin" core)" 0
+	stop_knockd
+}
+
+@test "datagrams of other lengths and unknown ids are nothing; other doors go on" {
+	local n packet
+
+	need python3
+	sealed_door
+	cat >>"$T/knockd.conf" <<-EOF2
+	[plain]
+	sequence = 7000,62201:udp,7001
+	EOF2
+	start
+	packet=$(packet 0)$(printf %0112d 0)
+	for n in 1 55 57 64 112; do
+		raw a "${packet:0:2 * n}"
+	done
+	raw a "$(printf '%0112d' 0)"
+	knock_a -v 10.77.0.1 7000 62201:udp 7001
+	logged '10.77.0.2: plain: OPEN SESAME'
+	opens 0
+	kill -USR1 "$PID"
+	logged 'forged 0$'
+	stop_knockd
+}
+
+@test "key files: owner, mode, lines, clients, what a door with keys can't have" {
+	local good bad=$K name
+
+	good=${K//0/7}
+	# conf_of_keys TEXT [LINES]: /etc/keys of S, and what -t says.
+	said() {
+		printf '%s' "$1" >"$T/keys"
+		chmod 600 "$T/keys"
+		printf '%s\nkeys = %s\n' "${2:-sequence = 62201:udp}" "$T/keys" >"$T/knockd.conf"
+		grep -q '^\[' "$T/knockd.conf" || sed -i '1i [ssh]' "$T/knockd.conf"
+		in_s "$KNOCKD" -t -c "$T/knockd.conf" -p "$T/k.pid" >"$T/out" 2>"$T/err" || :
+		not grep -qi "$good\|$K" "$T/err" "$T/out"
+		cat "$T/out" "$T/err"
+	}
+	matches "$(said "anna $good"$'\n# x\n\n  bert@home\t'"${good/7/8} # his")" \
+		$'# client anna\n# client bert@home\n.*# OK'
+	matches "$(said "anna ${good%?}")" 'keys:1: the key is not 64 hex digits'
+	matches "$(said $'\n'"anna ${good%?}g")" 'keys:2: the key is not 64 hex digits'
+	matches "$(said "$good anna")" 'keys:1: the name has other characters'
+	matches "$(said "-a $good")" 'keys:1: the name has other characters'
+	matches "$(said "anna")" 'keys:1: the key is not 64 hex digits'
+	matches "$(said "anna $bad")" 'keys:1: everybody has this key'
+	matches "$(said "anna $good"$'\n'"bert $good")" 'keys:2: anna and bert have the same key'
+	matches "$(said '# nobody')" "warning: no client: door 'ssh' opens for nobody"
+	matches "$(said "anna $good" 'sequence = 62201')" ':2: a door with Keys has one port: Sequence = PORT:udp'
+	matches "$(said "anna $good" 'sequence = 62201:udp,62202:udp')" ':2: a door with Keys has one port'
+	matches "$(said "anna $good" $'sequence = 1:udp\none_time_sequences = x')" 'Keys and One_Time_Sequences exclude'
+	matches "$(said "anna $good" $'sequence = 1:udp\ntcpflags = syn')" 'warning: TCPFlags has no effect'
+	matches "$(said "anna $good" $'[plain]\nsequence = 7,9,8\ncommand = true\n[ssh]\nsequence = 2:udp\ncommand = true')" \
+		"warning: door 'plain' runs the same command without a key"
+	said "anna $good" >"$T/all"
+	not grep warning:.*guessed "$T/all"
+	chmod 640 "$T/keys"
+	matches "$(in_s "$KNOCKD" -t -c "$T/knockd.conf" 2>&1)" ':3: .*keys: others may use it: chmod 600'
+	chmod 600 "$T/keys"
+	chown 12345 "$T/keys"
+	matches "$(in_s "$KNOCKD" -t -c "$T/knockd.conf" 2>&1)" ':3: .*keys: it belongs neither to root nor to this user'
+	rm "$T/keys"
+	matches "$(in_s "$KNOCKD" -t -c "$T/knockd.conf" 2>&1)" ':3: .*keys: No such file'
+	mkdir "$T/keys"
+	matches "$(in_s "$KNOCKD" -t -c "$T/knockd.conf" 2>&1)" ':3: .*keys: it is not a file of keys'
+	in_s "$KNOCKD" -c "$T/knockd.conf" 2>"$T/err" && false
+	matches "$(cat "$T/err")" ':3: .*keys: it is not a file of keys'
+}
+
+@test "a door with keys and a cooldown, and stamps that can't be written" {
+	need python3
+	sealed_door 'seq_cooldown = 3600'
+	in_s mkdir -p /var/lib/knockd/stamps/x
+	start
+	raw a "$(packet 0)"
+	logged 'could not write /var/lib/knockd/stamps: '
+	logged '10.77.0.2: ssh: OPEN SESAME'
+	raw b "$(packet 1)"
+	opens 1
+	matches "$(in_s "$KNOCKD" -t -c "$T/knockd.conf" -p "$T/k.pid" 2>&1)" \
+		'warning: could not write /var/lib/knockd/stamps'
+	stop_knockd
 }

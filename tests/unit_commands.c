@@ -1370,14 +1370,14 @@ static void test_output_in_loop(void) {
     poll_result = 1;
     door_open(m, &shop[2], &a);
     turn(m);
-    CHECK(npolled == 5 && polled[4].fd >= 0 && polled[4].events == POLLIN);
+    CHECK(npolled == 6 && polled[5].fd >= 0 && polled[5].events == POLLIN);
     CHECK(m->noutputs == 0); /* nobody holds the other end */
     CHECK(!waits);           /* a command may read its own output before us */
     reap(m, 0, 0);
     fail(FAULT_spawn, 1, E2BIG); /* nobody holds the other end either */
     door_open(m, &shop[2], &a);
     turn(m);
-    CHECK(npolled == 5 && !m->noutputs && !m->nopenings);
+    CHECK(npolled == 6 && !m->noutputs && !m->nopenings);
     poll_hook = NULL;
     poll_result = 0;
     /* a door gets what is free: its output is lost then, which it says once */

@@ -188,25 +188,6 @@ static bool knows_id(unsigned i, uint64_t id, uint64_t now) {
     return false;
 }
 
-/* judge(), and what the daemon asks of the address. */
-static enum verdict sealed_judge(const struct hmac *door_of,
-                                 struct stamps *stamps, struct sealed *s,
-                                 const struct addr *from, uint64_t now,
-                                 uint64_t elapsed, struct addr *a) {
-    enum verdict v = judge(door_of, stamps, s, now, elapsed);
-    static const struct addr none;
-
-    memcpy(a, s->plain.address, sizeof(*a));
-    bool is_given = addr_cmp(a, &none);
-    if (!is_given) *a = *from;
-    bool link = is_v4(a) ? a->b[12] == 169 && a->b[13] == 254
-                         : a->b[0] == 0xfe && (a->b[1] & 0xc0) == 0x80;
-    bool own_one = is_v4(a) ? a->b[12] == 127 : !memcmp(a, &none, 12);
-    if (v != GOOD) return v;
-    if (!addr_usable(a) || (is_given && (link || own_one))) return UNUSABLE;
-    return GOOD;
-}
-
 /* What becomes of a packet, in the reference's words. */
 static const char *verdict_of(const uint8_t *packet, size_t n,
                               const char *source, uint64_t now,
