@@ -207,7 +207,7 @@ struct order {
 
 /* ---- Messages ----------------------------------------------------------- */
 
-#define FORMAT(n) __attribute__((format(printf, n, n + 1)))
+#define FORMAT(n) __attribute__((format(printf, (n), (n) + 1)))
 
 /* What a message is.  This decides its colour on a terminal and where it goes:
  * QUIET not to the stdout of -v, OUT to that stdout alone. */
@@ -836,7 +836,7 @@ static bool can_run(const char *word) {
     if (strchr(word, '/')) return !access(word, X_OK);
     snprintf(path, sizeof path, " %.32s ", word);
     bool found = strstr(shell, path);
-    while (!found && *dir) {
+    while (!found && dir && *dir) {
         int n = (int)strcspn(dir, ":");
         snprintf(path, sizeof path, "%.*s/%.255s", n, dir, word);
         found = !access(path, X_OK);
@@ -1034,7 +1034,7 @@ static bool same_sequence(const struct sequence *a, const struct sequence *b) {
  * the file can't be read or marked, which is logged. */
 static int one_time(struct conf *c, struct door *d, int dir, bool spend) {
     struct conf file = { .path = d->one_time };
-    struct sequence old = d->seq, next;
+    struct sequence old = d->seq, next = old;
     bool marked = false, failed = false;
     int how = c->test ? O_RDONLY : O_RDWR, left = 0;
     size_t size;
@@ -1574,8 +1574,12 @@ static int packet_socket(void) {
 
 struct packet {
     struct addr src, dst;
+    uint64_t mark; /* the same if it is sent again; see mark_of() */
     uint32_t knock;
     uint32_t number; /* TCP's sequence number; UDP: see parse_udp() */
+    uint32_t interface;
+    enum { BEGINS = 1, REPEATS = 2, MOVES = 4 } use; /* of attempts: which */
+    uint16_t serial; /* among the packets that were matched */
     uint16_t sport, proto;
     uint16_t at;       /* where its TCP or UDP header is */
     uint8_t flags;     /* of TCP */
@@ -1583,10 +1587,6 @@ struct packet {
     bool may_return;   /* TCP sends it again if nobody answers */
     bool to_host;      /* the kernel takes it for this host */
     bool known, local; /* by match(), as what follows: door's port; to us */
-    enum { BEGINS = 1, REPEATS = 2, MOVES = 4 } use; /* of attempts: which */
-    uint16_t serial; /* among the packets that were matched */
-    uint64_t mark;   /* the same if it is sent again; see mark_of() */
-    uint32_t interface;
 };
 
 static unsigned get16(const uint8_t *b) { return (unsigned)b[0] << 8 | b[1]; }
@@ -1645,8 +1645,8 @@ static size_t parse_extension(const uint8_t *h, struct packet *p) {
     unsigned kind = p->proto;
     p->proto = h[0];
     if (kind == ROUTING && h[3]) return 0;
-    if (kind == AUTH) return (h[1] + 2) * 4u;
-    if (kind != FRAGMENT) return (h[1] + 1) * 8u;
+    if (kind == AUTH) return ((size_t)h[1] + 2) * 4;
+    if (kind != FRAGMENT) return ((size_t)h[1] + 1) * 8;
     p->part = h[3] & 1;
     return get16(h + 2) & 0xfff8 ? 0 : 8;
 }
@@ -2590,8 +2590,8 @@ static void obey(struct sniffer *s) {
 static void sniffer_init(struct sniffer *s) {
     int own = MAP_PRIVATE | MAP_ANONYMOUS;
     s->ring = map(RING_BYTES, MAP_SHARED, s->packets);
-    s->stages = map((SEQUENCE_MAX + 1) * sizeof *s->stages, own, -1);
-    s->marks = map(2 * MARK_SETS * sizeof *s->marks, own, -1);
+    s->stages = map((SEQUENCE_MAX + (size_t)1) * sizeof *s->stages, own, -1);
+    s->marks = map((size_t)2 * MARK_SETS * sizeof *s->marks, own, -1);
     s->buckets = map(ATTEMPTS_MAX * sizeof(struct attempt *), own, -1);
     s->ports = map(KNOCKS * sizeof *s->ports, own, -1);
     s->locals = map(sizeof *s->locals, own, -1);
