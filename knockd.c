@@ -3362,7 +3362,8 @@ static struct opening *opening_keep(struct monitor *m, struct opening *o) {
     }
     unsigned n = m->nopenings++;
     if (!(n & (n - 1))) /* room for the next power of 2 */
-        m->openings = allocate(m->openings, (2 * n + 1) * sizeof o);
+        m->openings =
+            allocate(m->openings, (2 * n + 1) * sizeof(struct opening *));
     o->ticket = ++m->tickets;
     o->next = *link;
     *link = o;
@@ -3441,7 +3442,7 @@ static void openings_due(struct monitor *m, int64_t now) {
 /* Told to end: closes everything. */
 static void openings_end(struct monitor *m) {
     unsigned n = m->nopenings;
-    struct opening **all = allocate(NULL, (n + 1) * sizeof *all);
+    struct opening **all = allocate(NULL, (n + 1) * sizeof(struct opening *));
     for (unsigned i = 0; i < n; i++) all[i] = m->openings[i];
     for (struct opening **o = all; o < all + n; o++) {
         if ((*o)->state == QUEUED || (*o)->state == CROWDED)
