@@ -176,11 +176,49 @@ echo 'still there' >&"$SAY"
 wait_for_line "$T/heard" '^still there$' || wrong "the session has died"
 echo "    the session from before still answers"
 
-tell "The rules are what they were at the start; the daemon ends."
-[ "$(rules)" = "$BEFORE" ] || wrong "the rules are: $(rules)"
-rules | sed 's/^./    &/'
+tell "A sealed knock: one datagram, made with a key. The key is for the client anna."
+shown knock --keygen anna sealed
+"$KNOCK" --keygen anna sealed >"$T/new"
+sed -E 's/[0-9a-f]{64}$/64 hexadecimal digits/; s/^/    /' "$T/new"
+in_s tee -a /etc/knockd.conf <<-EOF2 | sed 's/^./    &/'
+
+	[sealed]
+	        sequence      = 62201:udp
+	        keys          = /etc/knockd.keys
+	        start_command = $IPT -I INPUT -s %IP% -p tcp --dport 22 -j ACCEPT
+	        stop_command  = $IPT -D INPUT -s %IP% -p tcp --dport 22 -j ACCEPT
+	        cmd_timeout   = 3600
+EOF2
+head -n 1 "$T/new" | in_s sh -c 'umask 077; cat >/etc/knockd.keys'
+mkdir -p "$T/.config"
+(umask 077; printf '[home]\nhost = 10.77.0.1\nports = 62201\n%s\n' "$(sed -n 2p "$T/new")" >"$T/.config/knock.conf")
+shown 'kill -HUP $(cat /run/knockd.pid)'
+# shellcheck disable=SC2016
+in_s bash -c 'kill -HUP "$(cat /run/knockd.pid)"'
+until_true "$WAIT" in_syslog 're-reading config file' || wrong "it did not read the file"
+bg "$S" tcpdump -i eth0 -U -c 1 -w "$T/seen" udp port 62201 2>"$T/tcpdump"
+wait_for_line "$T/tcpdump" 'listening on' || wrong "tcpdump does not listen"
+from=$(($(wc -l <"$T/syslog") + 1))
+shown 10.77.0.2: knock home
+in_a env -u XDG_CONFIG_HOME HOME="$T" "$KNOCK" home || wrong "knock failed"
+show_syslog "$from" 'sealed: running command: '
+until_true "$WAIT" eval '! shut' || wrong "there is no rule"
+lets_in "$A" 10.77.0.2
+
+tell "10.77.0.3 has seen the datagram and sends it again. The door stays shut for it."
+from=$(($(wc -l <"$T/syslog") + 1))
+until_true "$WAIT" eval '[ "$(wc -c <"$T/seen")" -ge 100 ]' || wrong "nothing was seen"
+tail -c 56 "$T/seen" >"$T/datagram"
+shown '10.77.0.3: cat datagram > /dev/udp/10.77.0.1/62201'
+in_b bash -c "cat $T/datagram >/dev/udp/10.77.0.1/62201"
+show_syslog "$from" 'sealed: anna: replayed'
+refused "$B" 10.77.0.3
+
+tell "The daemon ends, and closes what is open. The rules are what they were at the start."
 # shellcheck disable=SC2016
 in_s bash -c 'kill "$(cat /run/knockd.pid)"'
 until_true "$WAIT" no_daemon_left || wrong "it does not"
 show_syslog "$(wc -l <"$T/syslog")" 'shutting down' >/dev/null
+[ "$(rules)" = "$BEFORE" ] || wrong "the rules are: $(rules)"
+rules | sed 's/^./    &/'
 printf '\n%sEvery step did what it should.%s\n' "$BOLD" "$END"

@@ -29,6 +29,7 @@ tool iptables iptables iptables
 tool unshare util-linux util-linux util-linux
 tool nsenter util-linux util-linux util-linux
 tool socat socat socat
+tool tcpdump tcpdump tcpdump
 if [ -n "$debian" ]; then
 	mkdir -p build
 	if command -v apt-get >/dev/null 2>&1; then
