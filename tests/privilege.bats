@@ -295,11 +295,13 @@ sniffer_died() {
 # refused WHY DEED: the monitor says once what is wrong, and runs nothing. A reload
 # with another door brings a new sniffer, and with it a new first time.
 refused() {
-	local n
+	local n before
 
+	has_sniffer
+	before=$SNIFFER
 	n=$(count "$LOG" 'bad record')
 	deed "$2"
-	logged "bad record from the sniffer: $1\$" || { echo "deed: $2"; return 1; }
+	logged 'bad record' $((n + 1)) || { echo "deed: $2"; return 1; }
 	deed "$2"
 	order ''
 	mark
@@ -310,6 +312,9 @@ refused() {
 	n=$(sed -n 's/^seq_timeout = //p' "$T/knockd.conf")
 	sed -i "s/^seq_timeout = $n/seq_timeout = $((n + 1))/" "$T/knockd.conf"
 	kill -HUP "$PID"
+	# The next deed is not for the one that goes.
+	another() { has_sniffer && [ "$SNIFFER" != "$before" ]; }
+	until_true "$WAIT" another
 	mark
 }
 

@@ -2,13 +2,16 @@
 # Many reloads under a stream of knocks; for reload.bats and soak.sh.
 
 # reloads_conf WHICH: good and other have the same doors "d" and "e" and one of
-# their own; bad is no configuration.
+# their own, whose ports differ: each brings a new sniffer. bad is no configuration.
 reloads_conf() {
+	local port=7300
+
+	[ "$1" = good ] || port=7301
 	{
 		printf '[options]\n\tlogfile = %s\n' "$LOG"
 		printf '[mark]\n\tsequence = 65000:udp\n'
 		printf '[e]\n\tsequence = 7100:udp\n'
-		printf '[%s]\n\tsequence = 7200,7300\n\tallow = 10.0.0.0/8\n' "$1"
+		printf '[%s]\n\tsequence = 7200,%s\n\tallow = 10.0.0.0/8\n' "$1" "$port"
 		printf '[d]\n\tsequence = 7000,8000,9000\n\tstart_command = true %%IP%%\n'
 		printf '\tcmd_timeout = 0\n\tstop_command = true\n'
 		[ "$1" != bad ] || echo 'nonsense = 1'
