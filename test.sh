@@ -134,6 +134,7 @@ tools() {
 		tool lintian lintian -
 		tool fakeroot fakeroot -
 		tool makepkg makepkg -
+		tool pacman-conf pacman-package-manager -
 		tool bsdtar libarchive-tools -
 		tool nix-instantiate nix-bin -
 	fi

@@ -143,7 +143,7 @@ is_static() {
 		while read -r link; do
 			[ -e "${f%/*}/$link" ] || [[ $link =~ (Dockerfile|compose|CONTRIBUTING|tests/|packaging/) ]] ||
 				{ echo "$f: $link"; return 1; }
-		done < <(grep -oE '\]\([^):#]+' "$f" | cut -c 3-)
+		done < <(grep -v '^    ' "$f" | grep -oE '\]\([^):#]+' | cut -c 3-)
 	done
 }
 

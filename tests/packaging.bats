@@ -46,7 +46,8 @@ debian_source() {
 # debian_build: dpkg-buildpackage, without the unit tests, which other tests run.
 debian_build() {
 	debian_source
-	DEB_BUILD_OPTIONS=nocheck dpkg-buildpackage -us -uc >"$T/out" 2>&1 </dev/null ||
+	# -d: a compiler is there, if not the package build-essential
+	DEB_BUILD_OPTIONS=nocheck dpkg-buildpackage -d -us -uc >"$T/out" 2>&1 </dev/null ||
 		{ tail -n 30 "$T/out"; return 1; }
 	cd .. || return
 	DEB=$(echo "$PWD"/knockd_*.deb)
@@ -117,7 +118,7 @@ debian_build() {
 @test "Arch: makepkg makes the package; one directory of programs" {
 	local d=$T/arch f
 
-	need makepkg bsdtar fakeroot setpriv
+	need makepkg pacman-conf bsdtar fakeroot setpriv
 	bash -n "$P/arch/PKGBUILD"
 	chmod 711 "$BATS_RUN_TMPDIR" "$BATS_RUN_TMPDIR/test" "$T"
 	mkdir "$d"
