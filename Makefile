@@ -161,7 +161,9 @@ endif
 
 DOCS = README.md SECURITY.md CHANGELOG.md LICENSE knockd.conf.example \
 	$(wildcard docs/*) contrib/nftables.conf contrib/knockd-tight.conf \
-	contrib/fail2ban-knockd.conf $(wildcard contrib/fleet/*)
+	contrib/fail2ban-knockd.conf contrib/knockd.logrotate contrib/knockd.init \
+	contrib/knockd.openrc $(wildcard contrib/knock1.*) \
+	$(wildcard contrib/fleet/*)
 
 # $(call adapted,SOURCE,MODE,TARGET): a file with the daemon's path in it.
 define adapted

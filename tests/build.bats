@@ -141,7 +141,7 @@ is_static() {
 	cd "$d/usr/share/doc/knockd"
 	for f in ./*.md docs/*.md; do
 		while read -r link; do
-			[ -e "${f%/*}/$link" ] || [[ $link =~ (Dockerfile|compose|CONTRIBUTING|tests/|packaging/) ]] ||
+			[ -e "${f%/*}/$link" ] || [[ $link =~ (^https?$|Dockerfile|compose|CONTRIBUTING|tests/|packaging) ]] ||
 				{ echo "$f: $link"; return 1; }
 		done < <(grep -v '^    ' "$f" | grep -oE '\]\([^):#]+' | cut -c 3-)
 	done
