@@ -153,3 +153,71 @@ has_not() {
 	until_true "$WAIT" has s ssh4 192.0.2.3
 	has_not s ssh4 1.2.3.4
 }
+
+# sealed DOOR FILE: the 56 bytes that a client with the key sends for that door.
+sealed() {
+	local receiver
+
+	printf '%s\n' "$1:$KEY" >"$T/client.key"
+	chmod 600 "$T/client.key"
+	: >"$T/got"
+	bg "$A" socat -u UDP4-RECV:62201,bind=10.77.0.2 "OPEN:$T/got,append"
+	receiver=$!
+	until_true "$WAIT" listens "$A" udp 62201
+	in_a "$KNOCK" -k "$T/client.key" 10.77.0.2 62201
+	until_true "$WAIT" test -s "$T/got"
+	kill "$receiver"
+	head -c 56 "$T/got" >"$2"
+}
+
+# deliver FILE ADDRESS: A sends these bytes.
+deliver() {
+	in_a socat -u "FILE:$1" "UDP4-SENDTO:$2:62201"
+}
+
+# sealed_door BOX NAME: its configuration, in $T/BOX.conf.
+sealed_door() {
+	cat >"$T/$1.conf" <<-EOF
+	[options]
+		logfile = $T/$1.log
+	[$2]
+		sequence = 62201:udp
+		keys     = $T/keys
+		command  = nft add element inet knock ssh4 { %IP% timeout 1h }; $PUBLISH open ssh %IP% 3600
+	EOF
+	chmod 600 "$T/$1.conf"
+}
+
+@test "a sealed knock that one host has accepted is refused by the others, cut off or not" {
+	local x
+
+	need socat
+	KEY=$("$KNOCK" --keygen anna x | sed -n 's/^anna //p')
+	echo "anna $KEY" >"$T/keys"
+	chmod 600 "$T/keys"
+	sealed_door s ssh-a
+	sealed_door b ssh-b
+	for x in s b; do
+		"in_$x" "$KNOCKD" -d -c "$T/$x.conf" -p "$T/$x.pid" 3>&-
+	done
+	sealed ssh-a "$T/a"
+	sealed ssh-a "$T/a2"
+	sealed ssh-b "$T/b"
+	deliver "$T/a" 10.77.0.1
+	wait_for_line "$T/s.log" '10.77.0.2: ssh-a: OPEN SESAME'
+	for x in s b c; do until_true "$WAIT" has $x ssh4 10.77.0.2; done
+	# seen on the way, and sent to the other host; then one that nobody has used,
+	# for the door of another host, while Redis is gone
+	deliver "$T/a" 10.77.0.3
+	# shellcheck disable=SC2046
+	kill $(pids_in "$A" redis-server)
+	until_true "$WAIT" eval '! redis_up'
+	deliver "$T/a2" 10.77.0.3
+	deliver "$T/a" 10.77.0.1
+	# its own is taken, so the others have been looked at
+	deliver "$T/b" 10.77.0.3
+	wait_for_line "$T/b.log" '10.77.0.2: ssh-b: OPEN SESAME'
+	is "$(count "$T/b.log" OPEN)" 1
+	is "$(count "$T/s.log" OPEN)" 1
+	kill "$(<"$T/s.pid")" "$(<"$T/b.pid")"
+}
