@@ -463,7 +463,7 @@ forging_doors() {
 	[ $(($(wc -l <"$LOG") - n)) -lt 1000 ]
 	is "$(wc -l <"$T/did")" 1
 	# A record of nothing looks like the channel's end: a new sniffer comes.
-	deed 'forge STAGE 1 1 10.9.9.9 -56 1'
+	deed 'forge STAGE 1 1 10.9.9.9 -1000 1'
 	logged 'the sniffer died \(status [0-9]+\): starting another'
 	order ''
 	has_sniffer

@@ -14,7 +14,8 @@
  *	try NAME                        the same; _exit() with the error number
  *	forge KIND DOOR STAGE ADDRESS MORE COUNT
  *	                                writes so many records, each longer by
- *	                                MORE bytes than it should be
+ *	                                MORE bytes than it should be (-1000:
+ *	                                empty)
  *	garbage SEED COUNT              writes records of random bytes
  *	poison                          every slot of the ring is full and lies;
  *	                                then it dies
@@ -210,8 +211,9 @@ static void forge(int channel, const char *deed) {
     for (unsigned i = 0; i <= KINDS; i++)
         if (!strcmp(kinds[i], kind)) r.e.kind = i;
     if (!addr_parse(address, &r.e.src)) _exit(97);
+    int size = (int)sizeof(r.e) + more;
     while (count-- > 0)
-        if (write(channel, &r.e, sizeof(r.e) + (size_t)more) < 0) _exit(96);
+        if (write(channel, &r.e, size < 0 ? 0 : (size_t)size) < 0) _exit(96);
 }
 
 static void garbage(int channel, const char *deed) {
