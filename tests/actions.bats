@@ -1271,6 +1271,6 @@ EOF2
 	logged 'd: running command: true'
 	mark
 	kill -USR1 "$PID"
-	logged '\] counters: packets [0-9]+, drops 0, hits 3, attempts [0-9]+, evictions 0, cancelled 0, opens 2, grants 1, commands 1$'
+	logged '\] counters: packets [0-9]+, drops 0, hits 3, attempts [0-9]+, evictions 0, cancelled 0, opens 2, grants 1, commands 1, forged 0$'
 	stop_knockd
 }
