@@ -120,6 +120,7 @@ int knock_main(int argc, char **argv); /* knock.c */
     "(default)\n"                                                           \
     "  -c, --config FILE     configuration (default " CONFIG_PATH ")\n"     \
     "  -t, --test            check the configuration, print it and exit\n"  \
+    "  -S, --status          print what is open and exit\n"                 \
     "  -d, --daemon          detach when everything is ready\n"             \
     "  -p, --pidfile FILE    pid file (default " PID_PATH ");\n"            \
     "                        the state file is next to it\n"                \

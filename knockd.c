@@ -97,6 +97,7 @@ struct client { /* a line of a door's key file */
 struct door {
     const char *path, *name; /* the file of the [name] */
     const char *start, *start6, *stop, *stop6, *message, *one_time, *keys;
+    const char *close;   /* the door that this one closes */
     struct sequence seq; /* n = 0: no one-time sequence is left */
     struct flags tcp;
     struct nets target, allow, deny; /* n = 0: ours; everyone; nobody */
@@ -216,7 +217,7 @@ enum severity { LOG, OPENED, TROUBLE, QUIET, OUT };
 /* What the command line says. */
 static struct settings {
     const char *config, *pidfile, *interface, *logfile;
-    bool test, daemon, lookup, only_ipv4, verbose, debug;
+    bool test, status, daemon, lookup, only_ipv4, verbose, debug;
 } settings = { .config = CONFIG_PATH, .pidfile = PID_PATH };
 
 static struct {
@@ -364,6 +365,8 @@ static void *allocate(void *old, size_t bytes) {
 static char *copy(const char *text) {
     return strcpy(allocate(NULL, strlen(text) + 1), text);
 }
+
+static bool is_given(const char *text) { return text && *text; }
 
 /* Cuts the blanks off the end of s; returns where they end at its start. */
 static char *trim(char *s) {
@@ -543,6 +546,7 @@ static const struct keyword {
     { "Stray_Limit", "", DOOR, NUMBER, D(stray_limit), STRAY_LIMIT_MAX },
     { "Seq_Cooldown", "Cooldown", DOOR, NUMBER, D(cooldown), SECONDS_MAX },
     { "Message", "", DOOR, TEXT, D(message), 0 },
+    { "Close", "", DOOR, TEXT, D(close), 0 },
     { "Start_Command", "Command", DOOR, COMMAND, D(start), 0 },
     { "Start_Command_6", "Command_6", DOOR, COMMAND, D(start6), 0 },
     { "Cmd_Timeout", "", DOOR, NUMBER, D(cmd_timeout), SECONDS_MAX },
@@ -904,13 +908,14 @@ static void command_review(struct conf *c, const struct door *d,
 
 /* -t: warns of what is legal, also in 0.8, but probably not meant. */
 static void door_review(struct conf *c, struct door *d) {
-    bool runs = d->start && *d->start;
+    bool runs = is_given(d->start);
     bool mixed = d->tcp.want & SYN && d->tcp.want != SYN;
     for (const struct door *o = c->doors; o < d; o++)
         if (!strcmp(o->name, d->name))
             warn(c, "another door is named '%s': %s:%d", d->name, o->path,
                  o->line);
-    if (!runs && !d->start6) warn(c, "no command: the door only logs");
+    if (!runs && !d->start6 && !d->close)
+        warn(c, "no command: the door only logs");
     for (const struct keyword *k = keywords; k < keywords + KEYWORDS; k++) {
         const char **command = field_of(c, d, k);
         if (k->section != DOOR || !d->lines[k - keywords]) continue;
@@ -1191,6 +1196,19 @@ static void config_read(struct conf *c, const char *path) {
 
 /* Checks a door when all of its section has been read, and completes it.  What
  * an error in the section may have caused is not looked at. */
+/* Close must name another door, one that has something to close. */
+static void close_check(struct conf *c, const struct door *d) {
+    bool found = false, closes = false;
+    for (const struct door *o = c->doors; o < c->doors + c->ndoors; o++) {
+        if (o == d || strcmp(o->name, d->close)) continue;
+        found = true;
+        closes |= is_given(o->stop) || is_given(o->stop6);
+    }
+    be_at(c, d, D(close));
+    if (!found) wrong(c, "there is no other door '%s'", d->close);
+    else if (!closes) wrong(c, "door '%s' has no Stop_Command", d->close);
+}
+
 static void door_finish(struct conf *c, struct door *d) {
     be_at(c, d, D(seq_timeout));
     if (d->seq_timeout == 0 && d->seq.n > 1)
@@ -1202,6 +1220,7 @@ static void door_finish(struct conf *c, struct door *d) {
     if (!d->bad && d->keys) keys_check(c, d);
     if (d->cmd_timeout == UINT_MAX) d->cmd_timeout = CMD_TIMEOUT;
     if (d->stray_limit == UINT_MAX) d->stray_limit = c->stray_limit;
+    if (d->close && *d->close) close_check(c, d);
     if (d->one_time && *d->one_time) one_time(c, d, c->dir, false);
 }
 
@@ -3429,6 +3448,17 @@ static void opening_close(struct monitor *m, struct opening *o) {
     else opening_move(m, o, GONE, NEVER);
 }
 
+/* Closes what the doors of this name have open for src. */
+static void openings_close(struct monitor *m, const char *name,
+                           const struct addr *src) {
+    struct opening *o = of_address(*bucket_of(m, src), src);
+    while (o) {
+        struct opening *next = of_address(o->next, src);
+        if (!strcmp(o->share->name, name)) opening_close(m, o);
+        o = next;
+    }
+}
+
 /* What is due: deadlines, and stop commands that run again. */
 static void openings_due(struct monitor *m, int64_t now) {
     while (m->nopenings && m->openings[0]->when <= now) {
@@ -3778,6 +3808,52 @@ static void stamps_load(struct monitor *m) {
         qsort(m->memories, m->nmemories, sizeof *m->memories, memory_cmp);
 }
 
+/* Makes *width that of the text, if that is wider. */
+static void widen(int *width, const char *text) {
+    int n = (int)strlen(text);
+    if (n > *width) *width = n;
+}
+
+/* --status: prints what is open, by what the state file says: with tabs or, on
+ * a terminal, in columns below a heading.  Returns the exit status. */
+static int status(const struct monitor *m) {
+    static const char *const formats[] = { "%-*s\t%-*s\t%-*s\t%s\t%s\n",
+                                           "%-*s  %-*s  %-*s  %7s  %s\n" };
+    bool columns = isatty(STDOUT_FILENO);
+    int door = 0, address = 0, client = 0; /* widths */
+    char ip[ADDR_TEXT], left[32];
+    struct records rs = { .n = 0 };
+    size_t n;
+    int fd = openat(m->cwd, m->state.path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+    char *text = read_all(fd, &n);
+    if (!text && errno == ENOENT) return 0; /* nothing was ever open */
+    if (!text) die("could not read %s: %s", m->state.path, strerror(errno));
+    if (!records_read(&rs, text, n)) die("%s is damaged", m->state.path);
+    const struct record *end = rs.list + rs.n;
+    if (columns) {
+        widen(&door, "DOOR");
+        widen(&address, "ADDRESS");
+        widen(&client, "CLIENT");
+    }
+    for (const struct record *r = rs.list; columns && r < end; r++) {
+        widen(&door, r->door);
+        widen(&address, addr_text(&r->src, ip));
+        widen(&client, r->client);
+    }
+    if (columns)
+        printf(formats[1], door, "DOOR", address, "ADDRESS", client, "CLIENT",
+               "SECONDS", "HOW");
+    for (const struct record *r = rs.list; r < end; r++) {
+        int64_t ms = r->deadline - now_ms();
+        if (!r->times) continue;
+        if (ms < 0) ms = 0;
+        snprintf(left, sizeof left, "%" PRId64, (ms + 999) / 1000);
+        printf(formats[columns], door, r->door, address, addr_text(&r->src, ip),
+               client, r->client, left, "stop");
+    }
+    return 0;
+}
+
 /* ---- The monitor: interfaces -------------------------------------------- */
 
 /* Is an entry of getifaddrs() that of an interface, or of a label (eth0:1)? */
@@ -4033,17 +4109,8 @@ static void door_open(struct monitor *m, struct door *d,
         sequences_send(m);
         if (left < 0) return; /* it could be used again */
     }
-    if (start && *start) opening_knock(m, d, src);
-}
-
-/* Closes what doors of this name have open for an address. */
-static void door_close(struct monitor *m, const char *name,
-                       const struct addr *src) {
-    struct opening *o = *bucket_of(m, src), *next;
-    for (; (o = of_address(o, src)); o = next) {
-        next = o->next;
-        if (!strcmp(o->share->name, name)) opening_close(m, o);
-    }
+    if (d->close) openings_close(m, d->close, src);
+    if (is_given(start)) opening_knock(m, d, src);
 }
 
 /* ---- The monitor: sealed knocks ----------------------------------------- */
@@ -4187,7 +4254,7 @@ static void sealed_knock(struct monitor *m, const struct event *e) {
            "key of %s%s%s", k->name, given ? " for " : "",
            given ? addr_text(&a, other) : "");
     m->client = k->name;
-    if (s.plain.request) door_close(m, d->name, &a);
+    if (s.plain.request) openings_close(m, d->name, &a);
     else door_open(m, d, &a);
     if (!s.plain.request) d->quiet_until = now + d->cooldown * INT64_C(1000);
     m->client = NULL;
@@ -4720,15 +4787,19 @@ static void options(int argc, char **argv) {
         { "pidfile", 1, NULL, 'p' },   { "logfile", 1, NULL, 'g' },
         { "lookup", 0, NULL, 'l' },    { "only-ip-v4", 0, NULL, '4' },
         { "verbose", 0, NULL, 'v' },   { "debug", 0, NULL, 'D' },
+        { "status", 0, NULL, 'S' },    { "save-mem", 0, NULL, 's' },
         { "version", 0, NULL, 'V' },   { "help", 0, NULL, 'h' },
         { NULL, 0, NULL, 0 },
     };
     int c;
-    while ((c = getopt_long(argc, argv, "i:c:tdp:g:l4vDVh", names, NULL)) != -1)
+    while ((c = getopt_long(argc, argv, "i:c:tSsdp:g:l4vDVh", names, NULL)) !=
+           -1)
         switch (c) {
         case 'i': settings.interface = optarg; break;
         case 'c': settings.config = optarg; break;
         case 't': settings.test = true; break;
+        case 'S': settings.status = true; break;
+        case 's': break; /* saves memory in 0.8.2 */
         case 'd': settings.daemon = true; break;
         case 'p': settings.pidfile = optarg; break;
         case 'g': settings.logfile = optarg; break;
@@ -4948,6 +5019,8 @@ static int monitor_main(int argc, char **argv) {
     setenv("PATH", DEFAULT_PATH, 0);
     m.cwd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
     bool good = config_load(&m.conf, m.cwd, settings.config, settings.test);
+    m.state.path = state_path(m.conf.pid);
+    if (settings.status) return status(&m);
     m.exe = exe_open();
     close_others(m.null, m.cwd, m.exe); /* commands must not inherit them */
     if (settings.test) return test(&m);
@@ -4965,7 +5038,6 @@ static int monitor_main(int argc, char **argv) {
         die("opening a packet socket%s: %s", needs, strerror(errno));
     interfaces_open(&m);
     log_open(&m);
-    m.state.path = state_path(m.conf.pid);
     if (settings.daemon) pidfile_open(&m, m.conf.pid);
     sniffer_start(&m);
     out.started = true;

@@ -502,6 +502,80 @@ stop'
 	stop_knockd
 }
 
+# --- closing on demand -------------------------------------------------------------
+
+@test "Close: the rules of another door go now, and its own command runs after that" {
+	local tool me to all n
+
+	conf <<-EOF2
+	[ssh]
+	sequence = 7000,8000
+	start_command = iptables -w -I INPUT -s %IP% -j ACCEPT
+	start_command_6 = ip6tables -w -I INPUT -s %IP% -j ACCEPT
+	cmd_timeout = 3600
+	stop_command = iptables -w -D INPUT -s %IP% -j ACCEPT
+	stop_command_6 = ip6tables -w -D INPUT -s %IP% -j ACCEPT
+	[shut]
+	sequence = 7001,8001
+	close = ssh
+	message = CLOSE SESAME
+	command = { iptables -S INPUT; ip6tables -S INPUT; } | grep -c 'ACCEPT$' >> $T/did
+	[quiet]
+	sequence = 7002,8002
+	close = ssh
+	EOF2
+	start
+	knock_b 10.77.0.1 7000 8000
+	until_true "$WAIT" has_rules iptables 1
+	while read -r tool me to all; do
+		rm -f "$T/did"
+		# Each start command runs before the next knock, which would add nothing.
+		for n in 1 2 3; do
+			knock_a "$to" 7000 8000
+			until_true "$WAIT" has_rules "$tool" $((all - 3 + n))
+		done
+		knock_a "$to" 7001 8001
+		# Two policies, and the rule of B.
+		did 3
+		logged "$me: ssh: CLOSE SESAME"
+		knock_a "$to" 7000 8000
+		until_true "$WAIT" has_rules "$tool" $((all - 2))
+		knock_a "$to" 7002 8002
+		logged "$me: ssh: CLOSE SESAME" 2
+		is "$(rules iptables) $(rules ip6tables)" '1 0'
+	done <<-EOF2
+	iptables 10.77.0.2 10.77.0.1 4
+	ip6tables fd77::2 fd77::1 3
+	EOF2
+	stop_knockd
+	is "$(rules iptables)" 0
+}
+
+@test "--status: what is open, while the daemon runs and when it is dead" {
+	local left
+
+	grant_door 3600
+	start
+	knock_a 10.77.0.1 7000 8000
+	did 'start 10.77.0.2'
+	knock_b fd77::1 7000 8000
+	did 'start fd77::3'
+	both_there() { [ "$(status | wc -l)" = 2 ]; }
+	status() { in_s "$KNOCKD" -S -c "$T/knockd.conf" -p "$T/k.pid"; }
+	until_true "$WAIT" both_there
+	for _ in 1 2; do
+		status >"$T/status"
+		sed -E 's/\t3[56][0-9][0-9]\t/\tLEFT\t/' "$T/status" | sort >"$T/sorted"
+		is "$(cat "$T/sorted")" $'d\t10.77.0.2\t-\tLEFT\tstop\nd\tfd77::3\t-\tLEFT\tstop'
+		[ -z "$PID" ] || crash
+	done
+	is "$(in_s "$KNOCKD" --status -c "$T/knockd.conf" -p "$T/other.pid")" ''
+	# On a terminal in columns, with a heading.
+	in_s script -qec "$KNOCKD -S -c $T/knockd.conf -p $T/k.pid" /dev/null </dev/null >"$T/tty"
+	has_lines "$T/tty" '^DOOR  ADDRESS    CLIENT  SECONDS  HOW' 1
+	has_lines "$T/tty" '^d     10.77.0.2  -          3[56][0-9][0-9]  stop' 1
+}
+
 # --- order -------------------------------------------------------------------------
 
 @test "a hanging command delays only its own address, for 2 seconds; commands keep their order" {

@@ -431,6 +431,11 @@ static int64_t began(const char *text) {
     return -1;
 }
 
+static int64_t three_ms(const struct spawned *c) {
+    (void)c;
+    return 3;
+}
+
 static int64_t a_second(const struct spawned *c) {
     (void)c;
     return 1000;
@@ -526,6 +531,57 @@ static void test_times(void) {
     CHECK(m->nchildren == TIMES_MAX &&
           has_text("192.0.2.1: c: refused: 16 of its start commands run"));
     monitor_end();
+}
+
+/* Close = DOOR: what that door has open for the address is closed now, and the
+ * start command that belongs to Close runs after that. */
+static void test_close(void) {
+    for (int v6 = 0; v6 < 2; v6++) {
+        const char *ip = v6 ? "2001:db8::1" : "192.0.2.1";
+        struct monitor *m = shop_open();
+        struct addr a = addr_of(ip);
+
+        shop[2].close = "a";
+        shop[0].cmd_timeout = shop[1].cmd_timeout = 3600;
+        command_ms = three_ms;
+        for (unsigned i = 0; i < 3; i++) {
+            knock_at(m, &shop[0], ip);
+            pass(m, 10);
+        }
+        knock_at(m, &shop[1], ip);
+        knock_at(m, &shop[0], "192.0.2.9");
+        pass(m, 10);
+        knock_at(m, &shop[2], ip);
+        pass(m, 50);
+        CHECK(count_commands("stop a") == 3 && count_commands("start c") == 1);
+        CHECK(!strncmp(command_text(0), "start c", 7));
+        CHECK(m->n[HELD] == 2 && count_text("CLOSE SESAME") == 1 &&
+              !has_text("command timeout"));
+        /* a start command that waits is dropped; one that runs is waited for */
+        command_ms = a_second;
+        knock_at(m, &shop[1], ip);
+        door_open(m, &shop[0], &a);
+        door_open(m, &shop[2], &a);
+        pass(m, 5000);
+        CHECK(count_commands("start a") == 4 && m->n[HELD] == 2 &&
+              count_commands("start c") == 2);
+        knock_at(m, &shop[0], ip);
+        door_open(m, &shop[2], &a);
+        pass(m, 5000);
+        CHECK(!strncmp(command_text(1), "stop a", 6) &&
+              !strncmp(command_text(0), "start c", 7));
+        /* nothing is open: only its own command runs; and without one nothing */
+        knock_at(m, &shop[2], ip);
+        pass(m, 2000);
+        CHECK(count_commands("stop a") == 4 && count_commands("start c") == 4);
+        shop[2].start = NULL;
+        knock_at(m, &shop[0], ip);
+        pass(m, 2000);
+        door_open(m, &shop[2], &a);
+        pass(m, 2000);
+        CHECK(count_commands("stop a") == 5 && count_commands("start c") == 4);
+        monitor_end();
+    }
 }
 
 /* A stop command that fails runs again after 1, 10 and 60 seconds. */
@@ -664,11 +720,6 @@ static int64_t for_ever(const struct spawned *c) {
 /* A stranger has the only start command that lasts. */
 static int64_t door_c_hangs(const struct spawned *c) {
     return *c->door == 'c' ? INT64_MAX / 4 : 3;
-}
-
-static int64_t three_ms(const struct spawned *c) {
-    (void)c;
-    return 3;
 }
 
 static struct addr stranger(uint32_t i, bool v6) {

@@ -205,6 +205,36 @@ static void test_command_line(void) {
     CHECK(run_main(words) == 1 && has_text("port 'x'"));
 }
 
+/* --status, from the state file beside the pidfile. */
+static void test_status(void) {
+    char words[3 * PATH_MAX];
+
+    put_text("conf", "[options]\npidfile=k.pid\n[d]\nsequence=5,1,9,7\n");
+    snprintf(words, sizeof(words), "-S -s -c %s/conf", directory);
+    unlinkat(directory_fd, "k.state", 0);
+    CHECK(run_main(words) == 0 && !*kept, "%s", kept);
+    put_lines("open 1003500 30 1 192.0.2.1 - a b\nstop x\n"
+              "open 1003500 30 2 2001:db8::1 anna c\nstop x\n"
+              "open 999000 30 16 192.0.2.2 - a b\nstop x\n"
+              "open 999000 30 1 192.0.2.3 - a b\nstop x\ngone 4\n");
+    CHECK(run_main(words) == 0 &&
+              !strcmp(kept, "a b\t192.0.2.1\t-\t4\tstop\n"
+                            "c\t2001:db8::1\tanna\t4\tstop\n"
+                            "a b\t192.0.2.2\t-\t0\tstop\n"),
+          "%s", kept);
+    put_version_2("open 30 1005000 192.0.2.1 b b\nstop x\n");
+    CHECK(run_main(words) == 0 &&
+          !strcmp(kept, "b b\t192.0.2.1\t-\t5\tstop\n"));
+    put_text("k.state", "nonsense\n");
+    CHECK(run_main(words) == 1 && has_text("k.state is damaged"), "%s", kept);
+    put_text("k.state", "");
+    CHECK(run_main(words) == 0 && !*kept);
+    unlinkat(directory_fd, "k.state", 0);
+    CHECK(!mkdirat(directory_fd, "k.state", 0700));
+    CHECK(run_main(words) == 1 && has_text("could not read k.state"));
+    unlinkat(directory_fd, "k.state", AT_REMOVEDIR);
+}
+
 /* Ends the daemon as soon as it waits. */
 static void poll_end(struct pollfd *fds, nfds_t n) {
     poll_result = n > 1;
