@@ -9,7 +9,8 @@
 #include "prove.h"
 
 void harness(void) {
-    static struct sniffer s;
+    static struct port ports[KNOCKS]; /* of no door */
+    static struct sniffer s = { .ports = ports };
     union slot slot; /* any content */
     struct packet p;
     settings.debug = false;
