@@ -9,9 +9,15 @@ load packets
 DIFF_SEEDS=${DIFF_SEEDS:-11 12 13 14 15 16}
 OLD_LOG=$T/old.log
 
+# Openings are counted in the log.
+setup_file() {
+	build_loud
+}
+
 setup() {
 	need_gen
 	old_or_skip
+	use_loud
 	net_up
 }
 
