@@ -428,7 +428,7 @@ static char *read_all(int fd, size_t *n) {
  * take no room until they are touched. */
 static void *map(size_t bytes, int flags, int fd) {
     void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, flags, fd, 0);
-    if (p == MAP_FAILED) die("mmap: %s", strerror(errno));
+    if (!p || p == MAP_FAILED) die("mmap: %s", strerror(errno));
     return p;
 }
 
@@ -3011,8 +3011,8 @@ static bool records_line(struct records *rs, char *line) {
         last->stop = line + 5;
         return true;
     }
-    if (strncmp(line, "gone ", 5) || !number(line + 5, 1, rs->n, &n))
-        return false;
+    if (!last || strncmp(line, "gone ", 5)) return false;
+    if (!number(line + 5, 1, rs->n, &n)) return false;
     rs->list[n - 1].times = 0;
     return true;
 }
