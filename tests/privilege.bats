@@ -93,7 +93,7 @@ limit_is_0() {
 
 # secrets: a door with one-time sequences, whose command, name, next sequence and
 # environment a sniffer must not know.
-SECRETS=(secret-command secret-name secret-environment 5001,5002,5003)
+SECRETS=(secret-command secret-name secret-environment '5001,5002,5003')
 secrets() {
 	printf '%s\n' 4001,4002,4003 5001,5002,5003 >"$T/sequences"
 	conf <<-EOF2

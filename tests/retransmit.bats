@@ -58,7 +58,9 @@ tries() {
 
 	shift
 	for p; do
+		# shellcheck disable=SC2217
 		bg "$A" nc -w 60 "$ME4" "$p" </dev/null >/dev/null 2>&1
+		# shellcheck disable=SC2217
 		bg "$B" nc -w 60 "$ME6" "$p" </dev/null >/dev/null 2>&1
 		pause "$gap"
 	done
