@@ -365,7 +365,8 @@ static void profile_line(const char *name) {
     char *value = strtok(NULL, w->kind == IS_KEY ? "\r" : SEPARATORS);
     if (value) value += strspn(value, SEPARATORS);
     bool flag = !value || !strcasecmp(value, "yes");
-    if (w == end || (w->kind == IS_FLAG ? !flag : !value))
+    bool right = w->kind == IS_FLAG ? flag : value != NULL;
+    if (w == end || !right)
         die("%s'%s' with '%s' is not understood\n", where, name,
             value ? value : "");
     bool overruled = given.seen >> (w - words) & 1;

@@ -4249,10 +4249,13 @@ static void sealed_knock(struct monitor *m, const struct event *e) {
         return;
     }
     if (!s.plain.request && now < d->quiet_until) return;
-    bool given = addr_cmp(&a, &e->src);
-    say_of(m, share_of(m, d->name), addr_text(&e->src, ip), CLIENTS,
-           "key of %s%s%s", k->name, given ? " for " : "",
-           given ? addr_text(&a, other) : "");
+    struct share *share = share_of(m, d->name);
+    addr_text(&e->src, ip);
+    if (!addr_cmp(&a, &e->src))
+        say_of(m, share, ip, CLIENTS, "key of %s", k->name);
+    else
+        say_of(m, share, ip, CLIENTS, "key of %s for %s", k->name,
+               addr_text(&a, other));
     m->client = k->name;
     if (s.plain.request) openings_close(m, d->name, &a);
     else door_open(m, d, &a);
