@@ -60,7 +60,8 @@ _knockd() {
 	esac
 	COMPREPLY=($(compgen -W "-4 --only-ip-v4 -c --config -D --debug
 		-d --daemon -g --logfile -h --help -i --interface -l --lookup
-		-p --pidfile -t --test -V --version -v --verbose" -- "$cur"))
+		-p --pidfile -S --status -s --save-mem -t --test -V --version
+		-v --verbose" -- "$cur"))
 }
 
 complete -F _knock knock
