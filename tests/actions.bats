@@ -754,8 +754,8 @@ has_children() {
 	stop_command = echo stop %IP% >> $T/did
 	EOF2
 	start
-	for ((n = 0; n < queue / 2 + 200; n += 200)); do
-		from "100.64.$((n / 200)).1" ports=7000 sources=200 rate=2000
+	for ((n = 0; n < queue / 2 + 1000; n += 200)); do
+		from "100.64.$((n / 200)).1" ports=7000 sources=200 rate=800
 	done
 	mark
 	logged "hang: refused: $((queue / 2)) start commands wait, $((queue / 2)) of this door"
