@@ -17,7 +17,7 @@ ifeq ($(origin CC),default)
 CC := $(shell test $(STATIC) = 0 || command -v musl-gcc || echo cc)
 CC := $(or $(CC),cc)
 endif
-CFLAGS  ?= -O2
+CFLAGS  ?= -Os
 READELF  = $(shell $(CC) -print-prog-name=readelf)
 STRIP    = $(shell $(CC) -print-prog-name=strip)
 

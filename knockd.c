@@ -59,6 +59,15 @@
 
 #include "config.h"
 
+/* Code between these, which each packet needs, is fast even with -Os. */
+#if defined __OPTIMIZE_SIZE__ && !defined __clang__
+#define FAST _Pragma("GCC push_options") _Pragma("GCC optimize(\"O2\")")
+#define FAST_END _Pragma("GCC pop_options")
+#else
+#define FAST
+#define FAST_END
+#endif
+
 enum { TCP = 6, UDP = 17, ROUTING = 43, FRAGMENT = 44, AUTH = 51 }; /* IP's */
 enum { SYN = 2, ACK = 16 };                  /* TCP flags */
 enum { TO_UDP = 1 << 16, KNOCKS = 2 << 16 }; /* a knock: port, + TO_UDP */
@@ -440,6 +449,8 @@ static void close_others(int a, int b, int c) {
     syscall(SYS_close_range, fd, ~0u, 0);
 }
 
+FAST
+
 static const struct addr mapped = { { [10] = 0xff, [11] = 0xff } };
 
 static bool is_v4(const struct addr *a) { return !memcmp(a, &mapped, 12); }
@@ -515,6 +526,8 @@ static bool allowed(const struct nets *allow, const struct nets *deny,
     if (in_nets(deny, src)) return false;
     return !allow->n || in_nets(allow, src);
 }
+
+FAST_END
 
 /* ---- Configuration ------------------------------------------------------ */
 
@@ -1591,6 +1604,8 @@ static int packet_socket(void) {
 
 /* ---- The sniffer: parse ------------------------------------------------- */
 
+FAST
+
 struct packet {
     struct addr src, dst;
     uint64_t mark; /* the same if it is sent again; see mark_of() */
@@ -1712,6 +1727,8 @@ static bool parse(const uint8_t *b, size_t n, size_t wire, struct packet *p) {
     return p->proto == UDP && parse_udp(b + at, n - at, end - at, p);
 }
 
+FAST_END
+
 /* ---- The sniffer: match ------------------------------------------------- */
 
 /* Lists where the ranges of bulk ports begin and end, in turn, and those of
@@ -1797,6 +1814,8 @@ static bool tell_stage(struct sniffer *s, enum kind kind, uint32_t door,
     tell(s, e);
     return true;
 }
+
+FAST
 
 /* The secret hash of a source. */
 static uint64_t hash(const struct sniffer *s, const struct addr *a) {
@@ -2222,6 +2241,8 @@ static void match(struct sniffer *s, struct packet *p) {
     if (p->use && p->may_return) mark_keep(s, p);
 }
 
+FAST_END
+
 /* ---- The sniffer: sealed knocks ----------------------------------------- */
 
 /* Makes the tables of a message's keys.  Of each client the ids of as many
@@ -2429,6 +2450,8 @@ static void drops_tell(struct sniffer *s) {
         tell(s, (struct event){ .kind = DROPS, .value = stats.drops });
 }
 
+FAST
+
 /* Parses the packet in a slot; false if match() has no use for it. */
 static bool frame(struct sniffer *s, const union slot *slot, struct packet *p) {
     const struct tpacket2_ *t = &slot->head;
@@ -2493,6 +2516,8 @@ static uint32_t ring_read(struct sniffer *s) {
     s->counters[PACKETS] += n;
     return n;
 }
+
+FAST_END
 
 /* In a burst, waking up for each packet costs more than the packet.  Then we
  * sleep for REST_MS at a time, until the ring stays empty.  n: packets just

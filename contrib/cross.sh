@@ -8,7 +8,7 @@
 # of sizes. musl where Debian has it for the processor, else glibc. Installs
 # compilers and qemu if it is root and they are missing; foreign musl is unpacked
 # under build/cross, the system's list of architectures stays as it is.
-# CFLAGS: in place of -O2. UNIT: the unit test's source.
+# CFLAGS: in place of -Os. UNIT: the unit test's source.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -22,7 +22,7 @@ s390x   s390x-linux-gnu       musl-dev:s390x  s390x-linux-musl     s390x
 ppc64le powerpc64le-linux-gnu -               -                    ppc64le
 riscv64 riscv64-linux-gnu     -               -                    riscv64
 '
-CFLAGS=${CFLAGS:--O2}
+CFLAGS=${CFLAGS:--Os}
 UNIT=${UNIT:-tests/unit.c}
 out=$PWD/build/cross
 mkdir -p "$out/apt/lists/partial" "$out/apt/cache/archives/partial"

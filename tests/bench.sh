@@ -40,7 +40,7 @@ build() {
 		cc -O2 -o "$PROBE" tests/bench_probe.c &&
 		{ musl-gcc -O2 -static -o "$STAMP" tests/bench_stamp.c 2>/dev/null ||
 			cc -O2 -static -o "$STAMP" tests/bench_stamp.c; } || return
-	cc -std=c11 -w -O2 -I. -o build/hotpath tests/bench_hotpath.c 2>build/hotpath.log ||
+	cc -std=c11 -w -Os -I. -o build/hotpath tests/bench_hotpath.c 2>build/hotpath.log ||
 		{ rm -f build/hotpath; echo "bench: no build/hotpath, see build/hotpath.log" >&2; }
 }
 
@@ -723,7 +723,7 @@ row_growth() {
 code_size() {
 	local o=$T/knockd.o
 
-	"$(command -v musl-gcc || echo cc)" -std=c11 -D_GNU_SOURCE -O2 -ffunction-sections \
+	"$(command -v musl-gcc || echo cc)" -std=c11 -D_GNU_SOURCE -Os -ffunction-sections \
 		-c -o "$o" knockd.c || return 0
 	{
 		awk '/^\/\* -+ / { part = $0; gsub(/^\/\* -+ | -+ \*\/$/, "", part) }
@@ -798,7 +798,7 @@ report() {
 			table 'figure|what grows|values'
 	fi
 	if [ -s "$T/size" ]; then
-		printf '\n## Code\n\nBytes of machine code by the parts of knockd.c (x86-64: -O2); the rest of the\nfile is libc, tables and text.\n\n'
+		printf '\n## Code\n\nBytes of machine code by the parts of knockd.c (x86-64: -Os); the rest of the\nfile is libc, tables and text.\n\n'
 		table 'part|bytes' "$T/size"
 	fi
 	if [ -s "$T/instructions" ]; then
