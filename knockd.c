@@ -1633,31 +1633,22 @@ static bool parse_tcp(const uint8_t *h, size_t n, size_t size,
                       struct packet *p) {
     if (n < 20) return false;
     size_t length = (size_t)(h[12] >> 4) * 4;
-    if (length < 20 || length > size) return false;
-    p->sport = (uint16_t)get16(h);
-    p->knock = get16(h + 2);
     p->number = (uint32_t)get16(h + 4) << 16 | get16(h + 6);
     p->flags = h[13];
     p->bulk = p->flags & ACK;
     bool made_by_hand = (p->flags & SYN) && length == 20;
     p->may_return = p->number && !made_by_hand;
-    return true;
+    return length >= 20 && length <= size;
 }
 
-/* Parses a UDP header (RFC 768), in the same way.  Only in a first fragment
- * may the datagram's length exceed what is left. */
-static bool parse_udp(const uint8_t *h, size_t n, size_t size,
-                      struct packet *p) {
-    if (n < 8) return false;
+/* Parses a UDP header (RFC 768).  Only in a first fragment may the datagram's
+ * length exceed what is left. */
+static bool parse_udp(const uint8_t *h, size_t size, struct packet *p) {
     size_t length = get16(h + 4);
-    if (length < 8 || (length > size && !p->part)) return false;
-    p->sport = (uint16_t)get16(h);
-    p->knock = get16(h + 2) | TO_UDP;
+    p->knock |= TO_UDP;
     p->number |= get16(h + 6); /* identification and checksum */
-    p->flags = 0;
     p->bulk = true;
-    p->may_return = false;
-    return true;
+    return length >= 8 && (length <= size || p->part);
 }
 
 /* Parses an IPv4 header (RFC 791).  Returns where it ends; 0 if it is bad or
@@ -1692,8 +1683,6 @@ static size_t parse_v6(const uint8_t *b, size_t n, struct packet *p) {
     memcpy(&p->src, b + 8, 16);
     memcpy(&p->dst, b + 24, 16);
     p->proto = b[6];
-    p->part = false;
-    p->number = 0;
     if (is_v4(&p->src)) return 0; /* forged */
     for (int i = 0; i < 8 && at + 8 <= n; i++) {
         if (!memchr(headers6, p->proto, sizeof headers6)) break;
@@ -1709,22 +1698,21 @@ static size_t parse_v6(const uint8_t *b, size_t n, struct packet *p) {
  * checked against what is there and against what the other headers claim. */
 static bool parse(const uint8_t *b, size_t n, size_t wire, struct packet *p) {
     unsigned version = n ? b[0] >> 4 : 0;
-    size_t at, end;
-    if (version == 4 && n >= 20) {
-        end = get16(b + 2);
-        at = parse_v4(b, p);
-        if (n > end) n = end;
-    } else if (version == 6 && n >= 40) {
-        end = 40 + get16(b + 4);
-        if (n > end) n = end;
-        at = parse_v6(b, n, p);
-    } else {
-        return false;
-    }
-    if (!at || at > n || end > wire || !addr_usable(&p->src)) return false;
+    size_t at, end = 0;
+    if (version == 4 && n >= 20) end = get16(b + 2);
+    if (version == 6 && n >= 40) end = 40 + get16(b + 4);
+    if (!end || end > wire) return false;
+    if (n > end) n = end;
+    *p = (struct packet){ 0 };
+    if (version == 4) at = parse_v4(b, p);
+    else at = parse_v6(b, n, p);
+    if (!at || at + 8 > n || !addr_usable(&p->src)) return false;
+    const uint8_t *h = b + at;
     p->at = (uint16_t)at;
-    if (p->proto == TCP) return parse_tcp(b + at, n - at, end - at, p);
-    return p->proto == UDP && parse_udp(b + at, n - at, end - at, p);
+    p->sport = (uint16_t)get16(h);
+    p->knock = get16(h + 2);
+    if (p->proto == TCP) return parse_tcp(h, n - at, end - at, p);
+    return p->proto == UDP && parse_udp(h, end - at, p);
 }
 
 FAST_END

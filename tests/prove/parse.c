@@ -3,8 +3,8 @@
  *
  * options: --unwind 9 --unwindset memcmp.0:17 --unwindset memchr.0:9
  * options: --unwindset memcpy.0:17
- * plant: s/if (n < 8) return false;/if (n < 7) return false;/
- * plant: s/ || at > n || / || /
+ * plant: s| at + 8 > n | at + 7 > n |
+ * plant: s# || at + 8 > n || # || #
  * plant: s|if (n > end) n = end;||
  */
 #include "prove.h"
