@@ -11,6 +11,7 @@
 set -u
 cd "$(dirname "$0")" || exit 1
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin # where servers are, for a user too
+unset MAKEFLAGS MFLAGS MAKELEVEL # `make -C DIR test`: not for the tests' own make
 
 # --one FILE: one file's tests, as TAP in $TAPS; for ourselves, see below.
 if [ "${1:-}" = --one ]; then

@@ -71,7 +71,7 @@ one() {
 		gcc="$gcc -specs=$d/musl/specs" libc=musl
 	fi
 	make -s CC="$gcc" CFLAGS="$CFLAGS -Werror" OUT="$d/" all || return 1
-	$(make -s CC="$gcc" strip-program) "$d/knockd"
+	$(make -s --no-print-directory CC="$gcc" strip-program) "$d/knockd"
 	# does it run at all, on a kernel of another kind
 	[ "$(uname -m)" = "$qemu" ] && run= || run=qemu-$qemu-static
 	$run "$d/knockd" -V > /dev/null || return 1
