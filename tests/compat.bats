@@ -467,7 +467,7 @@ shut 10.77.0.2"
 	conf <<-EOF2
 	[d]
 	sequence = 7000,8000,9000
-	seq_timeout = 1
+	seq_timeout = 3
 	EOF2
 	start
 	t0=$(now_ms)
@@ -475,7 +475,7 @@ shut 10.77.0.2"
 	# No packet comes after these.
 	logged '\] 10.77.0.2: d: sequence timeout \(stage 2\)$'
 	took=$(($(now_ms) - t0))
-	[ "$took" -ge 1000 ] || { echo "after $took ms"; return 1; }
+	[ "$took" -ge 3000 ] || { echo "after $took ms"; return 1; }
 	knock_a 10.77.0.1 9000
 	mark
 	not_logged 'd: OPEN SESAME'
@@ -486,10 +486,10 @@ shut 10.77.0.2"
 	conf <<-EOF2
 	[d]
 	sequence = 7000,8000
-	seq_timeout = 1
+	seq_timeout = 3
 	[later]
 	sequence = 7001,8001
-	seq_timeout = 2
+	seq_timeout = 3
 	EOF2
 	start
 	knock_a 10.77.0.1 7000 8000
@@ -1030,11 +1030,11 @@ pair() {
 	conf <<-EOF2
 	[open]
 	sequence = 7000,8000,9000
-	seq_timeout = 4
+	seq_timeout = 10
 	tcpflags = syn
 	[close]
 	sequence = 9000,8000,7000
-	seq_timeout = 4
+	seq_timeout = 10
 	tcpflags = syn
 	EOF2
 }
@@ -1045,8 +1045,8 @@ pair() {
 	knock_a 10.77.0.1 7000 8000 9000
 	logged ' open: OPEN SESAME'
 	# 9000 has begun an attempt at [close], which is nearly over now.
-	pause 3
-	knock_a -d 700 10.77.0.1 9000 8000 7000
+	pause 8
+	knock_a -d 1500 10.77.0.1 9000 8000 7000
 	logged ' close: OPEN SESAME'
 	stop_knockd
 }
@@ -1056,8 +1056,8 @@ pair() {
 	start
 	knock_a 10.77.0.1 7000
 	logged ' open: Stage 1'
-	pause 3
-	knock_a -d 700 10.77.0.1 7000 8000 9000
+	pause 8
+	knock_a -d 1500 10.77.0.1 7000 8000 9000
 	logged ' open: OPEN SESAME'
 	stop_knockd
 }

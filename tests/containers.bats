@@ -374,7 +374,7 @@ in_rescue() {
 	pause 2
 	t=$(($(awk '{ print $14 + $15 }' "/proc/$p/stat") - t))
 	kill "$p"
-	until_true 5 gone "$p" || { echo "SIGTERM ignored, $t ticks of CPU in 2 s"; return 1; }
+	until_true "$WAIT" gone "$p" || { echo "SIGTERM ignored, $t ticks of CPU in 2 s"; return 1; }
 }
 
 @test "rescue root: the client, one file, too" {

@@ -374,7 +374,7 @@ rc() {
 	need fail2ban-regex
 	net_up
 	printf '%s\n' '[a]' ' sequence = 4001,4004,4002' ' tcpflags = syn' \
-		' seq_timeout = 1' '[b]' ' sequence = 4010,4011' ' tcpflags = syn' |
+		' seq_timeout = 3' '[b]' ' sequence = 4010,4011' ' tcpflags = syn' |
 		conf
 	start
 	knock_a 10.77.0.1 4001 4004
@@ -411,7 +411,7 @@ guard() {
 log_of_knocks() {
 	net_up
 	printf '%s\n' '[openSSH]' ' sequence = 4001,4004,4002' ' tcpflags = syn' \
-		' seq_timeout = 1' ' command = false' | conf
+		' seq_timeout = 3' ' command = false' | conf
 	start
 	knock_a 10.77.0.1 4001 4004 4002
 	logged 'status code'

@@ -246,7 +246,7 @@ setting() {
 answers() {
 	# shellcheck disable=SC2016
 	[ "$("in_$1" bash -c 'exec 5<>/dev/tcp/$1/25565 && echo hi >&5 &&
-		read -t 2 line <&5 && echo "$line"' answers "$2" 2>/dev/null)" = hi ]
+		read -t 10 line <&5 && echo "$line"' answers "$2" 2>/dev/null)" = hi ]
 }
 
 game_runs() {

@@ -190,7 +190,7 @@ dropped() {
 	drop 7000 8000 9000
 	start
 	for p in 7000 8000 9000; do
-		bg "$A" nc -z -w 3 10.77.0.1 $p 2>/dev/null
+		bg "$A" nc -z -w 30 10.77.0.1 $p 2>/dev/null
 		until_true "$WAIT" dropped $p 2
 	done
 	opened d
@@ -204,9 +204,9 @@ dropped() {
 	door
 	drop 7000 8000 9000
 	start
-	bg "$A" nc -z -w 9 10.77.0.1 7000 2>/dev/null
+	bg "$A" nc -z -w 30 10.77.0.1 7000 2>/dev/null
 	logged 'd: Stage 1'
-	bg "$A" nc -z -w 9 10.77.0.1 8000 2>/dev/null
+	bg "$A" nc -z -w 30 10.77.0.1 8000 2>/dev/null
 	logged 'd: Stage 2'
 	# Both come again, 7000 while 9000 is due.
 	until_true "$WAIT" dropped 7000 2
@@ -230,7 +230,7 @@ dropped() {
 	EOF2
 	drop 7000 8000
 	start
-	bg "$A" nc -z -w 5 10.77.0.1 7000 2>/dev/null
+	bg "$A" nc -z -w 30 10.77.0.1 7000 2>/dev/null
 	until_true "$WAIT" dropped 7000 3
 	in_a nc -z -w 1 10.77.0.1 8000 2>/dev/null 3>&- || :
 	mark

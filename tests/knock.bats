@@ -435,7 +435,7 @@ knock_named() {
 }
 
 @test "-w: ends with 1 and the reason when the door stays shut" {
-	fails '^knock: 10.77.0.1:22 did not open: Connection refused' -w 22 -t 1 10.77.0.1 7000
+	fails '^knock: 10.77.0.1:22 did not open: Connection refused' -w 22 -t 3 10.77.0.1 7000
 	shut 22 DROP
 	fails '^knock: 10.77.0.1:22 did not open: .*timed out' -w 22 -t 1 10.77.0.1 7000
 	no_retry_left
@@ -557,7 +557,7 @@ knock_named() {
 	E
 	bg "$S" python3 "$T/host"
 	until_true "$WAIT" listens "$S" tcp 22
-	in_a timeout 5 bash -c '"$@" <&-' x "$KNOCK" -W 22 10.77.0.1 7000 || :
+	in_a timeout 30 bash -c '"$@" <&-' x "$KNOCK" -W 22 10.77.0.1 7000 || :
 	until_true "$WAIT" test -s "$T/got"
 	is "$(cat "$T/got")" "."
 }

@@ -492,7 +492,7 @@ three() {
 	conf <<-EOF
 	[tcp]
 		sequence = 7000,8000,9000
-		seq_timeout = 5
+		seq_timeout = 10
 		tcpflags = syn
 	EOF
 	start
@@ -505,14 +505,14 @@ three() {
 		'@3 ports=8000,9000'
 	both no tcp 'nor does a repeat of the second' \
 		'@1 ports=7000,8000' '@2 ports=8000' '@3 ports=9000'
-	verdict 3000
+	verdict 6000
 }
 
 @test "an attempt that ends says so, without another packet" {
 	conf <<-EOF
 	[tcp]
 		sequence = 7000,8000,9000
-		seq_timeout = 1
+		seq_timeout = 3
 		tcpflags = syn
 	EOF
 	start

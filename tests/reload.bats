@@ -129,7 +129,7 @@ address() {
 	logged 're-reading config file'
 	pause 1
 	knock_a -d 50 10.77.0.1 7000 8000
-	WAIT=5 wait_for_line "$T/did" start
+	wait_for_line "$T/did" start
 }
 
 @test "SIGHUP with a FIFO for a configuration does not hang the daemon" {
@@ -140,7 +140,7 @@ address() {
 	kill -HUP "$PID"
 	logged 're-reading config file'
 	kill "$PID"
-	until_true 5 gone "$PID" || { echo "hangs in $(cat "/proc/$PID/wchan")"; return 1; }
+	until_true "$WAIT" gone "$PID" || { echo "hangs in $(cat "/proc/$PID/wchan")"; return 1; }
 }
 
 @test "SIGHUP after -d with relative paths" {
