@@ -8,7 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define VERSION "1.0.0"
+#define VERSION "1.1.0"
 
 int knock_main(int argc, char **argv); /* knock.c */
 

@@ -287,15 +287,15 @@ ports() {
 	[ $bad = 0 ]
 }
 
-@test "the version stands in config.h alone" {
+@test "the version stands in config.h alone, and is the newest of CHANGELOG.md" {
 	local v
 
 	v=$(sed -n 's/^#define VERSION *"\(.*\)"/\1/p' config.h)
 	[ -n "$v" ]
 	matches "$(./knockd -V)" "^knockd $v"
 	matches "$(./knock -V)" "^knock $v"
-	grep -qx "## $v" CHANGELOG.md
-	not grep -rnF "$v" knockd.c knock.c Makefile man contrib docs README.md
+	is "$(grep -m 1 '^## ' CHANGELOG.md)" "## $v"
+	not grep -rnF "$v" knockd.c knock.c Makefile man contrib docs README.md packaging
 }
 
 @test "pictures are well-formed" {
