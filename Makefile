@@ -101,6 +101,12 @@ mutants:
 fuzz:
 	tests/fuzz.sh $(RUNS)
 
+# SECONDS: for how long; goes on where the last one stopped.
+SECONDS = 600
+fuzz-long:
+	FUZZ_SECONDS=$(SECONDS) tests/fuzz.sh long
+
+
 prove:
 	tests/prove.sh
 
@@ -279,5 +285,5 @@ release:
 clean:
 	rm -rf knockd knock build
 
-.PHONY: all prove machines test check demo bench bench-quick soak coverage mutants fuzz sanitize lint install \
+.PHONY: all prove machines test check demo bench bench-quick soak coverage mutants fuzz fuzz-long sanitize lint install \
 	uninstall deb apk dist cross clean

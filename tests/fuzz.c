@@ -7,7 +7,8 @@
  *
  * -DSTANDALONE, without -fsanitize=fuzzer: runs the files that are named.
  *
- * TARGET_PACKET	packets, read and matched, against the oracle
+ * TARGET_PACKET	many packets an input, read (twice) and matched
+ * TARGET_WORLD		doors and what happens to them, against the oracle
  * TARGET_CONFIG	a configuration; what -t prints of it means the same
  * TARGET_STATE		a state file; what it opens is closed
  * TARGET_ONETIME	a file of one-time sequences; none is good twice
@@ -271,6 +272,167 @@ static void check_text(void) {
 
 #ifdef TARGET_PACKET
 
+/*
+ * Input: what happens to one packet, byte by byte. It is sent after each byte of
+ * the first three kinds, so that an input is many packets:
+ *
+ *	0x00 - 0x7f	the next byte is put there
+ *	0x80 - 0x9f	time passes, up to 16 minutes
+ *	0xa0 - 0xbf	becomes one of those below
+ *	0xc0 - 0xdf	is from another interface, or a loopback one
+ *	0xe0 - 0xef	the next byte is how much of it is captured, and so are
+ *			the bytes behind it
+ *	0xf0 - 0xff	its length on the wire is this and the next byte
+ *
+ * All is made once and cleaned behind each input: no system call, no memory of
+ * its own, which makes it fast.
+ */
+enum { PACKET_MAX = 256 };
+
+static unsigned long packets; /* in all inputs */
+
+static struct sniffer *one_sniffer(void) {
+    static struct net near = { { { [10] = 255, [11] = 255, [12] = 192 } },
+                               104 };
+    static struct net here = { { { [10] = 255, [11] = 255, [12] = 10 } }, 104 };
+    static struct door door[] = {
+        { .seq = { { 7000, 8000, 9000 }, 3 }, .tcp = { 2, 16 } },
+        { .seq = { { 7000, 8000 | TO_UDP }, 2 }, .stray_limit = 3 },
+        { .seq = { { 9000 | TO_UDP }, 1 }, .allow = { &near, 1 } },
+        { .seq = { { 8000, 8000, 7000 }, 3 }, .deny = { &near, 1 } },
+        { .seq = { { 9000, 7000 }, 2 }, .target = { &here, 1 } },
+        { .seq = { { 9000, 8000 }, 2 }, .cooldown = 2 },
+    };
+    static struct conf conf = { .doors = door };
+    struct sniffer *s;
+
+    conf.ndoors = sizeof(door) / sizeof(*door);
+    for (unsigned i = 0; i < conf.ndoors; i++) {
+        door[i].name = "door";
+        door[i].seq_timeout = 5 + i;
+    }
+    s = sniffer_new(&conf);
+    s->locals->naddrs = 1;
+    s->locals->addr[0] = addr_of("10.0.0.1");
+    s->look = INT64_MAX;
+    s->nwide = FILTER_SOURCES_MAX + 1; /* no filter is looked at here */
+    return s;
+}
+
+/* One of 32 packets that are right: two sources, each port, TCP and UDP. */
+static size_t right_packet(uint8_t *to, unsigned n) {
+    static const unsigned port[] = { 7000, 8000, 9000, 53 };
+    struct spec p = { .v6 = n & 1,
+                      .proto = n & 2 ? UDP : TCP,
+                      .dport = port[n >> 2 & 3],
+                      .sport = 1024 + n,
+                      .seq = 65536 + n,
+                      .flags = 2,
+                      .tcp_options = 1 };
+
+    p.src = addr_of(p.v6 ? "2001:db8::1" : n & 16 ? "192.0.2.2" : "172.16.0.1");
+    p.dst = addr_of(p.v6 ? "fd00::1" : "10.0.0.1");
+    return build(to, &p);
+}
+
+/* Everything that the sniffer says is possible. */
+static void check_events(const struct sniffer *s) {
+    unsigned n = heard;
+
+    for (unsigned i = 0; i < n; i++) {
+        const struct event *e = &events[i];
+
+        REQUIRE(e->kind < KINDS);
+        REQUIRE(e->kind == SUPPRESSED ||
+                (e->door < s->ndoors && addr_usable(&e->src) &&
+                 e->stage <= SEQUENCE_MAX));
+    }
+    events_kept = 0;
+}
+
+static void one_input(const uint8_t *data, size_t n) {
+    static struct sniffer *s, fresh;
+    static uint8_t right[32][PACKET_MAX];
+    static size_t length[32];
+    static struct packet sent[1024];
+    union slot slot = { .bytes = { 0 } };
+    struct tpacket2_ *t = &slot.head;
+    uint8_t *now = slot.bytes + 80;
+    unsigned nsent = 0;
+    bool good;
+
+    for (unsigned i = 0; !s && i < 32; i++)
+        length[i] = right_packet(right[i], i);
+    if (!s) {
+        s = one_sniffer();
+        fresh = *s;
+    }
+    *t = (struct tpacket2_){ .net = 80 };
+    slot.from = (struct sockaddr_ll){ .sll_hatype = 1, .sll_ifindex = 1 };
+    for (const uint8_t *end = data + n; data < end && nsent < 1024;) {
+        unsigned op = *data++, next = data < end ? *data : 0;
+        struct packet *p = &sent[nsent];
+        size_t room = FRAME_BYTES - 80;
+
+        if (op < 0x80) {
+            if (op < room) now[op] = (uint8_t)next;
+            data++;
+        } else if (op < 0xa0) {
+            s->now += (op & 31) * (op & 31) * 1000;
+        } else if (op < 0xc0) {
+            memcpy(now, right[op & 31], length[op & 31]);
+            t->len = t->captured = (uint32_t)length[op & 31];
+        } else if (op < 0xe0) {
+            slot.from.sll_ifindex = op & 3;
+            slot.from.sll_hatype = op & 4 ? HATYPE_LOOPBACK : 1;
+            continue;
+        } else if (op < 0xf0) {
+            size_t left = (size_t)(end - data);
+
+            t->captured = next < room ? next : (uint32_t)room;
+            if (left > t->captured + 1) left = t->captured + 1;
+            if (left) memcpy(now, data + 1, left - 1);
+            data += left;
+            if (t->len < t->captured) t->len = t->captured;
+            continue;
+        } else {
+            t->len = t->captured + (op & 15) * 256 + next;
+            data++;
+            continue;
+        }
+        packets++;
+        REQUIRE(parsed_alike(now, t->captured, t->len, &good));
+        if (!frame(s, &slot, p)) continue;
+        REQUIRE(good);
+        unlimited(s);
+        match(s, p);
+        nsent++;
+        expire_now(s);
+        check_events(s);
+        REQUIRE(s->active <= s->used && s->used <= nsent * s->ndoors);
+    }
+    for (unsigned i = 0; i < s->used; i++) {
+        *bucket(s, hash(s, &s->attempts[i].src)) = NULL;
+        memset(&s->attempts[i], 0, sizeof(*s->attempts));
+    }
+    for (unsigned i = 0; i < nsent; i++) {
+        memset(mark_set(s, &sent[i], false), 0, sizeof(*s->marks));
+        memset(mark_set(s, &sent[i], true), 0, sizeof(*s->marks));
+    }
+    for (unsigned i = 0; i <= SEQUENCE_MAX; i++)
+        s->stages[i].older = s->stages[i].newer = &s->stages[i];
+    memcpy(s, &fresh, offsetof(struct sniffer, noted));
+    s->suppressed = s->unsent = 0;
+}
+
+/* For the statistics of fuzz.sh. */
+__attribute__((destructor)) static void packets_said(void) {
+    fprintf(stderr, "stat::packets: %lu\n", packets);
+}
+
+#endif
+#ifdef TARGET_WORLD
+
 /* The input as choices; when it ends, all of them are 0. */
 static const uint8_t *choices;
 static size_t nchoices;
@@ -281,53 +443,6 @@ static unsigned take(unsigned n) {
     for (unsigned k = n; k > 1 && nchoices; k = (k + 255) / 256, nchoices--)
         value = value * 256 + *choices++;
     return n ? value % n : 0;
-}
-
-/* Packets as they are, each behind a byte for the time, one for its interface
- * and two for its length. */
-static void raw_packets(const uint8_t *data, size_t n) {
-    draw = rnd;
-    world_new(false);
-    while (n > 4) {
-        size_t length = ((size_t)data[2] << 8 | data[3]) % 1500;
-        size_t have = length < n - 4 ? length : n - 4;
-        struct sniffer *s = world.sniffer;
-        union slot slot = { .bytes = { 0 } };
-        struct tpacket2_ t = { .net = 80,
-                               .len = (uint32_t)length,
-                               .captured = (uint32_t)have };
-        struct sockaddr_ll from = { .sll_hatype = data[1] & 1 ? 772 : 1,
-                                    .sll_ifindex = data[1] >> 1 & 3 };
-        struct packet p;
-        bool good;
-
-        s->now += data[0] * 10;
-        data += 4;
-        REQUIRE(parsed_alike(data, have, length, &good));
-        REQUIRE(parsed_alike(data, have, have, &good));
-        memcpy(slot.bytes, &t, sizeof(t));
-        memcpy(slot.bytes + 32, &from, sizeof(from));
-        memcpy(slot.bytes + 80, data, have < 176 ? have : 176);
-        unlimited(s);
-        if (frame(s, &slot, &p)) match(s, &p);
-        expire_now(s);
-        limit(s);
-        /* the filter is not looked at here */
-        s->nwide = FILTER_SOURCES_MAX + 1;
-        s->look = INT64_MAX;
-        REQUIRE(s->active <= ATTEMPTS_MAX);
-        for (unsigned i = 0; i < heard; i++) {
-            const struct event *e = &events[i];
-
-            REQUIRE(e->kind < KINDS);
-            REQUIRE(e->kind == SUPPRESSED ||
-                    (e->door < world.conf.ndoors && addr_usable(&e->src) &&
-                     e->stage <= SEQUENCE_MAX));
-        }
-        heard = 0;
-        data += have;
-        n -= 4 + have;
-    }
 }
 
 /* A world and what happens in it, both chosen by the input. */
@@ -344,8 +459,7 @@ static void chosen_packets(const uint8_t *data, size_t n, bool filter) {
 }
 
 static void one_input(const uint8_t *data, size_t n) {
-    if (data[0] % 8 < 3) raw_packets(data + 1, n - 1);
-    else chosen_packets(data + 1, n - 1, data[0] % 8 == 3);
+    chosen_packets(data + 1, n - 1, data[0] % 8 == 3);
 }
 
 #endif

@@ -442,18 +442,19 @@ static bool world_stream(unsigned n) {
 }
 
 /* Do parse() and the above say the same of n bytes of a packet? The bytes get
- * a place of their own, so that no sanitizer misses a byte read beyond. */
+ * a place of their own at the end of an array, so that no sanitizer misses a byte
+ * read beyond. */
 static bool parsed_alike(const uint8_t *b, size_t n, size_t wire, bool *good) {
-    uint8_t *exact = malloc(n ? n : 1);
+    static uint8_t room[65536];
+    uint8_t *exact = room + sizeof(room) - n;
     struct packet p;
     struct reading r;
 
-    if (!exact) abort();
+    if (n > sizeof(room)) abort();
     memset(&p, 0xa5, sizeof(p));
     memset(&r, 0, sizeof(r));
     memcpy(exact, b, n);
     *good = parse(exact, n, wire, &p);
-    free(exact);
     if (*good != read_packet(b, n, wire, &r)) return false;
     if (!*good) return true;
     return !memcmp(&p.src, r.src, 16) && !memcmp(&p.dst, r.dst, 16) &&
