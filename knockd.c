@@ -1612,7 +1612,7 @@ struct packet {
     uint32_t knock;
     uint32_t number; /* TCP's sequence number; UDP: see parse_udp() */
     uint32_t interface;
-    enum { BEGINS = 1, REPEATS = 2, MOVES = 4 } use; /* of attempts: which */
+    enum { NO_USE, BEGINS, REPEATS, MOVES = 4 } use; /* bits: of attempts */
     uint16_t serial; /* among the packets that were matched */
     uint16_t sport, proto;
     uint16_t at;       /* where its TCP or UDP header is */
