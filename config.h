@@ -42,6 +42,9 @@ int knock_main(int argc, char **argv); /* knock.c */
 #define STRAY_LIMIT_MAX 63   /* what a 64-bit set can tell apart */
 #define FILE_MAX (64u << 20) /* bytes of any file that is read */
 #define ONE_TIME_LOW 5       /* one-time sequences left: say so */
+#define SET_TEXT 544         /* bytes of the words of Set */
+#define IPSET_NAME_MAX 31    /* ... of an ipset's name */
+#define IPSET_S_MAX 2147483  /* s: the longest time in an ipset */
 
 /* The sniffer. */
 #define SNIFFER_NAME "knockd: sniffer" /* of its process */
@@ -101,6 +104,8 @@ int knock_main(int argc, char **argv); /* knock.c */
 #define STALL_OPENS_MS 2500 /* ... of this time at once, if we stalled */
 #define RENEWS_A_SECOND 1   /* one-time sequences of a door ... */
 #define RENEW_BURST_MS 9000 /* ... or of this time at once */
+#define SET_BYTES 2048      /* of a request about a set */
+#define SET_ANSWERS_MAX 64  /* that are read of one request */
 #define SEND_SECONDS 2      /* for the sniffer to read what it is told */
 #define PIECE_BYTES 32768   /* of that in one message */
 #define NAME_BYTES 256      /* of a host name */
@@ -365,6 +370,71 @@ enum {
 struct netlink_addr_ { /* struct sockaddr_nl, netlink(7) */
     uint16_t family, pad;
     uint32_t pid, groups;
+};
+
+/* linux/netlink.h, netfilter/nfnetlink.h, nf_tables.h and ipset/ip_set.h. */
+struct netlink_ { /* struct nlmsghdr, then struct nfgenmsg */
+    uint32_t bytes;
+    uint16_t type, flags;
+    uint32_t seq, pid;
+    uint8_t family, version, res_id[2];
+};
+
+struct attr_ { /* struct nlattr */
+    uint16_t bytes, type;
+};
+
+#define SET_FAMILIES /* by NFPROTO_* */ \
+    { [1] = "inet", [2] = "ip", [5] = "netdev", [7] = "bridge", [10] = "ip6" }
+enum {
+    NETFILTER = 12 /* a protocol of AF_NETLINK */,
+    NLM_REQUEST = 1,
+    NLM_ACK = 4,
+    NLM_CREATE = 0x400,
+    NLM_DUMP = 0x300,
+    NLM_ERROR = 2, /* the type of an acknowledgement, too */
+    NLM_DONE = 3,
+    NFNL_BATCH_BEGIN = 16,
+    NFNL_BATCH_END = 17,
+    NFNL_NFT = 10,
+    ATTR_NESTED = 0x8000,
+    ATTR_NET_ORDER = 0x4000,
+    ATTR_TYPE = 0x3fff,
+    NFT_GETSET = NFNL_NFT << 8 | 10,
+    NFT_NEWSETELEM = NFNL_NFT << 8 | 12,
+    NFT_DELSETELEM = NFNL_NFT << 8 | 14,
+    NFTA_TABLE = 1, /* of a set and of its elements */
+    NFTA_NAME = 2,
+    NFTA_SET_FLAGS = 3,
+    NFTA_SET_KEY_TYPE = 4,
+    NFTA_ELEMENTS = 3,
+    NFTA_LIST_ELEM = 1,
+    NFTA_ELEM_KEY = 1,
+    NFTA_ELEM_TIMEOUT = 4, /* ms */
+    NFTA_DATA_VALUE = 1,
+    NFT_CONSTANT = 2, /* flags of a set */
+    NFT_INTERVAL = 4,
+    NFT_MAP = 8 | 0x40,
+    NFT_TIMEOUT = 0x10,
+    NFT_IPV4_ADDR = 7, /* types of a key */
+    NFT_IPV6_ADDR = 8,
+    IPSET_LIST = 6 << 8 | 7,
+    IPSET_ADD = 6 << 8 | 9,
+    IPSET_DEL = 6 << 8 | 10,
+    IPSET_PROTOCOL = 1, /* attributes */
+    IPSET_NAME = 2,
+    IPSET_TYPE = 3,
+    IPSET_FAMILY = 5,
+    IPSET_FLAGS = 6,
+    IPSET_DATA = 7,
+    IPSET_IP = 1,      /* attributes of IPSET_DATA */
+    IPSET_TIMEOUT = 6, /* s */
+    IPSET_BITMASK = 12,
+    IPSET_NETMASK = 20,
+    IPSET_IPV4 = 1, /* an attribute of IPSET_IP */
+    IPSET_IPV6 = 2,
+    IPSET_HEADER_ONLY = 4, /* of IPSET_FLAGS */
+    IPSET_FULL = 4352      /* an error */
 };
 
 /* linux/rtnetlink.h: the groups that tell of links and addresses. */

@@ -106,8 +106,9 @@ struct client { /* a line of a door's key file */
 struct door {
     const char *path, *name; /* the file of the [name] */
     const char *start, *start6, *stop, *stop6, *message, *one_time, *keys;
-    const char *close;   /* the door that this one closes */
-    struct sequence seq; /* n = 0: no one-time sequence is left */
+    const char *set, *set6; /* words, see set_read() */
+    const char *close;      /* the door that this one closes */
+    struct sequence seq;    /* n = 0: no one-time sequence is left */
     struct flags tcp;
     struct nets target, allow, deny; /* n = 0: ours; everyone; nobody */
     unsigned seq_timeout, cmd_timeout, cooldown; /* seconds */
@@ -537,7 +538,18 @@ enum { OPTIONS = 1, DOOR = 2 };
 static const struct keyword {
     const char *name, *alias;
     int section;
-    enum { FLAG, GLOB, TEXT, NAMES, COMMAND, NUMBER, PORTS, FLAGS, NETS } kind;
+    enum {
+        FLAG,
+        GLOB,
+        TEXT,
+        NAMES,
+        SET,
+        COMMAND,
+        NUMBER,
+        PORTS,
+        FLAGS,
+        NETS
+    } kind;
     size_t offset; /* in struct door or (OPTIONS) conf */
     unsigned max;
 } keywords[] = {
@@ -560,6 +572,8 @@ static const struct keyword {
     { "Seq_Cooldown", "Cooldown", DOOR, NUMBER, D(cooldown), SECONDS_MAX },
     { "Message", "", DOOR, TEXT, D(message), 0 },
     { "Close", "", DOOR, TEXT, D(close), 0 },
+    { "Set", "", DOOR, SET, D(set), 0 },
+    { "Set_6", "", DOOR, SET, D(set6), 0 },
     { "Start_Command", "Command", DOOR, COMMAND, D(start), 0 },
     { "Start_Command_6", "Command_6", DOOR, COMMAND, D(start6), 0 },
     { "Cmd_Timeout", "", DOOR, NUMBER, D(cmd_timeout), SECONDS_MAX },
@@ -711,6 +725,52 @@ static bool text_parse(struct conf *c, const struct keyword *k, char **field,
     return true;
 }
 
+/* A set of addresses that the firewall has. */
+struct set {
+    uint8_t family; /* of the table, NFPROTO_*; 0: an ipset */
+    const char *table, *name;
+    char text[SET_TEXT];
+};
+
+/* Takes the next word off *rest; "" at the end. */
+static char *next_word(char **rest) {
+    char *word = "";
+    while (*rest && !*word) word = strsep(rest, BLANKS);
+    return word;
+}
+
+/* Takes the words of Set apart: "nft FAMILY TABLE NAME" or "ipset NAME".  False
+ * if they are others. */
+static bool set_read(struct set *s, const char *words) {
+    static const char *const families[] = SET_FAMILIES;
+    char *rest = s->text;
+    if (strlen(words) >= sizeof s->text) return false;
+    strcpy(rest, words);
+    const char *kind = next_word(&rest);
+    bool nft = !strcmp(kind, "nft");
+    const char *family = nft ? next_word(&rest) : "";
+    s->table = nft ? next_word(&rest) : "";
+    s->name = next_word(&rest);
+    s->family = 0;
+    for (uint8_t i = 0; i < sizeof families / sizeof *families; i++)
+        if (families[i] && !strcmp(families[i], family)) s->family = i;
+    if (!*s->name || *next_word(&rest)) return false;
+    if (nft) return s->family;
+    return !strcmp(kind, "ipset") && strlen(s->name) <= IPSET_NAME_MAX;
+}
+
+static bool set_parse(struct conf *c, const struct keyword *k, char **field,
+                      char *value) {
+    struct set s;
+    if (!set_read(&s, value))
+        return wrong(c,
+                     "%s '%.60s' is neither nft FAMILY TABLE NAME (such as nft "
+                     "inet filter knock) nor ipset NAME",
+                     k->name, value);
+    *field = value;
+    return true;
+}
+
 static void config_read(struct conf *c, const char *path);
 
 /* Keeps a string until the configuration is freed. */
@@ -798,6 +858,7 @@ static bool directive(struct conf *c, const struct keyword *k, char *value) {
     case GLOB: include(c, value); return true;
     case PORTS: return list_parse(c, knock_parse, field, value);
     case FLAGS: return list_parse(c, flag_parse, field, value);
+    case SET: return set_parse(c, k, field, value);
     case NETS: return list_parse(c, net_parse, field, value);
     case NUMBER:
         if (number(value, 0, k->max, field)) return true;
@@ -870,6 +931,7 @@ static void start_review(struct conf *c, const struct door *d,
         { "add rule", "insert rule" },
         { "ufw allow", "ufw prepend allow" },
     };
+    bool sets = d->set || d->set6;
     bool closes = d->stop || d->stop6 || strstr(start, "-D") ||
                   strstr(start, "delete") || strstr(start, "timeout");
     bool adds = strstr(start, " -I ") || strstr(start, " -A ");
@@ -878,6 +940,7 @@ static void start_review(struct conf *c, const struct door *d,
             warn(c,
                  "'%s' goes behind the rules that reject: did you mean '%s'?",
                  behind[i][0], behind[i][1]);
+    if (sets) return; /* whatever it does, it does beside them */
     if (!strstr(start, "%IP%")) {
         if (d->seq.n != 1 || d->keys)
             warn(c, "no %%IP%% in the command: is the door for everyone?");
@@ -890,11 +953,17 @@ static void start_review(struct conf *c, const struct door *d,
         warn(c, "no Stop_Command: another door must close this one");
 }
 
-/* Are these networks, and all of IPv4? */
-static bool only_v4(const struct nets *l) {
+/* Are these networks, and all of IPv4, or else all of IPv6? */
+static bool only_of(const struct nets *l, bool v4) {
     for (unsigned i = 0; i < l->n; i++)
-        if (!is_v4(&l->net[i].addr)) return false;
+        if (is_v4(&l->net[i].addr) != v4) return false;
     return l->n;
+}
+
+/* Is the door for IPv4 alone, or else for IPv6 alone? */
+static bool door_only(const struct door *d, bool v4) {
+    if (v4 && settings.only_ipv4) return true;
+    return only_of(&d->target, v4) || only_of(&d->allow, v4);
 }
 
 /* -t: warns of a door's command, that of directive k.  The directive with _6
@@ -902,7 +971,6 @@ static bool only_v4(const struct nets *l) {
 static void command_review(struct conf *c, const struct door *d,
                            const struct keyword *k, const char *command) {
     bool start = k->offset == D(start), stop = k->offset == D(stop);
-    bool v4 = settings.only_ipv4 || only_v4(&d->target) || only_v4(&d->allow);
     bool for_v4 = strstr(command, "iptables") && !strstr(command, "ip6tables");
     bool lacks_six = (start || stop) && !d->lines[k + 1 - keywords];
     char word[PATH_MAX];
@@ -915,19 +983,29 @@ static void command_review(struct conf *c, const struct door *d,
     if (stop && d->cmd_timeout == UINT_MAX)
         warn(c, "no Cmd_Timeout: the stop command runs after %d s",
              CMD_TIMEOUT);
-    if (!v4 && for_v4 && lacks_six)
+    if (for_v4 && lacks_six && !door_only(d, true))
         warn(c, "iptables does not accept IPv6 addresses: add %s", k[1].name);
+}
+
+/* -t: warns of addresses that the door's sets do not get, and of a short time. */
+static void sets_warn(struct conf *c, const struct door *d) {
+    if (!d->set6 && !door_only(d, true))
+        warn(c, "an IPv6 knock puts nothing: add Set_6");
+    if (!d->set && !door_only(d, false))
+        warn(c, "an IPv4 knock puts nothing: add Set");
+    if (d->cmd_timeout == UINT_MAX && !d->stop)
+        warn(c, "no Cmd_Timeout: the address stays for %d s", CMD_TIMEOUT);
 }
 
 /* -t: warns of what is legal, also in 0.8, but probably not meant. */
 static void door_review(struct conf *c, struct door *d) {
-    bool runs = is_given(d->start);
+    bool sets = d->set || d->set6;
     bool mixed = d->tcp.want & SYN && d->tcp.want != SYN;
     for (const struct door *o = c->doors; o < d; o++)
         if (!strcmp(o->name, d->name))
             warn(c, "another door is named '%s': %s:%d", d->name, o->path,
                  o->line);
-    if (!runs && !d->start6 && !d->close)
+    if (!is_given(d->start) && !d->start6 && !d->close && !sets)
         warn(c, "no command: the door only logs");
     for (const struct keyword *k = keywords; k < keywords + KEYWORDS; k++) {
         const char **command = field_of(c, d, k);
@@ -938,6 +1016,8 @@ static void door_review(struct conf *c, struct door *d) {
             warn(c, "no ordinary client sends syn with another flag");
         if (k->kind == COMMAND && **command) command_review(c, d, k, *command);
     }
+    be_at(c, d, d->set ? D(set) : D(set6));
+    if (sets) sets_warn(c, d);
 }
 
 static void door_add(struct conf *c, const char *name) {
@@ -1168,9 +1248,13 @@ static void keys_check(struct conf *c, const struct door *d) {
     if (d->one_time) wrong(c, "Keys and One_Time_Sequences exclude each other");
     if (d->tcp.want || d->tcp.forbid)
         warn(c, "TCPFlags has no effect: a sealed knock is UDP");
-    for (const struct door *o = c->doors; o < c->doors + c->ndoors; o++)
-        if (!o->keys && o->start && d->start && !strcmp(o->start, d->start))
+    for (const struct door *o = c->doors; o < c->doors + c->ndoors; o++) {
+        if (o->keys) continue;
+        if (o->start && d->start && !strcmp(o->start, d->start))
             warn(c, "door '%s' runs the same command without a key", o->name);
+        if (o->set && d->set && !strcmp(o->set, d->set))
+            warn(c, "door '%s' has the same Set without a key", o->name);
+    }
     keys_read(c, d);
 }
 
@@ -1207,21 +1291,34 @@ static void config_read(struct conf *c, const char *path) {
     }
 }
 
-/* Checks a door when all of its section has been read, and completes it.  What
- * an error in the section may have caused is not looked at. */
 /* Close must name another door, one that has something to close. */
 static void close_check(struct conf *c, const struct door *d) {
     bool found = false, closes = false;
     for (const struct door *o = c->doors; o < c->doors + c->ndoors; o++) {
         if (o == d || strcmp(o->name, d->close)) continue;
         found = true;
-        closes |= is_given(o->stop) || is_given(o->stop6);
+        closes |= is_given(o->stop) || is_given(o->stop6) || o->set || o->set6;
     }
     be_at(c, d, D(close));
     if (!found) wrong(c, "there is no other door '%s'", d->close);
-    else if (!closes) wrong(c, "door '%s' has no Stop_Command", d->close);
+    else if (!closes)
+        wrong(c, "door '%s' has neither Set nor Stop_Command", d->close);
 }
 
+/* A set holds an address for some time, an ipset not for more than so long. */
+static void cmd_timeout_check(struct conf *c, struct door *d) {
+    struct set s;
+    const char *words = d->set ? d->set : d->set6;
+    be_at(c, d, D(cmd_timeout));
+    if (!d->cmd_timeout) wrong(c, "Cmd_Timeout 0 leaves the set no time");
+    if (!set_read(&s, words) || s.family) return;
+    if (d->cmd_timeout <= IPSET_S_MAX) return;
+    d->cmd_timeout = IPSET_S_MAX;
+    warn(c, "an ipset holds an address for %u s at most", d->cmd_timeout);
+}
+
+/* Checks a door when all of its section has been read, and completes it.  What
+ * an error in the section may have caused is not looked at. */
 static void door_finish(struct conf *c, struct door *d) {
     be_at(c, d, D(seq_timeout));
     if (d->seq_timeout == 0 && d->seq.n > 1)
@@ -1232,6 +1329,7 @@ static void door_finish(struct conf *c, struct door *d) {
     if (!d->bad && c->test) door_review(c, d);
     if (!d->bad && d->keys) keys_check(c, d);
     if (d->cmd_timeout == UINT_MAX) d->cmd_timeout = CMD_TIMEOUT;
+    if (d->set || d->set6) cmd_timeout_check(c, d);
     if (d->stray_limit == UINT_MAX) d->stray_limit = c->stray_limit;
     if (d->close && *d->close) close_check(c, d);
     if (d->one_time && *d->one_time) one_time(c, d, c->dir, false);
@@ -2738,6 +2836,7 @@ struct opening {          /* of a door, for one address */
     struct addr src;
     char ip[ADDR_TEXT];
     char *client, *start, *stop; /* "-": unknown; NULL: there is none */
+    char *set;                   /* words, or NULL */
     enum state state;
     unsigned timeout; /* s, from the end of its last start command */
     unsigned times;   /* start commands whose stop command is to run */
@@ -2745,6 +2844,7 @@ struct opening {          /* of a door, for one address */
     unsigned record;  /* its number in the state file, or 0 */
     unsigned at;      /* its place in the heap */
     int64_t when;     /* ms: its state ends by itself, or NEVER */
+    int64_t until;    /* ms: then the set forgets the address */
     uint64_t ticket;  /* its place in the queue of its address */
 };
 
@@ -2821,11 +2921,13 @@ struct monitor {
     uint64_t tickets, served; /* counters */
     int64_t again;            /* ms: no command before, for want of processes */
 
+    int sets;          /* netfilter's socket, or -1 */
+    uint32_t requests; /* to it: their numbers */
+
     struct memory *memories; /* of sealed knocks, by id */
     unsigned nmemories;
     bool watching;      /* the clock; the stamps file has been read */
-    char *stamps_file;  /* NULL: another daemon has it */
-    bool stamps_bad;    /* it could not be written */
+    bool stamps_bad;    /* the stamps file could not be written */
     const char *client; /* whose sealed knock is carried out, or NULL */
     uint64_t forged;    /* sealed packets without a right tag */
     int clock;          /* tells that the wall clock was set */
@@ -2837,7 +2939,8 @@ struct monitor {
     bool asked;                            /* counters are to be logged */
 };
 
-static bool closes(const struct opening *o) { return o->stop != NULL; }
+/* Is there something to close? */
+static bool closes(const struct opening *o) { return o->stop || o->set; }
 
 /* What the doors of this name share. */
 static struct share *share_of(struct monitor *m, const char *name) {
@@ -2955,6 +3058,7 @@ static char *line_take(char **text, bool summed) {
  *     knockd-state 3
  *     open DEADLINE-MS TIMEOUT-S TIMES ADDRESS CLIENT DOOR
  *     stop COMMAND
+ *     set WORDS
  *     gone N
  * N is the number of an "open" line of before: 1 is the first.  Version 2 had
  * one sum for all, and an "open" line for each time. */
@@ -2964,8 +3068,11 @@ struct record { /* strings point into the file's text */
     struct addr src;
     int64_t deadline;        /* ms, of now_ms() */
     unsigned timeout, times; /* s; times 0: it is gone */
-    const char *client, *door, *stop;
+    const char *client, *door, *stop, *set;
 };
+
+/* Has it all of its lines that matter? */
+static bool is_whole(const struct record *r) { return r->stop || r->set; }
 
 struct records {
     struct record *list;
@@ -3014,18 +3121,23 @@ static bool record_read(struct record *r, char *line, bool old) {
 /* Reads a line of a state file; false if it can't stand there. */
 static bool records_line(struct records *rs, char *line) {
     struct record *last = rs->n ? &rs->list[rs->n - 1] : NULL;
-    bool complete = !last || last->stop;
+    struct set set;
     unsigned n;
-    if (!strncmp(line, "open ", 5) && complete) {
+    if (!strncmp(line, "open ", 5) && (!last || is_whole(last))) {
         if (!(rs->n & (rs->n - 1))) /* room for the next power of 2 */
             rs->list = allocate(rs->list, (rs->n * 2 + 1) * sizeof *last);
         return record_read(&rs->list[rs->n++], line, rs->old);
     }
-    if (!strncmp(line, "stop ", 5) && line[5] && !complete) {
+    if (!last) return false;
+    if (!strncmp(line, "stop ", 5) && line[5] && !is_whole(last)) {
         last->stop = line + 5;
         return true;
     }
-    if (!last || strncmp(line, "gone ", 5)) return false;
+    if (!strncmp(line, "set ", 4) && set_read(&set, line + 4) && !last->set) {
+        last->set = line + 4;
+        return true;
+    }
+    if (strncmp(line, "gone ", 5)) return false;
     if (!number(line + 5, 1, rs->n, &n)) return false;
     rs->list[n - 1].times = 0;
     return true;
@@ -3038,7 +3150,7 @@ static bool records_read(struct records *rs, char *text, size_t n) {
     if (!next) return false;
     while ((line = line_take(&next, !rs->old)))
         if (!records_line(rs, line)) return false;
-    bool cut_off = rs->n && !rs->list[rs->n - 1].stop; /* its next line is */
+    bool cut_off = rs->n && !is_whole(&rs->list[rs->n - 1]);
     rs->n -= cut_off;
     return !strchr(next, '\n') && !(cut_off && rs->old);
 }
@@ -3079,7 +3191,8 @@ static void record_change(struct monitor *m, struct opening *o) {
         line_put(state_lines(f), "open %" PRId64 " %u %u %s %s %s",
                  deadline_of(o), o->timeout, o->times, o->ip, o->client,
                  o->share->name);
-        line_put(state_lines(f), "stop %s", o->stop);
+        if (o->stop) line_put(state_lines(f), "stop %s", o->stop);
+        if (o->set) line_put(state_lines(f), "set %s", o->set);
     }
     if (old) line_put(state_lines(f), "gone %u", old);
     f->gone += old > 0;
@@ -3245,6 +3358,318 @@ static bool output_read(struct monitor *m, struct output *o, int seen) {
     return false;
 }
 
+/* ---- The monitor: sets -------------------------------------------------- */
+
+/* A request to netfilter.  Netlink's heads are in the host's byte order and
+ * aligned to 4; what they carry for netfilter is big-endian. */
+struct request {
+    _Alignas(4) uint8_t b[SET_BYTES]; /* all zero: padding needs no bytes */
+    size_t n, at;                     /* at: its last message */
+    uint32_t seq;
+    const struct set *set;
+    bool v4, looks; /* looks: for the set's description */
+};
+
+/* Why a set can't be used; beside the kernel's error numbers. */
+enum set_fault {
+    OTHER_TYPE = 5000,
+    IS_MAP,
+    IS_INTERVAL,
+    IS_CONSTANT,
+    IS_MASKED,
+    NO_TIMEOUT, /* up to here another set would be needed */
+    IS_FULL,
+    IS_OWNED,
+    NO_CAPABILITY,
+    NO_SUPPORT,
+    NO_ANSWER
+};
+
+/* Appends an attribute to the last message: n bytes of data or, if that is
+ * NULL, of attributes that follow. */
+static void attr_put(struct request *q, unsigned type, const void *data,
+                     size_t n) {
+    struct attr_ head = { (uint16_t)(sizeof head + n), (uint16_t)type };
+    memcpy(q->b + q->n, &head, sizeof head);
+    q->n += sizeof head;
+    if (data) memcpy(q->b + q->n, data, n);
+    if (data) q->n += (n + 3) & ~(size_t)3;
+    uint32_t bytes = (uint32_t)(q->n - q->at);
+    memcpy(q->b + q->at, &bytes, sizeof bytes);
+}
+
+/* Appends a message about the set, or one that begins or ends a batch. */
+static void message_put(struct request *q, unsigned type, unsigned how) {
+    const struct set *s = q->set;
+    bool marks = type == NFNL_BATCH_BEGIN || type == NFNL_BATCH_END;
+    struct netlink_ head = { .bytes = sizeof head,
+                             .type = (uint16_t)type,
+                             .flags = (uint16_t)(NLM_REQUEST | how),
+                             .seq = q->seq };
+    if (marks) head.res_id[1] = NFNL_NFT;
+    else head.family = s->family;
+    q->at = q->n;
+    memcpy(q->b + q->n, &head, sizeof head);
+    q->n += sizeof head;
+    if (marks) return;
+    if (s->family) attr_put(q, NFTA_TABLE, s->table, strlen(s->table) + 1);
+    else attr_put(q, IPSET_PROTOCOL, "\6", 1);
+    attr_put(q, NFTA_NAME, s->name, strlen(s->name) + 1); /* = IPSET_NAME */
+}
+
+/* Appends a message that puts an address into an nft set, or takes it out. */
+static void nft_put(struct request *q, unsigned type, const uint8_t *address,
+                    unsigned seconds) {
+    const size_t head = sizeof(struct attr_);
+    size_t n = q->v4 ? 4 : 16, element = 2 * head + n;
+    uint64_t ms = htobe64(seconds * UINT64_C(1000));
+    bool adds = type == NFT_NEWSETELEM;
+    if (adds) element += head + sizeof ms;
+    message_put(q, type, NLM_ACK | NLM_CREATE);
+    attr_put(q, ATTR_NESTED | NFTA_ELEMENTS, NULL, head + element);
+    attr_put(q, ATTR_NESTED | NFTA_LIST_ELEM, NULL, element);
+    attr_put(q, ATTR_NESTED | NFTA_ELEM_KEY, NULL, head + n);
+    attr_put(q, NFTA_DATA_VALUE, address, n);
+    if (adds) attr_put(q, NFTA_ELEM_TIMEOUT, &ms, sizeof ms);
+}
+
+/* The same for an ipset. */
+static void ipset_put(struct request *q, const uint8_t *address,
+                      unsigned seconds) {
+    const size_t head = sizeof(struct attr_);
+    size_t n = q->v4 ? 4 : 16, data = 2 * head + n;
+    uint32_t s = htonl(seconds);
+    if (seconds) data += head + sizeof s;
+    message_put(q, seconds ? IPSET_ADD : IPSET_DEL, NLM_ACK);
+    attr_put(q, ATTR_NESTED | IPSET_DATA, NULL, data);
+    attr_put(q, ATTR_NESTED | IPSET_IP, NULL, head + n);
+    attr_put(q, ATTR_NET_ORDER | (q->v4 ? IPSET_IPV4 : IPSET_IPV6), address, n);
+    if (seconds) attr_put(q, ATTR_NET_ORDER | IPSET_TIMEOUT, &s, sizeof s);
+}
+
+/* Finds an attribute among n bytes of them: returns its own *bytes, or NULL. */
+static const uint8_t *attr_find(const uint8_t *p, size_t n, unsigned type,
+                                size_t *bytes) {
+    struct attr_ head;
+    while (p && n >= sizeof head) {
+        memcpy(&head, p, sizeof head);
+        size_t step = (head.bytes + 3u) & ~3u;
+        if (head.bytes < sizeof head || head.bytes > n) return NULL;
+        *bytes = head.bytes - sizeof head;
+        if ((head.type & ATTR_TYPE) == type) return p + sizeof head;
+        if (step >= n) return NULL;
+        p += step;
+        n -= step;
+    }
+    return NULL;
+}
+
+/* An attribute that is a number; 0 if there is none. */
+static uint32_t attr_number(const uint8_t *p, size_t n, unsigned type) {
+    uint32_t value = 0;
+    size_t bytes;
+    const uint8_t *at = attr_find(p, n, type, &bytes);
+    if (at && bytes == sizeof value) memcpy(&value, at, sizeof value);
+    return ntohl(value);
+}
+
+/* Looks at the description of an nft set: would each address be held for its
+ * time?  Returns 0 or the fault. */
+static int nft_look(const uint8_t *p, size_t n, bool v4) {
+    unsigned set = attr_number(p, n, NFTA_SET_FLAGS);
+    unsigned type = attr_number(p, n, NFTA_SET_KEY_TYPE);
+    if (set & NFT_MAP) return IS_MAP;
+    if (type != (v4 ? NFT_IPV4_ADDR : NFT_IPV6_ADDR)) return OTHER_TYPE;
+    if (set & NFT_INTERVAL) return IS_INTERVAL;
+    if (set & NFT_CONSTANT) return IS_CONSTANT;
+    return set & NFT_TIMEOUT ? 0 : NO_TIMEOUT;
+}
+
+/* The same of an ipset, of type hash:ip, hash:net or bitmap:ip. */
+static int ipset_look(const uint8_t *p, size_t n, bool v4) {
+    size_t bytes, inner = 0;
+    const uint8_t *data = attr_find(p, n, IPSET_DATA, &inner);
+    const uint8_t *family = attr_find(p, n, IPSET_FAMILY, &bytes);
+    char type[IPSET_NAME_MAX + 1] = "";
+    if (!family || *family != (v4 ? AF_INET : AF_INET6)) return OTHER_TYPE;
+    p = attr_find(p, n, IPSET_TYPE, &bytes);
+    if (p) snprintf(type, sizeof type, "%.*s", (int)bytes, (const char *)p);
+    if (strcmp(type, "hash:ip") && strcmp(type, "hash:net") &&
+        strcmp(type, "bitmap:ip"))
+        return OTHER_TYPE;
+    if (attr_find(data, inner, IPSET_NETMASK, &bytes)) return IS_MASKED;
+    if (attr_find(data, inner, IPSET_BITMASK, &bytes)) return IS_MASKED;
+    return attr_find(data, inner, IPSET_TIMEOUT, &bytes) ? 0 : NO_TIMEOUT;
+}
+
+/* What an answer of n bytes says: 0, an error or a fault, or NO_ANSWER if it is
+ * not one to what was asked. */
+static int answer_read(const struct request *q, const uint8_t *p, size_t n) {
+    struct netlink_ head;
+    uint32_t error = 0; /* as a negative number */
+    memcpy(&head, p, sizeof head);
+    if (head.seq != q->seq) return NO_ANSWER;
+    if (head.type == NLM_ERROR || head.type == NLM_DONE) {
+        memcpy(&error, p + offsetof(struct netlink_, family), sizeof error);
+        return q->looks && !error ? NO_ANSWER : (int)-error;
+    }
+    p += sizeof head;
+    n -= sizeof head;
+    if (!q->looks) return NO_ANSWER;
+    return q->set->family ? nft_look(p, n, q->v4) : ipset_look(p, n, q->v4);
+}
+
+/* The same of all answers in n bytes.  The first error counts; error: of those
+ * before. */
+static int answers_read(const struct request *q, const uint8_t *p, size_t n,
+                        int error) {
+    struct netlink_ head;
+    while (n >= sizeof head) {
+        memcpy(&head, p, sizeof head);
+        size_t bytes = head.bytes < n ? head.bytes : n;
+        size_t step = (bytes + 3) & ~(size_t)3;
+        if (bytes < sizeof head) break;
+        int said = answer_read(q, p, bytes);
+        if (said != NO_ANSWER && (!error || error == NO_ANSWER)) error = said;
+        if (step >= n) break;
+        p += step;
+        n -= step;
+    }
+    return error;
+}
+
+/* Sends a request and reads its answers, which are there when send() returns:
+ * nothing is waited for.  Returns 0, an error number or a fault. */
+static int set_ask(struct monitor *m, const struct request *q) {
+    uint8_t answer[SET_BYTES];
+    int error = NO_ANSWER;
+    if (m->sets < 0)
+        m->sets = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETFILTER);
+    if (m->sets < 0 || send(m->sets, q->b, q->n, 0) < 0) return errno;
+    for (int i = 0; i < SET_ANSWERS_MAX; i++) {
+        ssize_t n = recv(m->sets, answer, sizeof answer, MSG_DONTWAIT);
+        if (n < 0 && errno == EAGAIN) return error;
+        if (n < 0 && errno != EINTR) break; /* some are lost */
+        if (n > 0) error = answers_read(q, answer, (size_t)n, error);
+    }
+    return NO_ANSWER;
+}
+
+/* Would this set hold an address of this family for its time?  Returns 0, an
+ * error number or the fault. */
+static int set_look(struct monitor *m, const struct set *s, bool v4) {
+    struct request q = { .set = s, .v4 = v4, .looks = true };
+    uint32_t header = htonl(IPSET_HEADER_ONLY);
+    q.seq = ++m->requests;
+    if (s->family) message_put(&q, NFT_GETSET, 0);
+    else {
+        message_put(&q, IPSET_LIST, NLM_DUMP | NLM_ACK);
+        attr_put(&q, ATTR_NET_ORDER | IPSET_FLAGS, &header, sizeof header);
+    }
+    int error = set_ask(m, &q);
+    if (error == EPERM) return NO_CAPABILITY;
+    if (error == EINVAL || error == EPROTONOSUPPORT) return NO_SUPPORT;
+    return error;
+}
+
+/* Puts an address into a set for so many seconds or, with 0, takes it out.
+ * Added again an nft element keeps its time before Linux 6.12: in one batch it is
+ * put in, should it not be there, taken out and put in. */
+static int set_write(struct monitor *m, const struct set *s,
+                     const struct addr *a, unsigned seconds) {
+    struct request q = { .set = s, .v4 = is_v4(a) };
+    const uint8_t *address = q.v4 ? a->b + 12 : a->b;
+    q.seq = ++m->requests;
+    if (!s->family) ipset_put(&q, address, seconds);
+    else {
+        message_put(&q, NFNL_BATCH_BEGIN, 0);
+        if (seconds) nft_put(&q, NFT_NEWSETELEM, address, seconds);
+        nft_put(&q, NFT_DELSETELEM, address, 0);
+        if (seconds) nft_put(&q, NFT_NEWSETELEM, address, seconds);
+        message_put(&q, NFNL_BATCH_END, 0);
+    }
+    int error = set_ask(m, &q);
+    if (error == EPERM) return IS_OWNED;
+    if (error == ENFILE || error == IPSET_FULL) return IS_FULL;
+    return error;
+}
+
+/* Says what is wrong with the set of these words, and the remedy. */
+static void set_describe(char text[TEXT_MAX], const char *words,
+                         const struct set *s, bool v4, int error) {
+    static const char *const faults[] = {
+        "its type is another",
+        "it is a map",
+        "with flag interval an address would stand for a whole range",
+        "with flag constant it takes no address",
+        "with a mask an address would stand for its whole network",
+        "without timeout an address would stay for ever",
+        "it is full: make it larger (nft: size, ipset: maxelem)",
+        "its table has an owner, who alone may change it: load the table "
+        "without flag owner",
+        "knockd lacks CAP_NET_ADMIN: start it as root, or see capabilities(7)",
+        "the kernel lacks nf_tables or ip_set: load the module",
+        "the kernel has not answered: the address may be there",
+    };
+    bool make = error == ENOENT;
+    const char *why = make ? "there is no such set" : strerror(error);
+    if (error >= OTHER_TYPE && error <= NO_ANSWER) {
+        why = faults[error - OTHER_TYPE];
+        make = error <= NO_TIMEOUT;
+    }
+    int n = snprintf(text, TEXT_MAX, "set %s: %s", words, why);
+    if (make && s->family)
+        sprintf(text + n,
+                "; it is made by: nft add set%s '{ type %s; flags timeout; }'",
+                words + strlen("nft"), v4 ? "ipv4_addr" : "ipv6_addr");
+    else if (make)
+        sprintf(text + n,
+                "; it is made by: ipset create %s hash:ip%s timeout 0", s->name,
+                v4 ? "" : " family inet6");
+}
+
+/* Puts an opening's address into its set for so many seconds or, with 0, takes
+ * it out.  After an error once more: before Linux 6.12 an element can end in the
+ * middle of a batch.  Returns whether the address may be there now; an error is
+ * logged. */
+static bool set_change(struct monitor *m, struct opening *o, unsigned seconds) {
+    struct set s;
+    bool v4 = is_v4(&o->src);
+    char text[TEXT_MAX];
+    int error = 0;
+    set_read(&s, o->set);
+    for (int i = 0; i < 2; i++) {
+        error = seconds ? set_look(m, &s, v4) : 0;
+        if (!error) error = set_write(m, &s, &o->src, seconds);
+        if (!error) return true;
+        if (!seconds && error == ENOENT) return false; /* it is out */
+    }
+    set_describe(text, o->set, &s, v4, error);
+    say_of(m, o->share, o->ip, REFUSALS, "%s", text);
+    return error == NO_ANSWER;
+}
+
+/* Looks at the sets of all doors: at the start, at SIGHUP and for -t.  One that
+ * is not there may come later, with the firewall; one of another kind is an
+ * error. */
+static void sets_review(struct monitor *m, struct conf *c) {
+    char text[TEXT_MAX];
+    struct set s;
+    for (unsigned i = 0; i < 2 * c->ndoors; i++) {
+        const struct door *d = &c->doors[i / 2];
+        bool v4 = i % 2 == 0;
+        const char *words = v4 ? d->set : d->set6;
+        int error = words && set_read(&s, words) ? set_look(m, &s, v4) : 0;
+        if (!error) continue;
+        be_at(c, d, v4 ? D(set) : D(set6));
+        set_describe(text, words, &s, v4, error);
+        if (error == NO_CAPABILITY && c->test) warn(c, "not checked: %s", text);
+        else if (error < OTHER_TYPE || error == NO_ANSWER)
+            say(TROUBLE, "%s:%d: warning: %s", c->path, c->line, text);
+        else wrong(c, "%s", text);
+    }
+}
+
 /* ---- The monitor: openings ---------------------------------------------- */
 
 static void ring_cut(struct ring *r) {
@@ -3324,6 +3749,7 @@ static void opening_free(struct opening *o) {
     free(o->client);
     free(o->start);
     free(o->stop);
+    free(o->set);
     free(o);
 }
 
@@ -3370,10 +3796,11 @@ static bool same_text(const char *a, const char *b) {
     return a && b ? !strcmp(a, b) : a == b;
 }
 
-/* The opening that a and b are for: of one door, of one stop command, or else of
- * one start command. */
+/* The opening that a and b are for: of one door, of one stop command and set, or
+ * else of one start command. */
 static bool is_same(const struct opening *a, const struct opening *b) {
     if (a->share != b->share || !same_text(a->stop, b->stop)) return false;
+    if (!same_text(a->set, b->set)) return false;
     return closes(a) || same_text(a->start, b->start);
 }
 
@@ -3404,12 +3831,19 @@ static struct opening *opening_keep(struct monitor *m, struct opening *o) {
     return o;
 }
 
+static const char *start_of(const struct door *d, const struct addr *src) {
+    return d->start6 && !is_v4(src) ? d->start6 : d->start;
+}
+
+static const char *set_of(const struct door *d, const struct addr *src) {
+    return is_v4(src) ? d->set : d->set6;
+}
+
 /* Makes an opening of door d for src, or finds it. */
 static struct opening *opening_new(struct monitor *m, const struct door *d,
                                    const struct addr *src) {
-    bool six = !is_v4(src);
-    const char *start = six && d->start6 ? d->start6 : d->start;
-    const char *stop = six && d->stop6 ? d->stop6 : d->stop;
+    const char *start = start_of(d, src), *set = set_of(d, src);
+    const char *stop = d->stop6 && !is_v4(src) ? d->stop6 : d->stop;
     struct opening *o = allocate(NULL, sizeof *o);
     *o = (struct opening){ .ring = { &o->ring, &o->ring },
                            .share = share_of(m, d->name),
@@ -3420,7 +3854,8 @@ static struct opening *opening_new(struct monitor *m, const struct door *d,
                            .when = NEVER };
     addr_text(src, o->ip);
     if (m->client) strcpy(o->client, m->client);
-    if (start) o->start = expand(start, o->ip);
+    if (is_given(start)) o->start = expand(start, o->ip);
+    if (set) o->set = copy(set);
     if (stop && *stop) o->stop = expand(stop, o->ip);
     return opening_keep(m, o);
 }
@@ -3433,33 +3868,74 @@ static bool is_last(struct monitor *m, const struct opening *o) {
     return true;
 }
 
-/* A knock at door d: its start command is queued, unless it is already. */
+/* Closes an opening: its stop commands are queued, if there are any. */
+static void opening_end(struct monitor *m, struct opening *o) {
+    if (o->stop && o->times) {
+        opening_queue(m, o, DUE);
+        return;
+    }
+    if (o->set) say_of(m, o->share, o->ip, CLOSINGS, "CLOSE SESAME");
+    opening_move(m, o, GONE, NEVER);
+}
+
+/* The same before its time: a start command that waits is dropped, the address
+ * leaves the set. */
+static void opening_close(struct monitor *m, struct opening *o) {
+    if (o->state == DUE || o->state == STOPPING) return;
+    if (o->set) set_change(m, o, 0);
+    opening_end(m, o);
+}
+
+/* How many openings are open, by their states. */
+static unsigned open_of(const unsigned n[STATES]) {
+    return n[DUE] + n[STARTING] + n[HELD] + n[STOPPING] + n[FAILED];
+}
+
+/* Has the door all the openings that it may have? */
+static bool is_crowded(const struct monitor *m, const struct share *s) {
+    return open_of(s->n) + open_of(m->n) >= OPENINGS_MAX;
+}
+
+/* A door that is full closes its oldest opening. */
+static void room_make(struct monitor *m, struct share *s) {
+    struct ring *oldest = s->held.newer;
+    if (oldest != &s->held) opening_close(m, (struct opening *)oldest);
+}
+
+/* The set has opened the door, and no command is to run. */
+static void opening_hold(struct monitor *m, struct opening *o) {
+    if (o->state == GONE && is_crowded(m, o->share)) room_make(m, o->share);
+    o->times = 1 + running(m, o, STOP);
+    opening_move(m, o, HELD, o->until);
+}
+
+/* A knock at door d: the address is put into the set, and the start command is
+ * queued unless it is already.  What the set refuses opens nothing. */
 static void opening_knock(struct monitor *m, const struct door *d,
                           const struct addr *src) {
     struct share *s = share_of(m, d->name);
     unsigned all = m->n[QUEUED] + m->n[CROWDED];
     unsigned own = s->n[QUEUED] + s->n[CROWDED];
     char ip[ADDR_TEXT];
-    if (own + all >= QUEUE_MAX) {
+    if (own + all >= QUEUE_MAX && is_given(start_of(d, src))) {
         say_of(m, s, addr_text(src, ip), REFUSALS,
                "refused: %u start commands wait, %u of this door", all, own);
         return;
     }
     struct opening *o = opening_new(m, d, src);
+    if (o->set && !set_change(m, o, o->timeout)) {
+        if (o->state == GONE) opening_move(m, o, GONE, NEVER);
+        return;
+    }
+    o->until = now_ms() + o->timeout * INT64_C(1000);
     o->rounds = 0;
     bool waits = o->state == QUEUED || o->state == CROWDED;
     unsigned n = running(m, o, START);
-    if (n >= TIMES_MAX)
+    if (!o->start) opening_hold(m, o);
+    else if (n >= TIMES_MAX)
         say_of(m, s, o->ip, REFUSALS, "refused: %u of its start commands run",
                n);
     else if (!waits || !is_last(m, o)) opening_queue(m, o, QUEUED);
-}
-
-/* Closes an opening now: a start command that waits is dropped. */
-static void opening_close(struct monitor *m, struct opening *o) {
-    if (o->state == DUE || o->state == STOPPING) return;
-    if (closes(o) && o->times) opening_queue(m, o, DUE);
-    else opening_move(m, o, GONE, NEVER);
 }
 
 /* Closes what the doors of this name have open for src. */
@@ -3477,9 +3953,9 @@ static void openings_close(struct monitor *m, const char *name,
 static void openings_due(struct monitor *m, int64_t now) {
     while (m->nopenings && m->openings[0]->when <= now) {
         struct opening *o = m->openings[0];
-        if (o->state == HELD)
+        if (o->state == HELD && o->stop)
             say_of(m, o->share, o->ip, CLOSINGS, "command timeout");
-        opening_close(m, o);
+        opening_end(m, o);
     }
 }
 
@@ -3532,8 +4008,9 @@ static void stop_end(struct monitor *m, struct opening *o, bool good) {
 /* The opening lasts from the end of its last start command on. */
 static void start_end(struct monitor *m, struct opening *o) {
     if (running(m, o, START) || o->state != STARTING) return;
+    int64_t until = now_ms() + o->timeout * INT64_C(1000);
     if (!closes(o)) opening_move(m, o, GONE, NEVER);
-    else opening_move(m, o, HELD, now_ms() + o->timeout * INT64_C(1000));
+    else opening_move(m, o, HELD, o->set ? o->until : until);
 }
 
 /* A command has ended, or can't be run at all. */
@@ -3596,22 +4073,16 @@ static void command_begin(struct monitor *m, struct opening *o, int64_t now) {
     command_end(m, c, false);
 }
 
-/* How many openings are open, by their states. */
-static unsigned open_of(const unsigned n[STATES]) {
-    return n[DUE] + n[STARTING] + n[HELD] + n[STOPPING] + n[FAILED];
-}
-
 /* A start command of this door is about to run.  If its door has all the
  * openings that it may have, the oldest is closed first, one at a time. */
 static bool room_lacks(struct monitor *m, struct share *s) {
-    struct ring *first = s->queue[START].ready.newer, *oldest = s->held.newer;
+    struct ring *first = s->queue[START].ready.newer;
     struct opening *o = (struct opening *)first;
     if (first == &s->queue[START].ready || !closes(o) || o->times) return false;
-    if (open_of(s->n) + open_of(m->n) < OPENINGS_MAX) return false;
+    if (!is_crowded(m, s)) return false;
     bool closing = s->n[DUE] + s->n[STOPPING] > 0;
-    if (!closing && oldest != &s->held)
-        opening_queue(m, (struct opening *)oldest, DUE);
-    return true;
+    if (!closing) room_make(m, s);
+    return is_crowded(m, s);
 }
 
 /* The next command of this kind, of the door that got a slot longest ago. */
@@ -3671,6 +4142,8 @@ static void opening_restore(struct monitor *m, const struct record *r,
                             bool old) {
     struct door d = { .name = r->door,
                       .stop = r->stop,
+                      .set = r->set,
+                      .set6 = r->set,
                       .cmd_timeout = r->timeout };
     struct opening *o = opening_new(m, &d, &r->src);
     int64_t when = min_ms(r->deadline, orphaned(o));
@@ -3732,7 +4205,7 @@ static void state_load(struct monitor *m) {
             "own (-p), or its doors stay open if it is killed",
             m->state.path);
         free(m->state.path);
-        m->state.path = m->stamps_file = NULL;
+        m->state.path = NULL;
     } else if (text && !made && !records_read(&rs, text, n)) {
         state_refuse(m, "damaged");
         rs.n = 0;
@@ -3750,7 +4223,6 @@ static void state_load(struct monitor *m) {
  *     seen ID FLOOR LOW-HIGH...        (ms since 1970)
  * Those of keys that no client has are forgotten after STAMPS_DAYS. */
 static void stamps_save(struct monitor *m) {
-    if (!m->stamps_file) return;
     uint64_t oldest = wall_ms() - STAMPS_DAYS * UINT64_C(86400000);
     char *text = NULL;
     size_t n = 0;
@@ -3768,12 +4240,12 @@ static void stamps_save(struct monitor *m) {
         fprintf(f, "\n");
     }
     bool good = f && !fclose(f);
-    int fd = good ? file_replace(m->cwd, m->stamps_file, text, n) : -1;
+    int fd = good ? file_replace(m->cwd, STAMPS_PATH, text, n) : -1;
     if (fd < 0 && !m->stamps_bad)
         say(TROUBLE,
             "could not write %s: %s: if the clock goes wrong at a start, a "
             "sealed knock can be used again",
-            m->stamps_file, strerror(errno));
+            STAMPS_PATH, strerror(errno));
     m->stamps_bad = fd < 0;
     if (fd >= 0) close(fd);
     free(text);
@@ -3810,14 +4282,12 @@ static void stamps_line(struct monitor *m, char *line) {
 }
 
 static void stamps_load(struct monitor *m) {
-    if (!m->stamps_file) return;
-    int how = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
     size_t n;
     mkdir(STAMPS_DIR, 0700);
-    int fd = open(m->stamps_file, how);
+    int fd = open(STAMPS_PATH, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     char *text = read_all(fd, &n), *rest = text, *line;
     if (!text && errno != ENOENT)
-        say(TROUBLE, "could not read %s: %s", m->stamps_file, strerror(errno));
+        say(TROUBLE, "could not read %s: %s", STAMPS_PATH, strerror(errno));
     while ((line = strsep(&rest, "\n"))) stamps_line(m, line);
     free(text);
     if (fd >= 0) close(fd);
@@ -3865,9 +4335,13 @@ static int status(const struct monitor *m) {
         if (!r->times) continue;
         if (ms < 0) ms = 0;
         snprintf(left, sizeof left, "%" PRId64, (ms + 999) / 1000);
+        const char *how = "stop";
+        if (r->set) how = *r->set == 'n' ? "nft" : "ipset";
         printf(formats[columns], door, r->door, address, addr_text(&r->src, ip),
-               client, r->client, left, "stop");
+               client, r->client, left, how);
     }
+    free(rs.list);
+    free(text);
     return 0;
 }
 
@@ -4110,11 +4584,11 @@ static void sequences_send(struct monitor *m) {
     }
 }
 
-/* A door opens for src: logs it, takes the next one-time sequence and queues
- * the start command. */
+/* A door opens for src: logs it, takes the next one-time sequence, puts the
+ * address into the set and queues the start command. */
 static void door_open(struct monitor *m, struct door *d,
                       const struct addr *src) {
-    const char *start = d->start6 && !is_v4(src) ? d->start6 : d->start;
+    const char *set = set_of(d, src);
     char ip[ADDR_TEXT];
     say_of(m, share_of(m, d->name), addr_text(src, ip), OPENINGS, "%s",
            d->message ? d->message : "OPEN SESAME");
@@ -4127,7 +4601,11 @@ static void door_open(struct monitor *m, struct door *d,
         if (left < 0) return; /* it could be used again */
     }
     if (d->close) openings_close(m, d->close, src);
-    if (is_given(start)) opening_knock(m, d, src);
+    if (!set && (d->set || d->set6))
+        say_of(m, share_of(m, d->name), ip, REFUSALS,
+               "put into no set: the door has no %s",
+               is_v4(src) ? "Set" : "Set_6");
+    if (set || is_given(start_of(d, src))) opening_knock(m, d, src);
 }
 
 /* ---- The monitor: sealed knocks ----------------------------------------- */
@@ -4644,7 +5122,9 @@ static void clients_remove(struct monitor *m, const struct conf *c) {
 static void reload(struct monitor *m) {
     struct conf new;
     say(LOG, "re-reading config file: %s", settings.config);
-    bool good = config_load(&new, m->cwd, settings.config, false);
+    config_load(&new, m->cwd, settings.config, false);
+    sets_review(m, &new);
+    bool good = !new.errors;
     if (!good || (!new.ndoors && m->conf.ndoors)) {
         say(TROUBLE, "%s has %s: nothing changes", settings.config,
             good ? "no doors left" : "errors");
@@ -4867,31 +5347,14 @@ static void detach(struct monitor *m) {
     setsid();
 }
 
-/* A name made of the pidfile's without its ".pid", to be freed. */
-static char *name_after(const char *pidfile, const char *before,
-                        const char *ending) {
-    size_t n = strlen(pidfile);
-    if (n > 4 && !strcmp(pidfile + n - 4, ".pid")) n -= 4;
-    char *name = allocate(NULL, strlen(before) + n + strlen(ending) + 1);
-    sprintf(name, "%s%.*s%s", before, (int)n, pidfile, ending);
-    return name;
-}
-
 /* The name of the state file, to be freed: beside the pidfile, for each of
  * several daemons. */
 static char *state_path(const char *pidfile) {
     if (!strcmp(pidfile, PID_PATH)) return copy(STATE_PATH);
-    return name_after(pidfile, "", ".state");
-}
-
-/* The name of the stamps file, to be freed: for each of several daemons one,
- * named after the path of the pidfile with dashes for slashes. */
-static char *stamps_path(const char *pidfile) {
-    if (!strcmp(pidfile, PID_PATH)) return copy(STAMPS_PATH);
-    pidfile += strspn(pidfile, "/");
-    char *path = name_after(pidfile, STAMPS_DIR "/", ".stamps");
-    for (char *c = path + sizeof STAMPS_DIR; *c; c++)
-        if (*c == '/') *c = '-';
+    size_t n = strlen(pidfile);
+    char *path = allocate(NULL, n + sizeof ".state");
+    if (n > 4 && !strcmp(pidfile + n - 4, ".pid")) n -= 4;
+    sprintf(path, "%.*s.state", (int)n, pidfile);
     return path;
 }
 
@@ -4978,10 +5441,9 @@ static int test(struct monitor *m) {
     if (log && strncmp(log, "/dev/std", 8)) file_test(m, log, settings.daemon);
     if (settings.daemon) file_test(m, pid, strcmp(pid, PID_PATH));
     file_test(m, state, false);
-    char *stamps = stamps_path(pid);
-    bool made = !access(STAMPS_DIR, F_OK); /* else the start makes it */
-    if (m->conf.nclients) file_test(m, made ? stamps : STAMPS_DIR, false);
-    free(stamps);
+    const char *stamps = STAMPS_PATH;
+    if (access(STAMPS_DIR, F_OK)) stamps = STAMPS_DIR; /* to be made */
+    if (m->conf.nclients) file_test(m, stamps, false);
     free(state);
     int fd = openat(m->cwd, pid, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     if (is_locked(fd)) printf("# another knockd runs with pid file %s\n", pid);
@@ -5049,21 +5511,21 @@ static int exe_open(void) {
 
 static int monitor_main(int argc, char **argv) {
     static struct monitor m; /* all zero: takes no room in the file */
-    m.channel = m.state.fd = m.ready_fd = m.sniffer = m.clock = -1;
+    m.channel = m.state.fd = m.ready_fd = m.sniffer = m.clock = m.sets = -1;
     m.alarm = m.until = m.sum_up = NEVER;
     m.null = null_open();
     options(argc, argv);
     raise_capabilities();
     setenv("PATH", DEFAULT_PATH, 0);
     m.cwd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
-    bool good = config_load(&m.conf, m.cwd, settings.config, settings.test);
+    config_load(&m.conf, m.cwd, settings.config, settings.test);
     m.state.path = state_path(m.conf.pid);
-    m.stamps_file = stamps_path(m.conf.pid);
     if (settings.status) return status(&m);
     m.exe = exe_open();
     close_others(m.null, m.cwd, m.exe); /* commands must not inherit them */
+    sets_review(&m, &m.conf);
     if (settings.test) return test(&m);
-    if (!good) return 1;
+    if (m.conf.errors) return 1;
     m.most_outputs = outputs_limit();
     mode_t mask = umask(022); /* others can't write commands' files */
     if (mask) umask(mask);

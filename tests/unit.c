@@ -99,6 +99,7 @@ static const char *get_file(const char *name, size_t *size) {
 #include "unit_rules.c"
 #include "unit_commands.c"
 #include "unit_state.c"
+#include "unit_sets.c"
 #include "unit_onetime.c"
 #include "unit_events.c"
 #include "unit_reload.c"
@@ -185,6 +186,14 @@ static const struct {
     { "commands: %IP%", test_expand },
     { "commands: output", test_output },
     { "commands: output in the loop", test_output_in_loop },
+    { "sets: words", test_set_words },
+    { "sets: from the knock to the end", test_set_opening },
+    { "sets: beside commands", test_set_and_commands },
+    { "sets: what the kernel refuses", test_set_faults },
+    { "sets: answers lost, late, of others", test_set_answers },
+    { "sets: descriptions, mutated and cut", test_set_descriptions },
+    { "sets: a full door closes its oldest", test_set_room },
+    { "sets: in the state file", test_set_state },
     { "state: written and read", test_state_round_trip },
     { "state: grows, and is replaced", test_state_grows },
     { "state: version 2", test_state_version_2 },

@@ -92,7 +92,7 @@ static struct monitor *monitor_new(struct conf *c) {
     m->cwd = directory_fd;
     m->state.path = strdup("k.state");
     m->state.fd = m->channel = m->ready_fd = m->netlink = m->signals = -1;
-    m->timer = -1;
+    m->timer = m->sets = -1;
     m->alarm = m->until = m->sum_up = NEVER;
     t_alarm = 0;
     m->sniffer = 99;

@@ -372,7 +372,7 @@ static void test_errors(void) {
         { "[d]\nsequence=1\nstop_command = x\nclose = d",
           "4: there is no other door 'd'" },
         { "[e]\nsequence=1\nstop_command =\n[d]\nsequence=1\nclose = e",
-          "6: door 'e' has no Stop_Command" },
+          "6: door 'e' has neither Set nor Stop_Command" },
         { "[options]\ninterface = eth0,abcdefghijklmnop,eth1",
           "2: interface name 'abcdefghijklmnop' is longer than 15 "
           "characters" },

@@ -95,7 +95,6 @@ in
         Restart = "on-failure";
         RestartSec = 10;
         StateDirectory = "knockd";
-        StateDirectoryMode = "0700";
       };
     };
   };

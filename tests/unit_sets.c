@@ -1,0 +1,499 @@
+/* Unit tests of sets; part of unit.c. */
+
+/* ---- The monitor: sets -------------------------------------------------- */
+
+/* A kernel that has one set: what it is asked, and what it answers. */
+static struct {
+    int ends[2]; /* knockd's and ours */
+    uint8_t about[512];
+    size_t nabout;          /* the description of the set */
+    int errors[8];          /* of the next changes; then 0 */
+    unsigned nerrors, news; /* news: NEWSETELEM */
+    unsigned adds, takes, looks;
+    bool mute;      /* no answers */
+    int look_error; /* instead of the description */
+    uint32_t seq_off;
+    uint8_t taken[4]; /* the address of the last one */
+} kernel;
+
+static size_t attribute(uint8_t *b, unsigned type, const void *data, size_t n) {
+    uint16_t head[2] = { (uint16_t)(4 + n), (uint16_t)type };
+
+    memcpy(b, head, 4);
+    memcpy(b + 4, data, n);
+    return (4 + n + 3) & ~(size_t)3;
+}
+
+static void answer(uint16_t type, uint32_t seq, const void *data, size_t n) {
+    uint8_t b[1024] = { 0 };
+    struct netlink_ head = { .bytes = (uint32_t)(16 + n),
+                             .type = type,
+                             .seq = seq + kernel.seq_off };
+
+    if (kernel.mute) return;
+    memcpy(b, &head, 16);
+    memcpy(b + 16, data, n);
+    if (write(kernel.ends[1], b, 16 + n) < 0) abort();
+}
+
+static void acknowledge(uint32_t seq, int error) {
+    uint32_t body[5] = { 0 - (uint32_t)error };
+
+    answer(NLM_ERROR, seq, body, sizeof(body));
+}
+
+static void kernel_asked(const void *data, size_t n) {
+    const uint8_t *b = data;
+    struct netlink_ head;
+    int error = 0;
+    bool add = false, look = false;
+
+    for (size_t at = 0; at < n; at += head.bytes) {
+        memcpy(&head, b + at, sizeof(head));
+        if (head.bytes < sizeof(head) || head.bytes % 4 || at + head.bytes > n)
+            abort();
+        add |= head.type == NFT_NEWSETELEM || head.type == IPSET_ADD;
+        kernel.news += head.type == NFT_NEWSETELEM;
+        look |= head.type == NFT_GETSET || head.type == IPSET_LIST;
+        if (head.type == NFT_DELSETELEM)
+            memcpy(kernel.taken, b + at + head.bytes - 4, 4);
+    }
+    if (look) {
+        uint8_t body[600] = { 0 };
+
+        kernel.looks++;
+        memcpy(body + 4, kernel.about, kernel.nabout);
+        if (kernel.look_error) acknowledge(head.seq, kernel.look_error);
+        else answer(NFNL_NFT << 8 | 9, head.seq, body, 4 + kernel.nabout);
+        return;
+    }
+    if (add) kernel.adds++;
+    else kernel.takes++;
+    if (kernel.nerrors) error = kernel.errors[--kernel.nerrors];
+    acknowledge(head.seq, 0);
+    acknowledge(head.seq, error);
+    acknowledge(head.seq, 0);
+}
+
+static void describe(uint32_t set_flags, uint32_t type) {
+    uint32_t be[2] = { htonl(set_flags), htonl(type) };
+
+    kernel.nabout = attribute(kernel.about, NFTA_SET_FLAGS, &be[0], 4);
+    kernel.nabout +=
+        attribute(kernel.about + kernel.nabout, NFTA_SET_KEY_TYPE, &be[1], 4);
+}
+
+static void describe_ipset(const char *type, uint8_t family, unsigned with) {
+    uint8_t data[64] = { 0 };
+    uint32_t number = 0;
+    size_t n = 0,
+           at = attribute(kernel.about, IPSET_TYPE, type, strlen(type) + 1);
+
+    at += attribute(kernel.about + at, IPSET_FAMILY, &family, 1);
+    n += attribute(data, 18, &number, 4);
+    if (with & 1) n += attribute(data + n, IPSET_TIMEOUT, &number, 4);
+    if (with & 2) n += attribute(data + n, IPSET_NETMASK, "\30", 1);
+    if (with & 4) n += attribute(data + n, IPSET_BITMASK, &number, 4);
+    at += attribute(kernel.about + at, ATTR_NESTED | IPSET_DATA, data, n);
+    kernel.nabout = at;
+}
+
+/* A monitor whose first door has a set, and a kernel that has it. */
+static struct monitor *set_open(const char *words) {
+    struct monitor *m = shop_open();
+
+    memset(&kernel, 0, sizeof(kernel));
+    if (socketpair(AF_UNIX, SOCK_DGRAM, 0, kernel.ends)) abort();
+    send_hook = kernel_asked;
+    m->sets = kernel.ends[0];
+    shop[0].start = shop[0].stop = NULL;
+    shop[0].set = words;
+    describe(NFT_TIMEOUT, NFT_IPV4_ADDR);
+    state_load(m);
+    return m;
+}
+
+static void set_end(void) {
+    send_hook = NULL;
+    close(kernel.ends[0]);
+    close(kernel.ends[1]);
+    monitor_end();
+}
+
+static void test_set_words(void) {
+    static const char *const bad[] = {
+        "",
+        " ",
+        "nft",
+        "nft inet",
+        "nft inet a",
+        "nft inet a b c",
+        "nft arp a b",
+        "nft INET a b",
+        "ipset",
+        "ipset a b",
+        "iptables a",
+        "a",
+        "nft  inet  a",
+        "ipset a1234567890123456789012345678901",
+    };
+    struct set s;
+    char much[2 * SET_TEXT];
+
+    CHECK(set_read(&s, "nft \t inet  filter knock4") && s.family == 1 &&
+          !strcmp(s.table, "filter") && !strcmp(s.name, "knock4"));
+    CHECK(set_read(&s, "nft ip6 a b") && s.family == 10);
+    CHECK(set_read(&s, "nft ip a b") && s.family == 2);
+    CHECK(set_read(&s, "ipset a") && !s.family && !strcmp(s.name, "a"));
+    for (unsigned i = 0; i < sizeof(bad) / sizeof(*bad); i++)
+        CHECK(!set_read(&s, bad[i]), "%s", bad[i]);
+    /* the longest of all fits into a request */
+    for (int n = SET_TEXT - 20; n < SET_TEXT + 20; n++) {
+        struct monitor *m = set_open("nft inet a b");
+        struct addr a = addr_of("2001:db8::1");
+
+        sprintf(much, "nft bridge b %0*d", n - 13, 7);
+        CHECK(set_read(&s, much) == (n < SET_TEXT));
+        if (n < SET_TEXT) CHECK(!set_write(m, &s, &a, 1) && kernel.news == 2);
+        set_end();
+    }
+}
+
+static void test_set_opening(void) {
+    for (int ipset = 0; ipset < 2; ipset++) {
+        const char *words = ipset ? "ipset a" : "nft inet t a";
+        struct monitor *m = set_open(words);
+        struct addr a = addr_of("192.0.2.1");
+        char line[64];
+
+        if (ipset) describe_ipset("hash:ip", AF_INET, 1);
+        knock_at(m, &shop[0], "192.0.2.1");
+        CHECK(has_text("192.0.2.1: a: OPEN SESAME\n") && !ncommands);
+        CHECK(kernel.looks == 1 && kernel.adds == 1 &&
+              kernel.news == (ipset ? 0 : 2));
+        CHECK(m->nopenings == 1 && m->openings[0]->state == HELD);
+        snprintf(line, sizeof(line), "\nset %s ", words);
+        CHECK(strstr(get_file("k.state", NULL), line) != NULL);
+        CHECK(poll_timeout == 5000);
+        clock_ms += 4000;
+        knock_at(m, &shop[0], "192.0.2.1");
+        CHECK(kernel.adds == 2 && m->nopenings == 1 && poll_timeout == 5000);
+        clock_ms += 5000;
+        turn(m);
+        CHECK(!m->nopenings && count_text("CLOSE SESAME") == 1 &&
+              !has_text("command timeout"));
+        CHECK(!kernel.takes); /* the kernel does it */
+        knock_at(m, &shop[0], "192.0.2.1");
+        openings_close(m, "a", &a);
+        CHECK(kernel.takes == 1 && !m->nopenings);
+        CHECK(count_text("CLOSE SESAME") == 2);
+        knock_at(m, &shop[0], "192.0.2.1");
+        knock_at(m, &shop[0], "192.0.2.2");
+        openings_end(m);
+        CHECK(kernel.takes == 3 && !m->nopenings);
+        /* no set for IPv6 */
+        forget();
+        knock_at(m, &shop[0], "2001:db8::1");
+        CHECK(has_text("a: put into no set: the door has no Set_6\n") &&
+              !m->nopenings && kernel.adds == 5);
+        set_end();
+    }
+}
+
+static void test_set_and_commands(void) {
+    struct monitor *m = set_open("nft inet t a");
+
+    shop[0].start = "start a %IP%";
+    knock_at(m, &shop[0], "192.0.2.1");
+    CHECK(kernel.adds == 1 && ncommands == 1);
+    clock_ms += 3000; /* the set does not wait for a slow command */
+    reap(m, 0, 0);
+    turn(m);
+    CHECK(m->openings[0]->state == HELD && poll_timeout == 2000);
+    clock_ms += 2000;
+    turn(m);
+    CHECK(!m->nopenings && ncommands == 1 && !kernel.takes);
+    /* one that ends later than the time of the set */
+    knock_at(m, &shop[0], "192.0.2.1");
+    clock_ms += 7000;
+    reap(m, 0, 0);
+    turn(m);
+    CHECK(!m->nopenings && count_text("CLOSE SESAME") == 2);
+    /* what the set refuses runs nothing */
+    kernel.look_error = ENOENT;
+    knock_at(m, &shop[0], "192.0.2.1");
+    CHECK(ncommands == 2 && !m->nopenings);
+    kernel.look_error = 0;
+    /* a stop command, with a start command and without one */
+    shop[0].stop = "stop a %IP%";
+    for (int i = 0; i < 2; i++) {
+        unsigned before = ncommands, takes = kernel.takes;
+
+        knock_at(m, &shop[0], "192.0.2.1");
+        if (!i) reap(m, 0, 0);
+        turn(m);
+        CHECK(m->openings[0]->state == HELD);
+        clock_ms += 5000;
+        turn(m);
+        CHECK(ncommands == before + 2 - (unsigned)i &&
+              !strcmp(command_text(0), "stop a 192.0.2.1"));
+        knock_at(m, &shop[0], "192.0.2.1"); /* while it closes */
+        reap_all(m, 0);
+        CHECK(m->openings[0]->state == HELD && m->openings[0]->times == 1,
+              "%d %u", m->openings[0]->state, m->openings[0]->times);
+        CHECK(kernel.takes == takes);
+        openings_end(m);
+        CHECK(kernel.takes == takes + 1);
+        turn(m);
+        reap_all(m, 0);
+        CHECK(!m->nopenings && !strcmp(command_text(0), "stop a 192.0.2.1"));
+        shop[0].start = NULL;
+    }
+    set_end();
+}
+
+static void test_set_faults(void) {
+    static const struct {
+        int error, look; /* of the change, or of the look before */
+        const char *text;
+    } faulty[] = {
+        { 0, ENOENT,
+          "there is no such set; it is made by: nft add set inet t a "
+          "'{ type ipv4_addr; flags timeout; }'\n" },
+        { 0, EPERM, "knockd lacks CAP_NET_ADMIN: " },
+        { 0, EINVAL, "the kernel lacks nf_tables or ip_set: " },
+        { 0, ENOMEM, "Cannot allocate memory\n" },
+        { EPERM, 0, "its table has an owner" },
+        { ENFILE, 0, "it is full" },
+        { IPSET_FULL, 0, "it is full" },
+        { ENOENT, 0, "there is no such set" },
+        { EBUSY, 0, "Device or resource busy\n" },
+        { ENOBUFS, 0, "No buffer space available\n" },
+        { INT32_MIN, 0, "" },
+    };
+    char text[128];
+
+    for (unsigned i = 0; i < sizeof(faulty) / sizeof(*faulty); i++) {
+        struct monitor *m = set_open("nft inet t a");
+
+        for (int twice = 0; twice < 2; twice++) {
+            kernel.nerrors = faulty[i].error ? 2 : 0;
+            kernel.errors[0] = kernel.errors[1] = faulty[i].error;
+            kernel.look_error = faulty[i].look;
+            knock_at(m, &shop[0], "192.0.2.1");
+            snprintf(text, sizeof(text), "192.0.2.1: a: set nft inet t a: %s",
+                     faulty[i].text);
+            CHECK(has_text(text), "%s: %s", text, kept);
+            CHECK(m->nopenings == (unsigned)twice); /* an older one stays */
+            forget();
+            kernel.nerrors = 0;
+            kernel.look_error = 0;
+            knock_at(m, &shop[0], "192.0.2.1");
+            CHECK(m->nopenings == 1 && !has_text("set nft"));
+        }
+        /* an error that is gone is none */
+        kernel.nerrors = 1;
+        kernel.errors[0] = ENOENT;
+        knock_at(m, &shop[0], "192.0.2.2");
+        CHECK(m->nopenings == 2 && !has_text("set nft"));
+        /* what is not there is out; what can't be taken out is said */
+        kernel.nerrors = 1;
+        kernel.errors[0] = ENOENT;
+        openings_end(m);
+        CHECK(!m->nopenings && !has_text("set nft"));
+        knock_at(m, &shop[0], "192.0.2.2");
+        kernel.nerrors = 2;
+        kernel.errors[0] = kernel.errors[1] = ENOMEM;
+        openings_end(m);
+        CHECK(!m->nopenings && has_text("set nft inet t a: Cannot allocate"));
+        set_end();
+    }
+    /* no socket to be had, nothing can be sent */
+    struct monitor *m = set_open("nft inet t a");
+
+    m->sets = -1;
+    fail(FAULT_socket, 1, EPROTONOSUPPORT);
+    faults[FAULT_socket].always = true;
+    knock_at(m, &shop[0], "192.0.2.1");
+    CHECK(has_text("the kernel lacks nf_tables") && !m->nopenings);
+    faults[FAULT_socket].n = 0;
+    m->sets = kernel.ends[0];
+    fail(FAULT_send, 1, ENOBUFS);
+    knock_at(m, &shop[0], "192.0.2.1");
+    CHECK(m->nopenings == 1); /* once more */
+    set_end();
+}
+
+/* Without an answer the address may be there: it is taken out in the end. */
+static void test_set_answers(void) {
+    struct monitor *m = set_open("nft inet t a");
+
+    knock_at(m, &shop[0], "192.0.2.1");
+    forget();
+    kernel.mute = true;
+    knock_at(m, &shop[0], "192.0.2.1");
+    CHECK(has_text("the kernel has not answered: the address may be there\n"));
+    knock_at(m, &shop[0], "192.0.2.2");
+    CHECK(m->nopenings == 2);
+    openings_end(m);
+    CHECK(!m->nopenings && kernel.takes == 4); /* each twice */
+    /* answers to something else are none */
+    kernel.mute = false;
+    kernel.seq_off = 7;
+    forget();
+    knock_at(m, &shop[0], "192.0.2.1");
+    CHECK(has_text("the kernel has not answered"));
+    kernel.seq_off = 0;
+    forget();
+    knock_at(m, &shop[0], "192.0.2.1");
+    CHECK(!has_text("set nft"));
+    /* more of them than anybody wants */
+    kernel.seq_off = 7;
+    for (unsigned i = 0; i < 2 * SET_ANSWERS_MAX + 10; i++)
+        send(kernel.ends[1], "short", 5, MSG_DONTWAIT);
+    knock_at(m, &shop[0], "192.0.2.1");
+    set_end();
+}
+
+/* Whatever a description says, it is read within its bounds; and only a set of
+ * the right kind is used. */
+static void test_set_descriptions(void) {
+    static const struct {
+        uint32_t set, type;
+        int fault;
+    } nft[] = {
+        { NFT_TIMEOUT, NFT_IPV4_ADDR, 0 },
+        { NFT_TIMEOUT | 0x120, NFT_IPV4_ADDR, 0 },
+        { NFT_TIMEOUT | NFT_INTERVAL, NFT_IPV4_ADDR, IS_INTERVAL },
+        { NFT_CONSTANT, NFT_IPV4_ADDR, IS_CONSTANT },
+        { NFT_TIMEOUT | 8, NFT_IPV4_ADDR, IS_MAP },
+        { NFT_TIMEOUT | 0x40, NFT_IPV4_ADDR, IS_MAP },
+        { 0, NFT_IPV4_ADDR, NO_TIMEOUT },
+        { NFT_TIMEOUT, NFT_IPV6_ADDR, OTHER_TYPE },
+        { NFT_TIMEOUT, 19, OTHER_TYPE },
+        { NFT_TIMEOUT, 7 << 6 | 13, OTHER_TYPE },
+    };
+    static const struct {
+        const char *type;
+        uint8_t family;
+        unsigned with;
+        int fault;
+    } ipsets[] = {
+        { "hash:ip", AF_INET, 1, 0 },
+        { "hash:net", AF_INET, 1, 0 },
+        { "bitmap:ip", AF_INET, 1, 0 },
+        { "hash:ip", AF_INET, 0, NO_TIMEOUT },
+        { "hash:ip", AF_INET, 3, IS_MASKED },
+        { "hash:ip", AF_INET, 5, IS_MASKED },
+        { "hash:ip", AF_INET6, 1, OTHER_TYPE },
+        { "hash:ip,port", AF_INET, 1, OTHER_TYPE },
+        { "hash:ip,mark", AF_INET, 1, OTHER_TYPE },
+        { "list:set", 0, 1, OTHER_TYPE },
+    };
+    struct monitor *m = set_open("nft inet t a");
+    struct set s;
+    uint8_t whole[512];
+    size_t n = 0;
+
+    set_read(&s, "nft inet t a");
+    for (unsigned i = 0; i < sizeof(nft) / sizeof(*nft); i++) {
+        describe(nft[i].set, nft[i].type);
+        CHECK(set_look(m, &s, true) == nft[i].fault, "%u", i);
+    }
+    set_read(&s, "ipset a");
+    for (unsigned i = 0; i < sizeof(ipsets) / sizeof(*ipsets); i++) {
+        describe_ipset(ipsets[i].type, ipsets[i].family, ipsets[i].with);
+        CHECK(set_look(m, &s, true) == ipsets[i].fault, "%u", i);
+    }
+    for (int ipset = 0; ipset < 2; ipset++) {
+        set_read(&s, ipset ? "ipset a" : "nft inet t a");
+        if (ipset) describe_ipset("hash:ip", AF_INET, 1);
+        else describe(NFT_TIMEOUT, NFT_IPV4_ADDR);
+        n = kernel.nabout;
+        memcpy(whole, kernel.about, n);
+        for (size_t cut = 0; cut <= n; cut++) {
+            struct request q = { .set = &s, .v4 = true, .looks = true };
+            struct netlink_ head = { .bytes = (uint32_t)(sizeof(head) + n),
+                                     .type = 9 };
+            uint8_t *b = malloc(sizeof(head) + cut);
+
+            memcpy(b, &head, sizeof(head));
+            memcpy(b + sizeof(head), whole, cut);
+            int said = answers_read(&q, b, sizeof(head) + cut, NO_ANSWER);
+
+            CHECK(cut < n ? said >= OTHER_TYPE && said <= NO_TIMEOUT : !said,
+                  "%zu of %zu: %d", cut, n, said);
+            for (unsigned byte = 0; byte < 256; byte++) {
+                size_t at = rnd((unsigned)(sizeof(head) + cut));
+                uint8_t old = b[at];
+
+                b[at] = (uint8_t)byte;
+                answers_read(&q, b, sizeof(head) + cut, NO_ANSWER);
+                b[at] = old;
+            }
+            free(b);
+        }
+    }
+    set_end();
+}
+
+static void test_set_room(void) {
+    struct monitor *m = set_open("nft inet t a");
+    char ip[ADDR_TEXT];
+    unsigned before = 0;
+
+    shop[0].cmd_timeout = 1000;
+    for (unsigned i = 0; i < OPENINGS_MAX; i++) {
+        struct addr a;
+
+        snprintf(ip, sizeof(ip), "10.1.%u.%u", i / 256, i % 256);
+        a = addr_of(ip);
+        opening_knock(m, &shop[0], &a);
+        if (before == m->nopenings) break;
+        before = m->nopenings;
+        forget();
+    }
+    CHECK(before == OPENINGS_MAX / 2 && kernel.takes == 1, "%u", before);
+    CHECK(!memcmp(kernel.taken, "\12\1\0\0", 4)); /* its oldest */
+    CHECK(has_text("10.1.0.0: a: CLOSE SESAME\n"));
+    /* one that is open is not made room for */
+    knock_at(m, &shop[0], "10.1.0.1");
+    CHECK(kernel.takes == 1 && m->nopenings == before);
+    set_end();
+}
+
+static void test_set_state(void) {
+    struct monitor *m;
+    char lines[512];
+
+    snprintf(lines, sizeof(lines),
+             "open %lld 5 1 192.0.2.1 anna a\nset nft inet t a\n"
+             "open %lld 5 2 192.0.2.2 - a\nstop s\nset ipset a\n"
+             "open %lld 5 1 2001:db8::1 - a\nset nft inet t b\n",
+             (long long)clock_ms + 2000, (long long)clock_ms + 3000,
+             (long long)clock_ms + 4000);
+    m = load_lines(lines);
+    CHECK(m->nopenings == 3 && count_text("left open by") == 3);
+    forget();
+    settings.pidfile = "k.pid";
+    status(m);
+    CHECK(has_text("\t192.0.2.1\tanna\t2\tnft\n") &&
+              has_text("\t192.0.2.2\t-\t3\tipset\n") &&
+              has_text("\t2001:db8::1\t-\t4\tnft\n"),
+          "%s", kept);
+    CHECK(strstr(get_file("k.state", NULL), "\nstop s ") &&
+          strstr(get_file("k.state", NULL), "\nset ipset a "));
+    clock_ms += 4000;
+    turn(m); /* closes by itself */
+    CHECK(m->nopenings == 1 && ncommands == 1);
+    reap_all(m, 0);
+    CHECK(!m->nopenings);
+    /* words that are no set; a set twice, or before its opening */
+    CHECK(!load_lines("open 1 5 1 192.0.2.1 - a\nset nft x\n")->nopenings &&
+          has_text("damaged"));
+    CHECK(!load_lines("open 1 5 1 192.0.2.1 - a\nset ipset a\nset ipset a\n")
+               ->nopenings &&
+          has_text("damaged"));
+    CHECK(!load_lines("set ipset a\n")->nopenings && has_text("damaged"));
+    monitor_end();
+}
