@@ -2927,7 +2927,8 @@ struct monitor {
     struct memory *memories; /* of sealed knocks, by id */
     unsigned nmemories;
     bool watching;      /* the clock; the stamps file has been read */
-    bool stamps_bad;    /* the stamps file could not be written */
+    char *stamps_file;  /* NULL: another daemon has it */
+    bool stamps_bad;    /* it could not be written */
     const char *client; /* whose sealed knock is carried out, or NULL */
     uint64_t forged;    /* sealed packets without a right tag */
     int clock;          /* tells that the wall clock was set */
@@ -4205,7 +4206,7 @@ static void state_load(struct monitor *m) {
             "own (-p), or its doors stay open if it is killed",
             m->state.path);
         free(m->state.path);
-        m->state.path = NULL;
+        m->state.path = m->stamps_file = NULL;
     } else if (text && !made && !records_read(&rs, text, n)) {
         state_refuse(m, "damaged");
         rs.n = 0;
@@ -4223,6 +4224,7 @@ static void state_load(struct monitor *m) {
  *     seen ID FLOOR LOW-HIGH...        (ms since 1970)
  * Those of keys that no client has are forgotten after STAMPS_DAYS. */
 static void stamps_save(struct monitor *m) {
+    if (!m->stamps_file) return;
     uint64_t oldest = wall_ms() - STAMPS_DAYS * UINT64_C(86400000);
     char *text = NULL;
     size_t n = 0;
@@ -4240,12 +4242,12 @@ static void stamps_save(struct monitor *m) {
         fprintf(f, "\n");
     }
     bool good = f && !fclose(f);
-    int fd = good ? file_replace(m->cwd, STAMPS_PATH, text, n) : -1;
+    int fd = good ? file_replace(m->cwd, m->stamps_file, text, n) : -1;
     if (fd < 0 && !m->stamps_bad)
         say(TROUBLE,
             "could not write %s: %s: if the clock goes wrong at a start, a "
             "sealed knock can be used again",
-            STAMPS_PATH, strerror(errno));
+            m->stamps_file, strerror(errno));
     m->stamps_bad = fd < 0;
     if (fd >= 0) close(fd);
     free(text);
@@ -4282,12 +4284,14 @@ static void stamps_line(struct monitor *m, char *line) {
 }
 
 static void stamps_load(struct monitor *m) {
+    if (!m->stamps_file) return;
+    int how = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
     size_t n;
     mkdir(STAMPS_DIR, 0700);
-    int fd = open(STAMPS_PATH, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    int fd = open(m->stamps_file, how);
     char *text = read_all(fd, &n), *rest = text, *line;
     if (!text && errno != ENOENT)
-        say(TROUBLE, "could not read %s: %s", STAMPS_PATH, strerror(errno));
+        say(TROUBLE, "could not read %s: %s", m->stamps_file, strerror(errno));
     while ((line = strsep(&rest, "\n"))) stamps_line(m, line);
     free(text);
     if (fd >= 0) close(fd);
@@ -5347,14 +5351,31 @@ static void detach(struct monitor *m) {
     setsid();
 }
 
+/* A name made of the pidfile's without its ".pid", to be freed. */
+static char *name_after(const char *pidfile, const char *before,
+                        const char *ending) {
+    size_t n = strlen(pidfile);
+    if (n > 4 && !strcmp(pidfile + n - 4, ".pid")) n -= 4;
+    char *name = allocate(NULL, strlen(before) + n + strlen(ending) + 1);
+    sprintf(name, "%s%.*s%s", before, (int)n, pidfile, ending);
+    return name;
+}
+
 /* The name of the state file, to be freed: beside the pidfile, for each of
  * several daemons. */
 static char *state_path(const char *pidfile) {
     if (!strcmp(pidfile, PID_PATH)) return copy(STATE_PATH);
-    size_t n = strlen(pidfile);
-    char *path = allocate(NULL, n + sizeof ".state");
-    if (n > 4 && !strcmp(pidfile + n - 4, ".pid")) n -= 4;
-    sprintf(path, "%.*s.state", (int)n, pidfile);
+    return name_after(pidfile, "", ".state");
+}
+
+/* The name of the stamps file, to be freed: for each of several daemons one,
+ * named after the path of the pidfile with dashes for slashes. */
+static char *stamps_path(const char *pidfile) {
+    if (!strcmp(pidfile, PID_PATH)) return copy(STAMPS_PATH);
+    pidfile += strspn(pidfile, "/");
+    char *path = name_after(pidfile, STAMPS_DIR "/", ".stamps");
+    for (char *c = path + sizeof STAMPS_DIR; *c; c++)
+        if (*c == '/') *c = '-';
     return path;
 }
 
@@ -5441,9 +5462,10 @@ static int test(struct monitor *m) {
     if (log && strncmp(log, "/dev/std", 8)) file_test(m, log, settings.daemon);
     if (settings.daemon) file_test(m, pid, strcmp(pid, PID_PATH));
     file_test(m, state, false);
-    const char *stamps = STAMPS_PATH;
-    if (access(STAMPS_DIR, F_OK)) stamps = STAMPS_DIR; /* to be made */
-    if (m->conf.nclients) file_test(m, stamps, false);
+    char *stamps = stamps_path(pid);
+    bool made = !access(STAMPS_DIR, F_OK); /* else the start makes it */
+    if (m->conf.nclients) file_test(m, made ? stamps : STAMPS_DIR, false);
+    free(stamps);
     free(state);
     int fd = openat(m->cwd, pid, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     if (is_locked(fd)) printf("# another knockd runs with pid file %s\n", pid);
@@ -5520,6 +5542,7 @@ static int monitor_main(int argc, char **argv) {
     m.cwd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
     config_load(&m.conf, m.cwd, settings.config, settings.test);
     m.state.path = state_path(m.conf.pid);
+    m.stamps_file = stamps_path(m.conf.pid);
     if (settings.status) return status(&m);
     m.exe = exe_open();
     close_others(m.null, m.cwd, m.exe); /* commands must not inherit them */

@@ -240,10 +240,11 @@ unpack() {
 	unpacked knockd-0.8 knockd "$pcap"
 }
 
-# A directory of its own, should two run at the same time; kept as build/test.
+# A directory of its own, should two run at the same time, each perhaps as process 1
+# of a container; kept as build/test.
 mkdir -p build || exit 1
-TAPS=build/test.$$
-export TAPS; rm -rf "$TAPS"; mkdir "$TAPS" || exit 1
+TAPS=$(mktemp -d build/test.XXXXXX) || exit 1
+export TAPS
 trap 'allow_starts; rm -rf "$TAPS"' EXIT
 trap 'exit 1' INT TERM HUP
 [ -n "$check" ] || tools

@@ -145,6 +145,8 @@ reload_and_stop() {
 	for p in $(grep -oE '/(usr/)?sbin/(ip6?tables|nft|ipset)' "$ROOT/knockd.conf.example" | sort -u); do
 		podman exec knockd test -x "$p" || { echo "lacks $p"; return 1; }
 	done
+	# with a read-only root, too
+	podman exec knockd touch /var/lib/knockd/stamps
 	reload_and_stop knockd
 }
 
@@ -165,6 +167,7 @@ reload_and_stop() {
 		'unless-stopped true'
 	opens_for_a "$name"
 	not grep -i warn "$T/log"
+	podman exec "$name" touch /var/lib/knockd/stamps
 	reload_and_stop "$name"
 	compose down
 	is "$(podman ps -aq)" ''
@@ -202,6 +205,9 @@ setting() {
 	setting sandbox --read-only --tmpfs /run --cap-drop ALL --cap-add NET_RAW \
 		--cap-add SETUID --cap-add SETGID --cap-add SETPCAP --cap-add SYS_CHROOT
 	not grep -i 'warning' "$T/sandbox.log"
+	# for what is remembered of sealed knocks, in an image without a shell
+	podman cp sandbox:/var/lib/knockd "$T/remembered"
+	is "$(stat -c %a "$T/remembered")" 700
 }
 
 @test "a configuration of another user, mode 600: the message says so" {

@@ -88,11 +88,13 @@ pidfile() {
 	in_m sed -i 's/^START_KNOCKD=.*/START_KNOCKD=1/; s/^#\(KNOCKD_OPTS=\).*/\1"-i eth0"/' \
 		/etc/default/knockd
 	in_m update-rc.d knockd defaults
+	in_m rm -rf /var/lib/knockd
 	in_m sh -c 'RUNLEVEL=2 PREVLEVEL=N runlevel=2 previous=N timeout 60 /etc/init.d/rc 2' \
 		>"$T/out" 2>&1 </dev/null
 	pid=$(pidfile)
 	running "$pid"
 	mark
+	is "$(in_m stat -c %a /var/lib/knockd)" 700
 	# the tools of such a host find it
 	is "$(in_m readlink "/proc/$pid/exe")" /usr/local/sbin/knockd
 	in_m start-stop-daemon --status --pidfile /run/knockd.pid \
@@ -161,7 +163,9 @@ openrc() {
 	openrc
 	install_init openrc
 	in_m sh -c 'printf "\r\nKNOCKD_OPTS=\"-i eth0\"\r\n" > /etc/conf.d/knockd'
+	in_m rm -rf /var/lib/knockd
 	in_m timeout 60 rc-service -D knockd start </dev/null
+	is "$(in_m stat -c %a /var/lib/knockd)" 700
 	is "$(in_m readlink "/proc/$(pidfile)/exe")" /usr/local/sbin/knockd
 	grep -q 'listening on eth0$' "$LOG"
 	mark

@@ -11,8 +11,9 @@
 # emulates the processor; KVM is not needed. Kernels and busybox come as packages by apt
 # configurations of their own in build/machines; nothing is installed from them.
 #
-# Needs as root: qemu-system-*, cpio, kmod, xz-utils; installs them if they are missing.
-# The last line is `N passed, N failed`.
+# Needs as root: qemu-system-* of the machines, cpio, kmod, xz-utils; installs them if
+# they are missing. LIMIT: seconds for a machine, from its start to its end (400). The last
+# line is `N passed, N failed`.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
@@ -130,7 +131,7 @@ binary() {
 prepare() {
 	local d=$OUT/$name root=$OUT/$name/root knockd p tree version
 	knockd=$(binary "$arch")
-	[ -n "$knockd" ] || { echo "$name: no binary for $arch" && return 1; }
+	[ -n "$knockd" ] || { echo "FAILED: $name: no binary for $arch" && return 1; }
 	if [ ! -e "$d/kernel" ]; then
 		rm -rf "$d"
 		# One for all: the ip of Debian 11's busybox knows no netns.
@@ -144,7 +145,7 @@ prepare() {
 			get "$p" "$d/packages"
 		done
 		p=$(find "$d/packages" -type f -name 'vmlinu*' | head -n 1)
-		[ -n "$p" ] || { echo "$name: no kernel" && return 1; }
+		[ -n "$p" ] || { echo "FAILED: $name: no kernel" && return 1; }
 		cp "$p" "$d/kernel"
 	fi
 	tree=$(dirname "$(find "$d/packages" -type d -path '*/modules/*' -name kernel | head -n 1)")
@@ -191,13 +192,22 @@ case ${1:-} in
 all) names=$(awk 'NF { print $1 }' <<<"$TABLE") ;;
 *) names=$* ;;
 esac
-need qemu-system-x86 qemu-system-arm qemu-system-misc qemu-system-ppc cpio kmod xz-utils
+# qemu PROCESSOR: the package that has its emulator.
+qemu() {
+	case $1 in
+	x86_64 | i386) echo qemu-system-x86 ;;
+	aarch64 | arm) echo qemu-system-arm ;;
+	ppc64) echo qemu-system-ppc ;;
+	*) echo qemu-system-misc ;;
+	esac
+}
+need cpio kmod xz-utils
 passed=0 failed=0
 printf '%-14s %-28s %7s  %s\n' machine kernel seconds result
 for name in $names; do
 	read -r _ release arch qemu package <<<"$(grep "^$name " <<<"$TABLE")"
 	[ -n "${package:-}" ] || { echo "no such machine: $name"; exit 1; }
-	start=$SECONDS
+	need "$(qemu "$qemu")"
 	if ! prepare; then
 		failed=$((failed + 1))
 		continue
@@ -206,10 +216,13 @@ for name in $names; do
 	boot
 	tr -d '\r' <"$OUT/$name/console" | sed 's/.*\(kernel [0-9]\)/\1/' | grep -aE '^(ok|FAILED|kernel)' >"$OUT/$name/result"
 	good=$(grep -c '^ok' "$OUT/$name/result") bad=$(grep -c '^FAILED' "$OUT/$name/result")
-	grep -q '^ok: the end' "$OUT/$name/result" || bad=$((bad + 1))
+	grep -q '^ok: the end' "$OUT/$name/result" || {
+		bad=$((bad + 1))
+		echo "FAILED: the end, within ${LIMIT:-400} s" >>"$OUT/$name/result"
+	}
 	printf '%-14s %-28s %7d  %d ok, %d failed\n' "$name" \
 		"$(sed -n 's/^kernel //p' "$OUT/$name/result")" $((SECONDS - start)) "$good" "$bad"
-	[ "$bad" = 0 ] || { grep '^FAILED' "$OUT/$name/result"; tail -n 15 "$OUT/$name/console"; }
+	[ "$bad" = 0 ] || { sed -n "s/^FAILED: /&$name: /p" "$OUT/$name/result"; tail -n 15 "$OUT/$name/console"; }
 	passed=$((passed + good)) failed=$((failed + bad))
 done
 echo "$passed passed, $failed failed"

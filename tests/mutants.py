@@ -10,7 +10,8 @@ One that no test finds survives, and is listed. Not counted are mutants that the
 compiler refuses, and those whose object code is that of the program.
 
 SEED: of the sample; it is printed. FILES: "knockd.c knock.c". JOBS: at the same time.
-ONLY=17,23: these numbers of the sample. The exit status is 1 if something does not
+ONLY=17,23: these numbers of the sample. LIMIT: seconds after which no further one is
+tried. The exit status is 1 if something does not
 work at all, not if mutants survive.
 
 All runs in namespaces of its own, in a copy of the file system that forgets what is
@@ -296,8 +297,13 @@ def main():
         mutants = [m for m in mutants if m.number in only]
     counts, survivors = {}, []
     jobs = int(os.environ.get('JOBS') or os.cpu_count())
+    end = time.time() + float(os.environ.get('LIMIT') or 'inf')
+
+    def verdict_on(mutant):
+        return mutant.test() if time.time() < end else 'not tried'
+
     with ThreadPoolExecutor(jobs) as pool:
-        for mutant, verdict in zip(mutants, pool.map(Mutant.test, mutants)):
+        for mutant, verdict in zip(mutants, pool.map(verdict_on, mutants)):
             counts[verdict] = counts.get(verdict, 0) + 1
             if verdict == 'survived':
                 survivors.append(mutant)
@@ -307,7 +313,7 @@ def main():
             sys.stdout.flush()
     for verdict in sorted(counts):
         print('%4d %s' % (counts[verdict], verdict))
-    tried = sum(n for v, n in counts.items() if v not in ('refused', 'same'))
+    tried = sum(n for v, n in counts.items() if v not in ('refused', 'same', 'not tried'))
     print('score: %d of %d mutants found, %.1f %%' % (
         tried - len(survivors), tried, 100.0 * (tried - len(survivors)) / max(tried, 1)))
 

@@ -184,7 +184,7 @@ debian_build() {
 	is "$(stat -c %a "$T/root/etc/knockd.conf")" 600
 
 	# the script, with the functions of rc.common, UCI and procd in place of them
-	sed "s,/lib/functions/network.sh,/dev/null,; s,/usr/sbin/knockd,$T/root/usr/sbin/knockd,
+	sed "s,/lib/functions/network.sh,/dev/null,; s,/var/lib,$T/lib,g; s,/usr/sbin/knockd,$T/root/usr/sbin/knockd,
 		s,/etc/knockd.conf,$T/root/etc/knockd.conf," "$T/root/etc/init.d/knockd" >"$T/init"
 	cat >"$T/rc" <<-'END'
 	config_load() { :; }
@@ -203,6 +203,7 @@ debian_build() {
 	matches "$output" '^log: not started: option enabled of main is not 1'
 	run env enabled=1 interface='wan br-lan' options=-4 \
 		sh -ec ". $T/rc; . $T/init; { start_service; service_triggers; } 2>/dev/null"
+	is "$(stat -c %a "$T/lib/knockd")" 700
 	is "$output" "open main
 command $T/root/usr/sbin/knockd -c $T/root/etc/knockd.conf -p /var/run/knockd-main.pid
 + command -i pppoe-wan,br-lan

@@ -248,11 +248,19 @@ packet() {
 	python3 "$ROOT/tests/knock1/knock1.py" make "$KEY" ssh $(($(now_ms) + $1)) "${@:2}"
 }
 
-# raw BOX HEX: the box, A or B, sends these bytes to port 62201 of S.
+# raw BOX HEX: the box, A or B, sends these bytes to port 62201 of S, or to $PORT.
 raw() {
 	"in_$1" python3 -c 'import socket, sys
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-s.sendto(bytes.fromhex(sys.argv[1]), ("10.77.0.1", 62201))' "$2"
+s.sendto(bytes.fromhex(sys.argv[1]), ("10.77.0.1", int(sys.argv[2])))' "$2" "${PORT:-62201}"
+}
+
+# stamps NAME: the stamps file of the daemon with pidfile $T/NAME.pid.
+stamps() {
+	local path=$T/$1.stamps
+
+	path=${path#/}
+	echo "/var/lib/knockd/${path//\//-}"
 }
 
 # opens N: the log has so many openings of ssh, and mark found no more.
@@ -354,7 +362,7 @@ opens() {
 	raw b "$seen"
 	opens 1
 	stop_knockd
-	in_s rm /var/lib/knockd/stamps
+	in_s rm "$(stamps k)"
 	start
 	raw b "$seen"
 	logged '10.77.0.3: ssh: anna: sent before the start: wait [0-9]+ s$'
@@ -362,6 +370,42 @@ opens() {
 	later=$(packet 0)
 	raw b "$later"
 	logged '10.77.0.3: ssh: OPEN SESAME'
+	stop_knockd
+}
+
+@test "two daemons: each remembers its own knocks, and neither the other's" {
+	local one two second
+
+	need python3
+	sealed_door
+	sed "s/62201/62202/; s,$T/log,$T/log2," "$T/knockd.conf" >"$T/two.conf"
+	chmod 600 "$T/two.conf"
+	start_second() {
+		bg "$S" "$KNOCKD" -c "$T/two.conf" -p "$T/two.pid" -i eth0 >"$T/out2" 2>&1
+		second=$!
+		wait_for_line "$T/log2" "$READY" "$1"
+	}
+	start
+	start_second 1
+	one=$(packet 0)
+	raw a "$one"
+	logged '10.77.0.2: ssh: OPEN SESAME'
+	two=$(packet 0)
+	PORT=62202 raw a "$two"
+	wait_for_line "$T/log2" '10.77.0.2: ssh: OPEN SESAME'
+	is "$(in_s find /var/lib/knockd -type f | sort)" "$(stamps k; stamps two)"
+	# The second one has written last; the first one still knows its knock.
+	kill "$second"
+	until_true "$WAIT" gone "$second"
+	stop_knockd
+	start
+	start_second 2
+	raw b "$one"
+	logged '10.77.0.3: ssh: anna: replayed$'
+	PORT=62202 raw b "$two"
+	wait_for_line "$T/log2" '10.77.0.3: ssh: anna: replayed$'
+	kill "$second"
+	until_true "$WAIT" gone "$second"
 	stop_knockd
 }
 
@@ -407,8 +451,8 @@ opens() {
 	ahead=$(packet 3600000)
 	raw a "$ahead"
 	logged 'anna: clock 3,(600|5[0-9]{2}) s ahead$'
-	in_s cat /var/lib/knockd/stamps
-	in_s grep -qE '^seen [0-9a-f]{16} 0 ([0-9]+)-\1$' /var/lib/knockd/stamps
+	in_s cat "$(stamps k)"
+	in_s grep -qE '^seen [0-9a-f]{16} 0 ([0-9]+)-\1$' "$(stamps k)"
 	# A minute ahead is fine; 27 hours are nobody's.
 	raw a "$(packet 60000)"
 	logged '10.77.0.2: ssh: OPEN SESAME'
@@ -671,14 +715,14 @@ opens() {
 @test "a door with keys and a cooldown, and stamps that can't be written" {
 	need python3
 	sealed_door 'seq_cooldown = 3600'
-	in_s mkdir -p /var/lib/knockd/stamps/x
+	in_s mkdir -p "$(stamps k)/x"
 	start
 	raw a "$(packet 0)"
-	logged 'could not write /var/lib/knockd/stamps: '
+	logged "could not write $(stamps k): "
 	logged '10.77.0.2: ssh: OPEN SESAME'
 	raw b "$(packet 1)"
 	opens 1
 	matches "$(in_s "$KNOCKD" -t -c "$T/knockd.conf" -p "$T/k.pid" 2>&1)" \
-		'warning: could not write /var/lib/knockd/stamps'
+		"warning: could not write $(stamps k)"
 	stop_knockd
 }

@@ -330,18 +330,24 @@ static void test_state_places(void) {
 }
 
 static void test_state_path(void) {
-    static const char *const cases[][2] = {
-        { "/var/run/knockd.pid", "/run/knockd.state" },
-        { "/run/k.pid", "/run/k.state" },
-        { "k", "k.state" },
-        { ".pid", ".pid.state" },
-        { "x.pid.d", "x.pid.d.state" },
+    static const char *const cases[][3] = {
+        { "/var/run/knockd.pid", "/run/knockd.state", "stamps" },
+        { "/run/k.pid", "/run/k.state", "run-k.stamps" },
+        { "//a/b/k.pid", "//a/b/k.state", "a-b-k.stamps" },
+        { "k", "k.state", "k.stamps" },
+        { ".pid", ".pid.state", ".pid.stamps" },
+        { "x.pid.d", "x.pid.d.state", "x.pid.d.stamps" },
     };
 
     for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
         char *path = state_path(cases[i][0]);
 
         CHECK(!strcmp(path, cases[i][1]), "%s", path);
+        free(path);
+        path = stamps_path(cases[i][0]);
+        CHECK(!strncmp(path, STAMPS_DIR "/", sizeof STAMPS_DIR) &&
+                  !strcmp(path + sizeof STAMPS_DIR, cases[i][2]),
+              "%s", path);
         free(path);
     }
 }

@@ -95,6 +95,7 @@ in
         Restart = "on-failure";
         RestartSec = 10;
         StateDirectory = "knockd";
+        StateDirectoryMode = "0700";
       };
     };
   };
