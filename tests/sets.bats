@@ -551,7 +551,7 @@ s_door() {
 	made() { in_s nft list set inet knock s >/dev/null 2>&1; }
 	until_true "$WAIT" made
 	knock_a 10.77.0.1 7000 8000
-	logged '10.77.0.2: d: set nft inet knock s: its table has an owner, who alone may change it: load the table without flag owner'
+	logged '10.77.0.2: d: set nft inet knock s: its table has an owner: load the table without flag owner'
 	mark
 	is "$(status)" ''
 	exec {OWNER}>&-
