@@ -10,7 +10,16 @@
 
 #define VERSION "1.1.0"
 
-int knock_main(int argc, char **argv); /* knock.c */
+/* knock.c: the client; an option, or a word of its profiles. */
+int knock_main(int argc, char **argv);
+struct word {
+    char name[12], value[19]; /* value: what it needs */
+    char letter;
+    enum { IS_FLAG, IS_TEXT, IS_KEY, IS_KNOCK, IS_PORT, IS_NUMBER } kind;
+    unsigned field, min, max; /* field: where it is kept */
+};
+const struct word *option_next(int argc, char **argv, const struct word *first,
+                               size_t n, bool *wrong);
 
 /* Paths. */
 #define CONFIG_PATH "/etc/knockd.conf"
@@ -22,6 +31,8 @@ int knock_main(int argc, char **argv); /* knock.c */
 #define EMPTY_ROOTS "/run", "/dev/shm", "/tmp", "/var/tmp", "/"
 #define DEFAULT_PATH \
     "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+#define LENGTH(array) (sizeof(array) / sizeof *(array))
 
 /* Text. */
 #define BLANKS " \t\r\n\f\v"

@@ -2,9 +2,6 @@
  * knock - hits ports of a host in order, so that the knockd there opens a door;
  * and what sealed knocks are made of (docs/knock1.md), for knockd as well.
  *
- * From top to bottom: SHA-256 and HMAC, sealed knocks; then the client: what is
- * given, the knock, the way through the door, new sequences and keys, start.
- *
  * SPDX-License-Identifier: ISC
  */
 #include <arpa/inet.h>
@@ -168,8 +165,8 @@ static bool is_burnt(const struct stamps *s, uint64_t stamp) {
     return false;
 }
 
-/* Sees to it that a stamp is never accepted later.  The ranges are sorted; of
- * too many the two that are closest become one. */
+/* Refuses a stamp from now on.  The ranges are sorted; of too many the two that
+ * are closest become one. */
 static void burn(struct stamps *s, uint64_t stamp) {
     struct span *r = s->burnt + s->nburnt, *closest = s->burnt;
     if (is_burnt(s, stamp)) return;
@@ -236,13 +233,7 @@ static struct given {
 /* Words that only a profile has, then those that are options too, then other
  * options.  One without a short form has a letter that nobody types. */
 #define FIELD(name) offsetof(struct given, name)
-static const struct word {
-    const char *name, *value; /* value: what it needs */
-    char letter;
-    enum { IS_FLAG, IS_TEXT, IS_KEY, IS_KNOCK, IS_PORT, IS_NUMBER } kind;
-    size_t field;
-    unsigned min, max;
-} words[] = {
+static const struct word words[] = {
     { "host", "name", 0, IS_TEXT, FIELD(host), 0, 0 },
     { "ports", "port", 0, IS_KNOCK, 0, 0, 0 },
     { "sequence", "port", 0, IS_KNOCK, 0, 0, 0 },
@@ -264,7 +255,7 @@ static const struct word {
     { "version", "no value", 'V', IS_FLAG, FIELD(version), 0, 0 },
     { "help", "no value", 'h', IS_FLAG, FIELD(help), 0, 0 },
 };
-enum { WORDS = sizeof words / sizeof *words, OPTION = 3, IN_PROFILE = 11 };
+enum { WORDS = LENGTH(words), OPTION = 3, IN_PROFILE = 11 };
 
 static struct knock { /* a port to hit */
     const char *text; /* as the user wrote it */
@@ -322,8 +313,7 @@ static char *file_read(const char *path) {
     return text;
 }
 
-/* Takes the key of sealed knocks, DOOR:KEY in a profile or in a file, where it
- * may also be the line that --keygen prints. */
+/* Takes the key of sealed knocks, DOOR:KEY, of a profile or a file. */
 static void key_take(char *text) {
     uint8_t key[KEY_BYTES];
     if (*text == '/' || *where == '-') text = file_read(text);
@@ -377,10 +367,9 @@ static void profile_line(const char *name) {
         die("%s'%s' has too many words\n", where, name);
 }
 
-/* Adds a text to what is said of the files that were searched. */
+/* Says what was searched, after what was said before. */
 static void searched_add(const char *text) {
-    size_t n = strlen(searched);
-    snprintf(searched + n, sizeof searched - n, "%s", text);
+    strncat(searched, text, sizeof searched - strlen(searched) - 1);
 }
 
 /* Takes the section of this heading in the file dir/base, unless there are
@@ -453,8 +442,8 @@ static int peer_try(const struct addrinfo *at) {
     return error;
 }
 
-/* Looks the host up, once.  Its first address that has a route is the peer;
- * with --both the first of each family is one. */
+/* Looks the host up.  Its first address with a route, or with --both the first
+ * of each family, is a peer. */
 static void peers_find(void) {
     struct addrinfo hints = { .ai_flags = AI_NUMERICHOST }, *all;
     const char *what = "";
@@ -522,8 +511,8 @@ static void knock_peer(void) {
 
 /* ---- The way through the open door ------------------------------------ */
 
-/* Connects to the door's port once it opens.  A closed one refuses or is silent:
- * each try is longer than the one before, as the peer may be far away. */
+/* Connects to the door's port once it opens.  Each try is longer than the one
+ * before, as the peer may be far away. */
 static int door_enter(unsigned port) {
     int left = (int)given.timeout * 1000, step = FIRST_TRY_MS;
     int error, why = ETIMEDOUT;
@@ -628,8 +617,7 @@ static bool generate(unsigned n) {
     return dprintf(STDOUT_FILENO, "\n") < 0;
 }
 
-/* Prints a new key, for the server's file and for a profile; true if that
- * fails. */
+/* Prints a new key for server and profile; true if that fails. */
 static bool keygen(const char *client, const char *name) {
     uint8_t key[KEY_BYTES];
     char hex[KEY_DIGITS + 1];
@@ -643,26 +631,36 @@ static bool keygen(const char *client, const char *name) {
                    hex) < 0;
 }
 
-static void options_take(int argc, char **argv) {
+/* Takes the next option of n, whose value optarg is.  NULL at the end, or if
+ * getopt_long() has called one unknown.  wrong: that, or the value is missing. */
+const struct word *option_next(int argc, char **argv, const struct word *first,
+                               size_t n, bool *wrong) {
     struct option names[WORDS + 1] = { 0 }, *name = names;
     char letters[2 * WORDS + 1], *end = letters;
-    const struct word *w = words + OPTION;
-    for (; w < words + WORDS; w++) {
+    const struct word *w, *last = first + n;
+    for (w = first; w < last; w++) {
         int needs = w->kind == IS_FLAG ? no_argument : required_argument;
         *name++ = (struct option){ w->name, needs, NULL, w->letter };
         end += sprintf(end, needs ? "%c:" : "%c", w->letter);
     }
-    for (int c; (c = getopt_long(argc, argv, letters, names, NULL)) >= 0;) {
-        bool wrong = c == '?'; /* getopt_long() has said what */
-        if (wrong) c = optopt;
-        for (w = words + OPTION; w < words + WORDS && w->letter != c;) w++;
-        if (w == words + WORDS) die("the options are:\n%s", KNOCK_USAGE);
+    int c = getopt_long(argc, argv, letters, names, NULL);
+    *wrong = c == '?';
+    if (*wrong) c = optopt;
+    for (w = first; w < last && w->letter != c;) w++;
+    return w < last ? w : NULL;
+}
+
+static void options_take(int argc, char **argv) {
+    const struct word *w, *first = words + OPTION;
+    bool wrong;
+    while ((w = option_next(argc, argv, first, WORDS - OPTION, &wrong))) {
         if (wrong) die("--%s needs %s\n", w->name, w->value);
         snprintf(where, sizeof where, "--%s: ", w->name);
         word_take(w, optarg);
         if (given.help) exit(dprintf(1, "%s", KNOCK_USAGE) < 0);
         if (given.version) exit(dprintf(1, "knock " VERSION "\n") < 0);
     }
+    if (wrong) die("the options are:\n%s", KNOCK_USAGE);
     where[0] = '\0';
 }
 

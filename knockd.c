@@ -8,13 +8,10 @@
  * reports events of a fixed size.  The monitor, its parent, checks each event
  * and does what needs privilege: configuration, log, commands, timers, reload.
  *
- * How to read this file: the types that sniffer and monitor share come first,
- * then messages, helpers and the configuration.  After them come two towers:
- * the sniffer (filter, parse, match, sandbox, loop), in the order in which a
- * packet travels, and the monitor (openings and commands, files that outlive
- * the daemon, interfaces, events, the sniffer's start and end, loop).  What
- * joins them is struct event and struct order.  Within a section each function
- * comes after those that it calls.
+ * How to read this file: what sniffer and monitor share comes first: types,
+ * messages, helpers, the configuration.  Two towers follow: the sniffer, in the
+ * order in which a packet travels, and the monitor.  What joins them is struct
+ * event and struct order.  In a section callees come first.
  *
  * SPDX-License-Identifier: ISC
  */
@@ -23,7 +20,6 @@
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <grp.h>
 #include <inttypes.h>
 #include <ifaddrs.h>
@@ -35,9 +31,6 @@
 #include <signal.h>
 #include <spawn.h>
 #include <stdarg.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -122,25 +115,20 @@ struct door {
 };
 
 struct conf { /* strings point into the texts that are kept */
-    const char *path, *logfile, *pidfile, *interface;
+    const char *logfile, *pidfile, *interface;
     const char *listen, *pid; /* the interfaces and the pidfile in use */
     char **kept;              /* texts and names of files */
-    int dir;                  /* where relative paths begin */
-    unsigned nkept;
     struct door *doors;
     struct client *clients; /* of all doors; see secrets_map() */
-    unsigned ndoors, nclients, stray_limit, errors;
+    unsigned nkept, ndoors, nclients, stray_limit, errors;
     bool use_syslog, duplicates;
-    bool test, included;     /* -t: also warn; in an Include */
-    int line, section;       /* current; section: 0, OPTIONS, DOOR */
     int lines[KEYWORDS_MAX]; /* of each directive of [options], or 0 */
 };
 
-/* What the sniffer knows of a door: what to look for, and nothing else.  The
- * message with the doors holds no pointers, since it goes to another process:
- * first struct watches, then a struct watch for each door, in the order of the
- * file, then the networks of all doors, of which each has ranges, then a struct
- * key for each client.  Equal configurations make equal messages. */
+/* What the sniffer knows of the doors: what to look for, in a message without
+ * pointers.  First struct watches, then a struct watch for each door, then the
+ * networks of all doors, of which each has ranges, then a struct key for each
+ * client.  Equal configurations make equal messages. */
 struct range {
     uint32_t at, n;
 };
@@ -202,8 +190,7 @@ struct event {
     };
 };
 
-/* From the monitor to the sniffer, which gets its doors first, once, and then
- * its locals. */
+/* From the monitor to the sniffer; first its doors, once, then its locals. */
 struct order {
     enum {
         NEW_DOORS,    /* struct watches follows */
@@ -228,6 +215,7 @@ enum severity { LOG, OPENED, TROUBLE, QUIET, OUT };
 static struct settings {
     const char *config, *pidfile, *interface, *logfile;
     bool test, status, daemon, lookup, only_ipv4, verbose, debug;
+    bool version, help, save_mem; /* which 0.8.2 has: ignored */
 } settings = { .config = CONFIG_PATH, .pidfile = PID_PATH };
 
 static struct {
@@ -238,9 +226,8 @@ static struct {
 } out = { .file = -1, .syslog = -1, .namer = -1 };
 
 /* Writes a line in one call, so that the lines of several processes never mix.
- * syslogd (RFC 3164) gets a datagram sent to its path, since syslogd may have
- * been restarted.  The call never blocks: if the queue is full, the line is
- * lost. */
+ * syslogd (RFC 3164) may have been restarted: a datagram is sent to its path.
+ * If its queue is full, the line is lost. */
 static ssize_t write_line(int fd, const char *head, const char *text) {
     static const struct sockaddr_un un = { AF_UNIX, SYSLOG_PATH };
     char line[TEXT_MAX + NAME_BYTES + 128];
@@ -249,36 +236,49 @@ static ssize_t write_line(int fd, const char *head, const char *text) {
     return sendto(fd, line, n, MSG_DONTWAIT, (const void *)&un, sizeof un);
 }
 
+/* The local time: the parts of which each log makes its own. */
+static struct moment {
+    char date[48], clock[48], day[24]; /* 2026-01-31 23:59:59 Jan 31 */
+} moment_now(void) {
+    static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    struct moment m;
+    time_t now = time(NULL);
+    const struct tm *t = localtime(&now);
+    sprintf(m.date, "%d-%02d-%02d", t->tm_year + 1900, t->tm_mon + 1,
+            t->tm_mday);
+    sprintf(m.clock, "%02d:%02d:%02d", t->tm_hour, t->tm_min, t->tm_sec);
+    sprintf(m.day, "%.3s %2d", months + 3 * t->tm_mon, t->tm_mday);
+    return m;
+}
+
 /* Writes a line to stdout with -v, else to stderr as long as that is where the
  * log goes.  On a terminal the time stands before it: green for an opened door,
  * yellow for trouble. */
 static void write_screen(const char *text, enum severity severity,
-                         const struct tm *now) {
+                         const char *clock) {
     static const char colours[] = "6236"; /* ANSI's, of LOG to QUIET */
-    bool has_log = out.file >= 0 || out.use_syslog;
     int fd = settings.verbose ? STDOUT_FILENO : STDERR_FILENO;
-    char head[64] = "", clock[16];
-    if (settings.verbose && severity == QUIET) return;
-    if (!settings.verbose && out.detached) return;
-    if (!settings.verbose && has_log && !out.terminal) return;
-    strftime(clock, sizeof clock, "%T", now);
+    bool has_log = out.file >= 0 || out.use_syslog;
+    bool wanted = !out.detached && (!has_log || out.terminal);
+    char head[64] = "";
+    if (settings.verbose) wanted = severity != QUIET;
+    if (!wanted) return;
     if (out.terminal)
-        sprintf(head, "\033[3%cm%s\033[0m  ", colours[severity], clock);
+        sprintf(head, "\033[3%cm%.9s\033[0m  ", colours[severity], clock);
     write_line(fd, head, text);
 }
 
 /* Sends a line to every place that is configured. */
 static void write_log(const char *text, enum severity severity) {
-    char head[64];
-    time_t now = time(NULL);
-    const struct tm *tm = localtime(&now);
-    write_screen(text, severity, tm);
-    strftime(head, sizeof head, "[%Y-%m-%d %H:%M] ", tm);
+    struct moment now = moment_now();
+    char head[128];
+    write_screen(text, severity, now.clock);
+    sprintf(head, "[%s %.5s] ", now.date, now.clock);
     if (out.file >= 0) write_line(out.file, head, text);
     if (!out.use_syslog) return;
     if (out.syslog < 0)
         out.syslog = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    strftime(head, sizeof head, "<29>%b %e %T knockd: ", tm);
+    sprintf(head, "<29>%s %s knockd: ", now.day, now.clock);
     write_line(out.syslog, head, text);
 }
 
@@ -312,10 +312,10 @@ static unsigned character(const uint8_t *p) {
 /* Makes '?' of each byte that is not part of a printable character: a command's
  * output or a DNS name can fake no log line. */
 static void make_printable(char *text) {
-    while (*text) {
-        unsigned n = character((const uint8_t *)text);
+    for (unsigned n; *text; text += n) {
+        n = character((const uint8_t *)text);
         if (!n) *text = '?';
-        text += n ? n : 1;
+        if (!n) n = 1;
     }
 }
 
@@ -340,28 +340,28 @@ static bool say(enum severity severity, const char *fmt, ...) {
 
 /* ---- Helpers ------------------------------------------------------------ */
 
-/* Milliseconds since boot, suspend included; setting the clock changes
- * nothing. In the state file such a time is valid until the next boot. */
-static int64_t now_ms(void) {
+static int64_t ms_of(clockid_t clock) {
     struct timespec t;
-    clock_gettime(CLOCK_BOOTTIME, &t);
+    clock_gettime(clock, &t);
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
+/* Milliseconds since boot, suspend included; setting the clock changes
+ * nothing. In the state file such a time is valid until the next boot. */
+static int64_t now_ms(void) { return ms_of(CLOCK_BOOTTIME); }
+
 /* Milliseconds since 1970. */
-static uint64_t wall_ms(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_REALTIME, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
+static uint64_t wall_ms(void) { return (uint64_t)ms_of(CLOCK_REALTIME); }
+
+/* The working directory of the start, where relative paths begin. */
+static int cwd = AT_FDCWD;
 
 static int64_t min_ms(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /* The timeout for a poll() that ends at `until`; INT64_MAX: never. */
 static int poll_ms(int64_t now, int64_t until) {
     if (until == INT64_MAX) return -1;
-    if (until <= now) return 0;
-    return (int)min_ms(until - now, INT_MAX);
+    return until <= now ? 0 : (int)min_ms(until - now, INT_MAX);
 }
 
 /* realloc() or die. */
@@ -386,8 +386,8 @@ static char *trim(char *s) {
     return s;
 }
 
-/* Copies the next name of a list of interfaces and goes on behind it; false at
- * the end.  A name that is too long stays too long. */
+/* Copies the next name of a list of interfaces; false at the end.  A name that
+ * is too long stays too long. */
 static bool next_name(const char **list, char name[IFNAMSIZ + 1]) {
     *list += strspn(*list, LIST);
     size_t n = strcspn(*list, LIST);
@@ -408,10 +408,8 @@ static bool number(const char *text, unsigned min, unsigned max, unsigned *n) {
 
 /* Is this an error that may be gone when the call is made again? */
 static bool is_passing(int error) {
-    static const int passing[] = { EAGAIN, EINTR, EIO, ENOMEM, EMFILE, ENFILE };
-    for (unsigned i = 0; i < sizeof passing / sizeof *passing; i++)
-        if (error == passing[i]) return true;
-    return false;
+    return error == EAGAIN || error == EINTR || error == EIO ||
+           error == ENOMEM || error == EMFILE || error == ENFILE;
 }
 
 /* Reads fd to its end.  Returns a string of *n bytes, to be freed, or NULL and
@@ -419,9 +417,9 @@ static bool is_passing(int error) {
 static char *read_all(int fd, size_t *n) {
     size_t room = 4096;
     ssize_t got;
-    *n = 0;
     if (fd < 0) return NULL;
     char *text = allocate(NULL, room);
+    *n = 0;
     while ((got = read(fd, text + *n, room - 1 - *n)) > 0 && *n < FILE_MAX) {
         *n += (size_t)got;
         if (*n == room - 1) text = allocate(text, room += room / 2);
@@ -532,14 +530,24 @@ FAST_END
 
 /* ---- Configuration ------------------------------------------------------ */
 
-enum { OPTIONS = 1, DOOR = 2 };
+enum { NOWHERE, OPTIONS, DOOR };
+
+/* What is read at the moment; messages are about it. */
+static struct {
+    const char *path;
+    int line, section;
+    bool included;   /* in the file of an Include */
+    unsigned errors; /* so far */
+} spot;
+
 #define O(field) offsetof(struct conf, field)
 #define D(field) offsetof(struct door, field)
 static const struct keyword {
-    const char *name, *alias;
+    char name[28]; /* and an alias behind its end, or "" */
     int section;
     enum {
         FLAG,
+        FLAGS,
         GLOB,
         TEXT,
         NAMES,
@@ -547,181 +555,160 @@ static const struct keyword {
         COMMAND,
         NUMBER,
         PORTS,
-        FLAGS,
         NETS
     } kind;
-    size_t offset; /* in struct door or (OPTIONS) conf */
-    unsigned max;
+    unsigned offset, max; /* offset: in struct door or (OPTIONS) conf */
 } keywords[] = {
-    { "UseSyslog", "", OPTIONS | DOOR, FLAG, O(use_syslog), 0 },
-    { "AllowDuplicates", "AllowDupes", OPTIONS | DOOR, FLAG, O(duplicates), 0 },
-    { "Include", "", OPTIONS, GLOB, 0, 0 },
-    { "LogFile", "", OPTIONS, TEXT, O(logfile), 0 },
-    { "PidFile", "", OPTIONS, TEXT, O(pidfile), 0 },
-    { "Interface", "", OPTIONS, NAMES, O(interface), 0 },
-    { "Stray_Limit", "", OPTIONS, NUMBER, O(stray_limit), STRAY_LIMIT_MAX },
-    { "Sequence", "", DOOR, PORTS, D(seq), 0 },
-    { "One_Time_Sequences", "", DOOR, TEXT, D(one_time), 0 },
-    { "Keys", "", DOOR, TEXT, D(keys), 0 },
-    { "Seq_Timeout", "Timeout", DOOR, NUMBER, D(seq_timeout), SECONDS_MAX },
-    { "TCPFlags", "", DOOR, FLAGS, D(tcp), 0 },
-    { "Target", "", DOOR, NETS, D(target), 0 },
-    { "Allow", "", DOOR, NETS, D(allow), 0 },
-    { "Deny", "", DOOR, NETS, D(deny), 0 },
-    { "Stray_Limit", "", DOOR, NUMBER, D(stray_limit), STRAY_LIMIT_MAX },
-    { "Seq_Cooldown", "Cooldown", DOOR, NUMBER, D(cooldown), SECONDS_MAX },
-    { "Message", "", DOOR, TEXT, D(message), 0 },
-    { "Close", "", DOOR, TEXT, D(close), 0 },
-    { "Set", "", DOOR, SET, D(set), 0 },
-    { "Set_6", "", DOOR, SET, D(set6), 0 },
-    { "Start_Command", "Command", DOOR, COMMAND, D(start), 0 },
-    { "Start_Command_6", "Command_6", DOOR, COMMAND, D(start6), 0 },
-    { "Cmd_Timeout", "", DOOR, NUMBER, D(cmd_timeout), SECONDS_MAX },
-    { "Stop_Command", "", DOOR, COMMAND, D(stop), 0 },
-    { "Stop_Command_6", "", DOOR, COMMAND, D(stop6), 0 },
+    { "UseSyslog", OPTIONS | DOOR, FLAG, O(use_syslog), 0 },
+    { "AllowDuplicates\0AllowDupes", OPTIONS | DOOR, FLAG, O(duplicates), 0 },
+    { "Include", OPTIONS, GLOB, 0, 0 },
+    { "LogFile", OPTIONS, TEXT, O(logfile), 0 },
+    { "PidFile", OPTIONS, TEXT, O(pidfile), 0 },
+    { "Interface", OPTIONS, NAMES, O(interface), 0 },
+    { "Stray_Limit", OPTIONS, NUMBER, O(stray_limit), STRAY_LIMIT_MAX },
+    { "Sequence", DOOR, PORTS, D(seq), 0 },
+    { "One_Time_Sequences", DOOR, TEXT, D(one_time), 0 },
+    { "Keys", DOOR, TEXT, D(keys), 0 },
+    { "Seq_Timeout\0Timeout", DOOR, NUMBER, D(seq_timeout), SECONDS_MAX },
+    { "TCPFlags", DOOR, FLAGS, D(tcp), 0 },
+    { "Target", DOOR, NETS, D(target), 0 },
+    { "Allow", DOOR, NETS, D(allow), 0 },
+    { "Deny", DOOR, NETS, D(deny), 0 },
+    { "Stray_Limit", DOOR, NUMBER, D(stray_limit), STRAY_LIMIT_MAX },
+    { "Seq_Cooldown\0Cooldown", DOOR, NUMBER, D(cooldown), SECONDS_MAX },
+    { "Message", DOOR, TEXT, D(message), 0 },
+    { "Close", DOOR, TEXT, D(close), 0 },
+    { "Set", DOOR, SET, D(set), 0 },
+    { "Set_6", DOOR, SET, D(set6), 0 },
+    { "Start_Command\0Command", DOOR, COMMAND, D(start), 0 },
+    { "Start_Command_6\0Command_6", DOOR, COMMAND, D(start6), 0 },
+    { "Cmd_Timeout", DOOR, NUMBER, D(cmd_timeout), SECONDS_MAX },
+    { "Stop_Command", DOOR, COMMAND, D(stop), 0 },
+    { "Stop_Command_6", DOOR, COMMAND, D(stop6), 0 },
 };
-enum { KEYWORDS = sizeof keywords / sizeof *keywords, FLAG_BITS = 6 };
+enum { KEYWORDS = LENGTH(keywords), FLAG_BITS = 6 };
 _Static_assert(KEYWORDS <= KEYWORDS_MAX, "room for the line of each");
-static const char flags[FLAG_BITS][4] = { "fin", "syn", "rst",
-                                          "psh", "ack", "urg" };
+static const char flags[][4] = { "fin", "syn", "rst", "psh", "ack", "urg" };
 
 /* Prints what is wrong in the current line and counts it or, with a kind of
  * "warning: ", what is doubtful, under -t alone.  Returns false. */
-FORMAT(3)
-static bool complain(struct conf *c, const char *kind, const char *fmt, ...) {
+FORMAT(2)
+static bool complain(const char *kind, const char *fmt, ...) {
     char text[TEXT_MAX];
     va_list ap;
-    if (!*kind) c->errors++;
-    else if (!c->test) return false;
+    if (!*kind) spot.errors++;
+    else if (!settings.test) return false;
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    return say(TROUBLE, "%s:%d: %s%s", c->path, c->line, kind, text);
+    return say(TROUBLE, "%s:%d: %s%s", spot.path, spot.line, kind, text);
 }
 
-#define wrong(c, ...) complain(c, "", __VA_ARGS__)
-#define warn(c, ...) complain(c, "warning: ", __VA_ARGS__)
+#define wrong(...) complain("", __VA_ARGS__)
+#define warn(...) complain("warning: ", __VA_ARGS__)
 
 /* Lets messages be about a directive of a door, or its [name] if that has no
  * such directive; field: where the directive is kept in the door. */
-static void be_at(struct conf *c, const struct door *d, size_t field) {
-    c->path = d->path;
-    c->line = d->line;
+static void be_at(const struct door *d, size_t field) {
+    spot.path = d->path;
+    spot.line = d->line;
     for (unsigned i = 0; i < KEYWORDS; i++) {
         bool it = keywords[i].section == DOOR && keywords[i].offset == field;
-        if (it && d->lines[i]) c->line = d->lines[i];
+        if (it && d->lines[i]) spot.line = d->lines[i];
     }
 }
 
 /* Where a directive of [options] or of door d is kept. */
 static void *field_of(struct conf *c, struct door *d, const struct keyword *k) {
-    void *base = c;
-    if (k->section == DOOR) base = d;
-    return (char *)base + k->offset;
+    return k->section == DOOR ? (char *)d + k->offset : (char *)c + k->offset;
 }
 
-/* Parses item i of a list into a field.  If the item is wrong, prints so and
- * returns false. */
-typedef bool item_parser(struct conf *c, void *field, unsigned i, char *item);
+/* Parses item i of a list into a field; false, with a message, if wrong. */
+typedef bool item_parser(void *field, unsigned i, char *item);
 
-/* Parses item i of a sequence, "port[:protocol]"; as in 0.8, a second colon and
- * what follows it are ignored. */
-static bool knock_parse(struct conf *c, void *field, unsigned i, char *item) {
+/* "port[:protocol]"; as in 0.8, what follows a second colon is ignored. */
+static bool knock_parse(void *field, unsigned i, char *item) {
     struct sequence *seq = field;
     char *name = trim(strsep(&item, ":")), *protocol = strsep(&item, ":");
     const char *hint = "";
     unsigned port;
     if (!*name && !protocol)
-        return wrong(c, "item %u of the sequence is empty", i + 1);
-    if (i == SEQUENCE_MAX) wrong(c, "more than %u ports in a sequence", i);
+        return wrong("item %u of the sequence is empty", i + 1);
+    if (i == SEQUENCE_MAX) wrong("more than %u ports in a sequence", i);
     if (i >= SEQUENCE_MAX) return false;
     if (strpbrk(name, BLANKS ";."))
         hint = ": a comma separates ports, as in 7000,8000";
     if (strchr(name, '/'))
         hint = ": a colon precedes the protocol, as in 7000:udp";
     if (!number(name, 1, 65535, &port))
-        return wrong(c, "port '%.40s' is not a number from 1 to 65535%s", name,
+        return wrong("port '%.40s' is not a number from 1 to 65535%s", name,
                      hint);
     protocol = protocol ? trim(protocol) : "tcp";
     bool udp = !strcasecmp(protocol, "udp");
     if (!udp && strcasecmp(protocol, "tcp"))
-        return wrong(c, "protocol '%.40s' is neither tcp nor udp", protocol);
+        return wrong("protocol '%.40s' is neither tcp nor udp", protocol);
     seq->knock[i] = udp ? port | TO_UDP : port;
     seq->n = i + 1;
     return true;
 }
 
-/* Parses "flag" or "!flag" and adds it to those of the door. */
-static bool flag_parse(struct conf *c, void *field, unsigned i, char *item) {
+/* "flag" or "!flag". */
+static bool flag_parse(void *field, unsigned i, char *item) {
     struct flags *f = field;
-    unsigned bit = 0, *set = &f->want, *other = &f->forbid;
-    (void)i;
-    if (*item == '!') {
-        set = &f->forbid;
-        other = &f->want;
-        item = trim(item + 1);
-    }
-    while (bit < FLAG_BITS && strcasecmp(item, flags[bit])) bit++;
-    if (bit == FLAG_BITS)
-        return wrong(c,
-                     "'%.40s' is not a TCP flag; use fin syn rst psh ack urg",
+    bool forbidden = *item == '!';
+    unsigned *set = forbidden ? &f->forbid : &f->want;
+    if (forbidden) item = trim(item + 1);
+    for (i = 0; i < FLAG_BITS && strcasecmp(item, flags[i]);) i++;
+    if (i == FLAG_BITS)
+        return wrong("'%.40s' is not a TCP flag; use fin syn rst psh ack urg",
                      item);
-    if (*other >> bit & 1)
-        return wrong(c, "no packet fits both %s and !%s", flags[bit],
-                     flags[bit]);
-    *set |= 1u << bit;
+    *set |= 1u << i;
+    if (f->want & f->forbid)
+        return wrong("no packet fits both %s and !%s", flags[i], flags[i]);
     return true;
 }
 
-/* Parses item i of a list of networks, "address[/bits]". */
-static bool net_parse(struct conf *c, void *field, unsigned i, char *item) {
+/* "address[/bits]". */
+static bool net_parse(void *field, unsigned i, char *item) {
     struct nets *l = field;
     char *address = trim(strsep(&item, "/"));
     l->n = i + 1;
     l->net = allocate(l->net, l->n * sizeof *l->net);
     struct net *n = &l->net[i];
     if (!addr_parse(address, &n->addr))
-        return wrong(c, "'%.40s' is not an IPv4 or IPv6 address", address);
+        return wrong("'%.40s' is not an IPv4 or IPv6 address", address);
     unsigned most = is_v4(&n->addr) ? 32 : 128;
     n->bits = most;
     if (item && !number(trim(item), 0, most, &n->bits))
-        return wrong(c, "prefix length '%.40s' is not a number from 0 to %u",
+        return wrong("prefix length '%.40s' is not a number from 0 to %u",
                      trim(item), most);
     n->bits += 128 - most;
     return true;
 }
 
 /* Parses the items of a comma list; false if one is wrong. */
-static bool list_parse(struct conf *c, item_parser *parse, void *field,
-                       char *list) {
-    unsigned i = 0;
+static bool list_parse(item_parser *parse, void *field, char *list) {
     bool good = true;
     char *item;
-    while ((item = strsep(&list, ",")))
-        if (!parse(c, field, i++, trim(item))) good = false;
+    for (unsigned i = 0; (item = strsep(&list, ",")); i++)
+        good &= parse(field, i, trim(item));
     return good;
-}
-
-static void names_check(struct conf *c, const char *list) {
-    char name[IFNAMSIZ + 1];
-    while (next_name(&list, name))
-        if (strlen(name) == IFNAMSIZ)
-            wrong(c, "interface name '%s' is longer than %d characters", name,
-                  IFNAMSIZ - 1);
 }
 
 /* Stores a path, a text, a list of names or a command in *field.  In [options]
  * an empty one counts as if not given. */
-static bool text_parse(struct conf *c, const struct keyword *k, char **field,
-                       char *value) {
-    char first = value[strspn(value, LIST)];
-    bool empty = k->kind != COMMAND && (!first || first == '#');
+static bool text_parse(const struct keyword *k, char **field, char *value) {
+    char first = value[strspn(value, LIST)], name[IFNAMSIZ + 1];
+    const char *list = k->kind == NAMES ? value : "";
     *field = value;
-    if (k->kind == NAMES) names_check(c, value);
-    if (!empty) return true;
-    if (k->section == DOOR) return wrong(c, "%s is empty", k->name);
-    warn(c, "%s is empty and has no effect", k->name);
+    while (next_name(&list, name))
+        if (strlen(name) == IFNAMSIZ)
+            wrong("interface name '%s' is longer than %d characters", name,
+                  IFNAMSIZ - 1);
+    if (k->kind == COMMAND || (first && first != '#')) return true;
+    if (k->section == DOOR) return wrong("%s is empty", k->name);
     *field = NULL;
+    warn("%s is empty and has no effect", k->name);
     return true;
 }
 
@@ -752,19 +739,17 @@ static bool set_read(struct set *s, const char *words) {
     s->table = nft ? next_word(&rest) : "";
     s->name = next_word(&rest);
     s->family = 0;
-    for (uint8_t i = 0; i < sizeof families / sizeof *families; i++)
+    for (uint8_t i = 0; i < LENGTH(families); i++)
         if (families[i] && !strcmp(families[i], family)) s->family = i;
     if (!*s->name || *next_word(&rest)) return false;
     if (nft) return s->family;
     return !strcmp(kind, "ipset") && strlen(s->name) <= IPSET_NAME_MAX;
 }
 
-static bool set_parse(struct conf *c, const struct keyword *k, char **field,
-                      char *value) {
+static bool set_parse(const struct keyword *k, char **field, char *value) {
     struct set s;
     if (!set_read(&s, value))
-        return wrong(c,
-                     "%s '%.60s' is neither nft FAMILY TABLE NAME (such as nft "
+        return wrong("%s '%.60s' is neither nft FAMILY TABLE NAME (such as nft "
                      "inet filter knock) nor ipset NAME",
                      k->name, value);
     *field = value;
@@ -806,15 +791,14 @@ static int name_cmp(const void *a, const void *b) {
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-/* Reads the files that match path, in the order of their names.  There may be
- * no such file, and no such directory. */
+/* Reads the files that match path, if any, in the order of their names. */
 static void include_all(struct conf *c, const char *path) {
     const char *directory = path_beside(c, path, ".");
     unsigned from = c->nkept;
     struct dirent *entry;
-    int fd = openat(c->dir, directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = openat(cwd, directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *d = fd < 0 ? NULL : fdopendir(fd);
-    if (!d && errno != ENOENT) wrong(c, "%s: %s", path, strerror(errno));
+    if (!d && errno != ENOENT) wrong("%s: %s", path, strerror(errno));
     while (d && (entry = readdir(d)))
         if (*entry->d_name != '.' && matches(last_part(path), entry->d_name))
             path_beside(c, path, entry->d_name);
@@ -827,49 +811,49 @@ static void include_all(struct conf *c, const char *path) {
 /* Reads the file or the files of an Include.  A relative name begins at the
  * directory of this file. */
 static void include(struct conf *c, const char *name) {
-    const char *path = c->path;
-    int line = c->line;
-    if (c->included) return; /* the error is its [options] */
-    c->included = true;
+    const char *path = spot.path;
+    int line = spot.line;
+    if (spot.included) return; /* the error is its [options] */
+    spot.included = true;
     name = path_beside(c, path, name);
     if (strpbrk(last_part(name), "*?")) include_all(c, name);
     else config_read(c, name);
-    c->included = false;
-    c->path = path;
-    c->line = line;
-    c->section = OPTIONS;
+    spot.included = false;
+    spot.path = path;
+    spot.line = line;
+    spot.section = OPTIONS;
 }
 
 /* Parses a directive; value: NULL where its line has no '='. */
 static bool directive(struct conf *c, const struct keyword *k, char *value) {
     struct door *d = k->section == DOOR ? &c->doors[c->ndoors - 1] : NULL;
     void *field = field_of(c, d, k);
-    int *lines = d ? d->lines : c->lines, i = (int)(k - keywords);
-    bool adds = k->kind == FLAG || k->kind == FLAGS || k->kind == GLOB;
-    if (lines[i] && !adds)
-        warn(c, "%s is given again: the last one counts", k->name);
-    lines[i] = c->line;
+    int *line = d ? d->lines : c->lines;
+    line += k - keywords;
+    bool adds = k->kind <= GLOB;
+    if (*line && !adds) warn("%s is given again: the last one counts", k->name);
+    *line = spot.line;
     if (k->kind == FLAG && value)
-        return wrong(c, "%s has no value: write the word alone", k->name);
+        return wrong("%s has no value: write the word alone", k->name);
     if (k->kind != FLAG && !value)
-        return wrong(c, "%s needs '=' and a value", k->name);
+        return wrong("%s needs '=' and a value", k->name);
     switch (k->kind) {
     case FLAG: *(bool *)field = true; return true;
     case GLOB: include(c, value); return true;
-    case PORTS: return list_parse(c, knock_parse, field, value);
-    case FLAGS: return list_parse(c, flag_parse, field, value);
-    case SET: return set_parse(c, k, field, value);
-    case NETS: return list_parse(c, net_parse, field, value);
+    case PORTS: return list_parse(knock_parse, field, value);
+    case FLAGS: return list_parse(flag_parse, field, value);
+    case SET: return set_parse(k, field, value);
+    case NETS: return list_parse(net_parse, field, value);
     case NUMBER:
         if (number(value, 0, k->max, field)) return true;
-        return wrong(c, "%s '%.40s' is not a number from 0 to %u", k->name,
-                     value, k->max);
-    default: return text_parse(c, k, field, value);
+        return wrong("%s '%.40s' is not a number from 0 to %u", k->name, value,
+                     k->max);
+    default: return text_parse(k, field, value);
     }
 }
 
 /* -t: warns of a port that a program on this host uses. */
-static void port_review(struct conf *c, unsigned port, int type) {
+static void port_review(unsigned port, int type) {
     struct sockaddr_in6 any = { .sin6_family = AF_INET6,
                                 .sin6_port = htons((uint16_t)port) };
     int yes = 1, fd = socket(AF_INET6, type | SOCK_CLOEXEC, 0);
@@ -877,14 +861,13 @@ static void port_review(struct conf *c, unsigned port, int type) {
     if (type == SOCK_STREAM) /* no connection in TIME_WAIT */
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
     if (bind(fd, (void *)&any, sizeof any) && errno == EADDRINUSE)
-        warn(c,
-             "port %u is in use: a program answers the knock, and may log it",
+        warn("port %u is in use: a program answers the knock, and may log it",
              port);
     close(fd);
 }
 
 /* -t: warns of a sequence that is weak, or whose ports are in use. */
-static void sequence_review(struct conf *c, const struct sequence *seq) {
+static void sequence_review(const struct sequence *seq) {
     const char *weak = NULL;
     unsigned rises = 0, falls = 0, before = 0;
     uint16_t r[4];
@@ -893,15 +876,14 @@ static void sequence_review(struct conf *c, const struct sequence *seq) {
         rises += port > before;
         falls += !i || port < before;
         before = port;
-        port_review(c, port, seq->knock[i] & TO_UDP ? SOCK_DGRAM : SOCK_STREAM);
+        port_review(port, seq->knock[i] & TO_UDP ? SOCK_DGRAM : SOCK_STREAM);
     }
     if (rises == seq->n || falls == seq->n)
         weak = "the ports are in the order of a scan and of the manuals";
     if (seq->n < 3) weak = "fewer than 3 ports are easily guessed";
     if (weak && getrandom(r, sizeof r, 0) == sizeof r)
-        warn(c, "%s: use a random one, for example sequence = %d,%d,%d,%d",
-             weak, r[0] >> 1 | 1024, r[1] | 32768, r[2] >> 1 | 1024,
-             r[3] | 32768);
+        warn("%s: use a random one, for example sequence = %d,%d,%d,%d", weak,
+             r[0] >> 1 | 1024, r[1] | 32768, r[2] >> 1 | 1024, r[3] | 32768);
 }
 
 /* Can a command begin with this word: one of the shell, or a program, along
@@ -924,9 +906,8 @@ static bool can_run(const char *word) {
 }
 
 /* -t: warns of a start command that does not do what people expect. */
-static void start_review(struct conf *c, const struct door *d,
-                         const char *start) {
-    static const char *const behind[][2] = {
+static void start_review(const struct door *d, const char *start) {
+    static const char behind[][2][20] = {
         { "-A INPUT", "-I INPUT" },
         { "add rule", "insert rule" },
         { "ufw allow", "ufw prepend allow" },
@@ -935,22 +916,21 @@ static void start_review(struct conf *c, const struct door *d,
     bool closes = d->stop || d->stop6 || strstr(start, "-D") ||
                   strstr(start, "delete") || strstr(start, "timeout");
     bool adds = strstr(start, " -I ") || strstr(start, " -A ");
-    for (unsigned i = 0; i < sizeof behind / sizeof *behind; i++)
+    for (unsigned i = 0; i < LENGTH(behind); i++)
         if (strstr(start, behind[i][0]))
-            warn(c,
-                 "'%s' goes behind the rules that reject: did you mean '%s'?",
+            warn("'%s' goes behind the rules that reject: did you mean '%s'?",
                  behind[i][0], behind[i][1]);
     if (sets) return; /* whatever it does, it does beside them */
     if (!strstr(start, "%IP%")) {
         if (d->seq.n != 1 || d->keys)
-            warn(c, "no %%IP%% in the command: is the door for everyone?");
+            warn("no %%IP%% in the command: is the door for everyone?");
         else if (!d->cooldown)
-            warn(c, "every packet runs the command: set Seq_Cooldown");
+            warn("every packet runs the command: set Seq_Cooldown");
     } else if (!closes && adds && !strstr(start, " -C "))
-        warn(c, "each knock adds a rule: use iptables -C ... || iptables -I "
-                "..., or add Stop_Command");
+        warn("each knock adds a rule: use iptables -C ... || iptables -I "
+             "..., or add Stop_Command");
     else if (!closes && start == d->start)
-        warn(c, "no Stop_Command: another door must close this one");
+        warn("no Stop_Command: another door must close this one");
 }
 
 /* Are these networks, and all of IPv4, or else all of IPv6? */
@@ -968,8 +948,8 @@ static bool door_only(const struct door *d, bool v4) {
 
 /* -t: warns of a door's command, that of directive k.  The directive with _6
  * is the next one. */
-static void command_review(struct conf *c, const struct door *d,
-                           const struct keyword *k, const char *command) {
+static void command_review(const struct door *d, const struct keyword *k,
+                           const char *command) {
     bool start = k->offset == D(start), stop = k->offset == D(stop);
     bool for_v4 = strstr(command, "iptables") && !strstr(command, "ip6tables");
     bool lacks_six = (start || stop) && !d->lines[k + 1 - keywords];
@@ -978,23 +958,22 @@ static void command_review(struct conf *c, const struct door *d,
     snprintf(word, sizeof word, "%.*s", n, command);
     bool plain = n && !strpbrk(word, "()$`\\\"'*?[]#~={}!%");
     if (plain && !can_run(word))
-        warn(c, "can't run %.200s: %s", word, strerror(errno));
-    if (start || k->offset == D(start6)) start_review(c, d, command);
+        warn("can't run %.200s: %s", word, strerror(errno));
+    if (start || k->offset == D(start6)) start_review(d, command);
     if (stop && d->cmd_timeout == UINT_MAX)
-        warn(c, "no Cmd_Timeout: the stop command runs after %d s",
-             CMD_TIMEOUT);
+        warn("no Cmd_Timeout: the stop command runs after %d s", CMD_TIMEOUT);
     if (for_v4 && lacks_six && !door_only(d, true))
-        warn(c, "iptables does not accept IPv6 addresses: add %s", k[1].name);
+        warn("iptables does not accept IPv6 addresses: add %s", k[1].name);
 }
 
 /* -t: warns of addresses that the door's sets do not get, and of a short time. */
-static void sets_warn(struct conf *c, const struct door *d) {
+static void sets_warn(const struct door *d) {
     if (!d->set6 && !door_only(d, true))
-        warn(c, "an IPv6 knock puts nothing: add Set_6");
+        warn("an IPv6 knock puts nothing: add Set_6");
     if (!d->set && !door_only(d, false))
-        warn(c, "an IPv4 knock puts nothing: add Set");
+        warn("an IPv4 knock puts nothing: add Set");
     if (d->cmd_timeout == UINT_MAX && !d->stop)
-        warn(c, "no Cmd_Timeout: the address stays for %d s", CMD_TIMEOUT);
+        warn("no Cmd_Timeout: the address stays for %d s", CMD_TIMEOUT);
 }
 
 /* -t: warns of what is legal, also in 0.8, but probably not meant. */
@@ -1003,47 +982,41 @@ static void door_review(struct conf *c, struct door *d) {
     bool mixed = d->tcp.want & SYN && d->tcp.want != SYN;
     for (const struct door *o = c->doors; o < d; o++)
         if (!strcmp(o->name, d->name))
-            warn(c, "another door is named '%s': %s:%d", d->name, o->path,
+            warn("another door is named '%s': %s:%d", d->name, o->path,
                  o->line);
     if (!is_given(d->start) && !d->start6 && !d->close && !sets)
-        warn(c, "no command: the door only logs");
+        warn("no command: the door only logs");
     for (const struct keyword *k = keywords; k < keywords + KEYWORDS; k++) {
         const char **command = field_of(c, d, k);
         if (k->section != DOOR || !d->lines[k - keywords]) continue;
-        be_at(c, d, k->offset);
-        if (k->kind == PORTS && !d->keys) sequence_review(c, &d->seq);
+        be_at(d, k->offset);
+        if (k->kind == PORTS && !d->keys) sequence_review(&d->seq);
         if (k->kind == FLAGS && mixed)
-            warn(c, "no ordinary client sends syn with another flag");
-        if (k->kind == COMMAND && **command) command_review(c, d, k, *command);
+            warn("no ordinary client sends syn with another flag");
+        if (k->kind == COMMAND && **command) command_review(d, k, *command);
     }
-    be_at(c, d, d->set ? D(set) : D(set6));
-    if (sets) sets_warn(c, d);
-}
-
-static void door_add(struct conf *c, const char *name) {
-    c->doors = allocate(c->doors, (c->ndoors + 1) * sizeof *c->doors);
-    c->doors[c->ndoors++] = (struct door){ .path = c->path,
-                                           .name = name,
-                                           .line = c->line,
-                                           .seq_timeout = SEQ_TIMEOUT,
-                                           .cmd_timeout = UINT_MAX,
-                                           .stray_limit = UINT_MAX };
+    be_at(d, d->set ? D(set) : D(set6));
+    if (sets) sets_warn(d);
 }
 
 /* Begins the section of a line "[name]". */
 static bool section(struct conf *c, char *line) {
     char *end = strrchr(line, ']');
     bool good = end && !end[1];
-    if (!good) wrong(c, "bad section line '%.40s'", line);
+    if (!good) wrong("bad section line '%.40s'", line);
     else *end = '\0';
     char *name = trim(line + 1);
     if (!*name || strlen(name) > DOOR_NAME_MAX)
-        good = wrong(c, "a section name has 1 to %d characters", DOOR_NAME_MAX);
-    c->section = DOOR;
-    if (strcasecmp(name, "options")) door_add(c, name);
-    else c->section = OPTIONS;
-    if (c->included && c->section == OPTIONS)
-        good = wrong(c, "an included file has no [options]");
+        good = wrong("a section name has 1 to %d characters", DOOR_NAME_MAX);
+    spot.section = strcasecmp(name, "options") ? DOOR : OPTIONS;
+    if (spot.included && spot.section == OPTIONS)
+        good = wrong("an included file has no [options]");
+    if (spot.section == OPTIONS) return good;
+    c->doors = allocate(c->doors, (c->ndoors + 1) * sizeof *c->doors);
+    struct door *d = &c->doors[c->ndoors++];
+    *d = (struct door){ .path = spot.path, .name = name, .line = spot.line };
+    d->seq_timeout = SEQ_TIMEOUT;
+    d->cmd_timeout = d->stray_limit = UINT_MAX;
     return good;
 }
 
@@ -1066,7 +1039,8 @@ static const struct keyword *keyword_of(const char *line, size_t n, int where) {
     const struct keyword *found = NULL;
     for (const struct keyword *k = keywords; k < keywords + KEYWORDS; k++) {
         if (found && !(k->section & where)) continue;
-        if (is_word(line, n, k->name) || is_word(line, n, k->alias)) found = k;
+        const char *alias = k->name + strlen(k->name) + 1;
+        if (is_word(line, n, k->name) || is_word(line, n, alias)) found = k;
     }
     return found;
 }
@@ -1074,24 +1048,23 @@ static const struct keyword *keyword_of(const char *line, size_t n, int where) {
 /* Parses a line of the file; false if the line is wrong.  '#' after white space
  * begins a comment, but not in a command, where it may be part of it. */
 static bool config_line(struct conf *c, char *line) {
-    c->line++;
+    spot.line++;
     line = trim(line);
     if (!*line || *line == '#') return true;
     size_t n = strcspn(line, "=" BLANKS);
-    const struct keyword *k = keyword_of(line, n, c->section);
+    const struct keyword *k = keyword_of(line, n, spot.section);
     if (!k || k->kind != COMMAND) comment_cut(line);
     char *rest = trim(line + n);
     if (*line == '[') return section(c, trim(line));
-    bool equals = strchr(line, '=');
+    const char *what = strchr(line, '=') ? "unknown directive" : "no '=' in";
     if (!k || (*rest && *rest != '='))
-        return wrong(c, "%s '%.40s'",
-                     equals ? "unknown directive" : "no '=' in", trim(line));
-    if (!c->section)
-        return wrong(c, "%s comes before the first [section]", k->name);
-    if (!(k->section & c->section))
-        return wrong(c, "%s belongs in %s", k->name,
-                     k->section == DOOR ? "a door, not in [options]"
-                                        : "[options], not in a door");
+        return wrong("%s '%.40s'", what, trim(line));
+    if (!spot.section)
+        return wrong("%s comes before the first [section]", k->name);
+    what = "[options], not in a door";
+    if (k->section == DOOR) what = "a door, not in [options]";
+    if (!(k->section & spot.section))
+        return wrong("%s belongs in %s", k->name, what);
     return directive(c, k, *rest ? trim(rest + 1) : NULL);
 }
 
@@ -1125,43 +1098,43 @@ static bool same_sequence(const struct sequence *a, const struct sequence *b) {
     return a->n == b->n && !memcmp(a->knock, b->knock, a->n * sizeof *a->knock);
 }
 
-/* Gives a door the first unused sequence of its one-time file, a path seen
- * from the directory dir.  With spend, its present one is first marked as
- * used, on disk: a '#' in the first column of each line that has it.  Returns
- * how many are left.  0 leaves the door without one, disabled; so does -1, if
- * the file can't be read or marked, which is logged. */
-static int one_time(struct conf *c, struct door *d, int dir, bool spend) {
-    struct conf file = { .path = d->one_time };
+/* Gives a door the first unused sequence of its one-time file.  With spend, its
+ * present one is first marked as used, on disk: a '#' before each line that has
+ * it.  Returns how many are left; 0 disables the door, and so does -1: the file
+ * can't be read or marked, which is logged. */
+static int one_time(struct door *d, bool spend) {
     struct sequence old = d->seq, next = old;
     bool marked = false, failed = false;
-    int how = c->test ? O_RDONLY : O_RDWR, left = 0;
+    int how = settings.test ? O_RDONLY : O_RDWR, left = 0;
     size_t size;
-    int fd = openat(dir, file.path, how | O_NONBLOCK | O_CLOEXEC);
+    int fd = openat(cwd, d->one_time, how | O_NONBLOCK | O_CLOEXEC);
     char *text = read_all(fd, &size), *rest = text, *line;
-    be_at(c, d, D(one_time));
+    be_at(d, D(one_time));
     d->seq.n = 0;
     if (!text)
-        wrong(c, "door '%s': %s: %s", d->name, file.path, strerror(errno));
-    while ((line = strsep(&rest, "\n"))) {
+        wrong("door '%s': %s: %s", d->name, d->one_time, strerror(errno));
+    unsigned errors = spot.errors; /* a wrong line is no error of ours */
+    spot.path = d->one_time;
+    for (spot.line = 1; (line = strsep(&rest, "\n")); spot.line++) {
         off_t start = line - text;
-        file.line++;
         line = trim(line);
         if (!*line || *line == '#') continue;
-        if (!list_parse(&file, knock_parse, &next, line)) continue;
+        if (!list_parse(knock_parse, &next, line)) continue;
         if (spend && same_sequence(&next, &old)) {
             marked = true;
             if (pwrite(fd, "#", 1, start) != 1) failed = true;
         } else if (left++ == 0) d->seq = next;
     }
+    spot.errors = errors;
     if (spend && (!marked || fsync(fd))) failed = true;
     free(text);
     if (fd >= 0) close(fd);
-    if (failed) {
+    if (failed) d->seq.n = 0;
+    if (failed)
         say(TROUBLE,
             "door %s: can't mark the sequence as used in %s: door disabled",
-            d->name, file.path);
-        d->seq.n = 0;
-    } else if (text && !left)
+            d->name, d->one_time);
+    else if (text && !left)
         say(TROUBLE,
             "no more sequences left in the one time sequences file for "
             "door %s --> disabling the door",
@@ -1182,14 +1155,14 @@ static void client_add(struct conf *c, const struct door *d, const char *name,
     memcpy(&new->seen, hash, sizeof new->seen);
     for (const struct client *o = c->clients; o < new; o++)
         if (o->seen == new->seen)
-            wrong(c, "%s and %s have the same key", o->name, name);
+            wrong("%s and %s have the same key", o->name, name);
 }
 
 /* Parses a line of a key file, "NAME KEY".  No message quotes a word of it,
  * which may be a key. */
 static void keys_line(struct conf *c, const struct door *d, char *line) {
     uint8_t key[KEY_BYTES], vectors[KEY_BYTES];
-    c->line++;
+    spot.line++;
     line = trim(line);
     if (!*line || *line == '#') return;
     comment_cut(line);
@@ -1197,16 +1170,15 @@ static void keys_line(struct conf *c, const struct door *d, char *line) {
     if (*digits) *digits++ = '\0';
     for (int i = 0; i < KEY_BYTES; i++) vectors[i] = (uint8_t)i;
     if (!is_client_name(line))
-        wrong(c,
-              "the name has other characters than letters, digits and "
+        wrong("the name has other characters than letters, digits and "
               "._@-, begins with one of these, or is longer than %d",
               CLIENT_MAX);
     else if (!key_parse(trim(digits), key))
-        wrong(c, "the key is not 64 hex digits");
+        wrong("the key is not 64 hex digits");
     else if (!memcmp(key, vectors, sizeof key))
-        wrong(c, "everybody has this key: it is that of the test vectors");
+        wrong("everybody has this key: it is that of the test vectors");
     else if (c->nclients == CLIENTS_MAX)
-        wrong(c, "more than %d clients", CLIENTS_MAX);
+        wrong("more than %d clients", CLIENTS_MAX);
     else client_add(c, d, line, key);
     explicit_bzero(key, sizeof key);
 }
@@ -1216,8 +1188,8 @@ static void keys_read(struct conf *c, const struct door *d) {
     struct stat st = { .st_size = 0 };
     const char *doubt = NULL;
     unsigned before = c->nclients;
-    int fd = openat(c->dir, d->keys, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-    bool hidden = fd < 0 && errno == EACCES && c->test;
+    int fd = openat(cwd, d->keys, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    bool hidden = fd < 0 && errno == EACCES && settings.test;
     if (fd < 0 || fstat(fd, &st)) doubt = strerror(errno);
     else if (!S_ISREG(st.st_mode) || st.st_size > FILE_MAX)
         doubt = "it is not a file of keys";
@@ -1228,32 +1200,32 @@ static void keys_read(struct conf *c, const struct door *d) {
     char *text = secrets_map(bytes), *rest = text;
     if (!doubt && read(fd, text, bytes) != st.st_size) doubt = "it changes";
     if (fd >= 0) close(fd);
-    if (hidden) warn(c, "%s is not checked: %s", d->keys, doubt);
-    else if (doubt) wrong(c, "%s: %s", d->keys, doubt);
-    c->path = d->keys;
-    c->line = 0;
+    if (hidden) warn("%s is not checked: %s", d->keys, doubt);
+    else if (doubt) wrong("%s: %s", d->keys, doubt);
+    spot.path = d->keys;
+    spot.line = 0;
     while (!doubt && rest) keys_line(c, d, strsep(&rest, "\n"));
     explicit_bzero(text, bytes);
     munmap(text, bytes);
     if (!doubt && c->nclients == before)
-        warn(c, "no client: door '%s' opens for nobody", d->name);
+        warn("no client: door '%s' opens for nobody", d->name);
 }
 
 /* Checks a door with Keys, and reads its key file. */
 static void keys_check(struct conf *c, const struct door *d) {
-    be_at(c, d, D(seq));
+    be_at(d, D(seq));
     if (d->seq.n != 1 || !(d->seq.knock[0] & TO_UDP))
-        wrong(c, "a door with Keys has one port: Sequence = PORT:udp");
-    be_at(c, d, D(keys));
-    if (d->one_time) wrong(c, "Keys and One_Time_Sequences exclude each other");
+        wrong("a door with Keys has one port: Sequence = PORT:udp");
+    be_at(d, D(keys));
+    if (d->one_time) wrong("Keys and One_Time_Sequences exclude each other");
     if (d->tcp.want || d->tcp.forbid)
-        warn(c, "TCPFlags has no effect: a sealed knock is UDP");
+        warn("TCPFlags has no effect: a sealed knock is UDP");
     for (const struct door *o = c->doors; o < c->doors + c->ndoors; o++) {
         if (o->keys) continue;
         if (o->start && d->start && !strcmp(o->start, d->start))
-            warn(c, "door '%s' runs the same command without a key", o->name);
+            warn("door '%s' runs the same command without a key", o->name);
         if (o->set && d->set && !strcmp(o->set, d->set))
-            warn(c, "door '%s' has the same Set without a key", o->name);
+            warn("door '%s' has the same Set without a key", o->name);
     }
     keys_read(c, d);
 }
@@ -1264,30 +1236,33 @@ static void config_read(struct conf *c, const char *path) {
     size_t n;
     int how = O_RDONLY | O_CLOEXEC;
     if (out.started) how |= O_NONBLOCK; /* it could be a pipe */
-    int fd = openat(c->dir, path, how);
+    int fd = openat(cwd, path, how);
     char *next = read_all(fd, &n), hint[128] = "";
     int error = errno;
-    c->path = path;
-    c->line = 1;
+    spot.path = path;
+    spot.line = 1;
     if (!next) {
-        if (error == EACCES && !fstatat(c->dir, path, &st, 0))
-            snprintf(
-                hint, sizeof hint,
+        if (error == EACCES && !fstatat(cwd, path, &st, 0))
+            sprintf(
+                hint,
                 ": its owner is user %u, its mode %04o, and this is user %u",
                 st.st_uid, st.st_mode & 07777, geteuid());
-        c->errors++;
+        spot.errors++;
         say(TROUBLE, "could not open %s: %s%s", path, strerror(error), hint);
-    } else if (strlen(next) != n)
-        wrong(c, "byte %zu is zero: this is not a text file", strlen(next));
+        return;
+    }
+    if (strlen(next) != n)
+        wrong("byte %zu is zero: this is not a text file", strlen(next));
     else if (!fstat(fd, &st) && st.st_mode & S_IROTH)
-        warn(c, "everyone can read this file: chmod 600 %s", path);
-    if (fd >= 0) close(fd);
-    if (next) conf_keep(c, next);
-    if (next && !strncmp(next, "\xef\xbb\xbf", 3)) next += 3; /* RFC 3629 */
-    c->line = c->section = 0;
+        warn("everyone can read this file: chmod 600 %s", path);
+    close(fd);
+    conf_keep(c, next);
+    if (!strncmp(next, "\xef\xbb\xbf", 3)) next += 3; /* RFC 3629 */
+    spot.line = 0;
+    spot.section = NOWHERE;
     while (next) {
         bool good = config_line(c, strsep(&next, "\n"));
-        if (!good && c->section == DOOR) c->doors[c->ndoors - 1].bad = true;
+        if (!good && spot.section == DOOR) c->doors[c->ndoors - 1].bad = true;
     }
 }
 
@@ -1299,113 +1274,107 @@ static void close_check(struct conf *c, const struct door *d) {
         found = true;
         closes |= is_given(o->stop) || is_given(o->stop6) || o->set || o->set6;
     }
-    be_at(c, d, D(close));
-    if (!found) wrong(c, "there is no other door '%s'", d->close);
+    be_at(d, D(close));
+    if (!found) wrong("there is no other door '%s'", d->close);
     else if (!closes)
-        wrong(c, "door '%s' has neither Set nor Stop_Command", d->close);
+        wrong("door '%s' has neither Set nor Stop_Command", d->close);
 }
 
 /* A set holds an address for some time, an ipset not for more than so long. */
-static void cmd_timeout_check(struct conf *c, struct door *d) {
+static void cmd_timeout_check(struct door *d) {
     struct set s;
     const char *words = d->set ? d->set : d->set6;
-    be_at(c, d, D(cmd_timeout));
-    if (!d->cmd_timeout) wrong(c, "Cmd_Timeout 0 leaves the set no time");
+    be_at(d, D(cmd_timeout));
+    if (!d->cmd_timeout) wrong("Cmd_Timeout 0 leaves the set no time");
     if (!set_read(&s, words) || s.family) return;
     if (d->cmd_timeout <= IPSET_S_MAX) return;
     d->cmd_timeout = IPSET_S_MAX;
-    warn(c, "an ipset holds an address for %u s at most", d->cmd_timeout);
+    warn("an ipset holds an address for %u s at most", d->cmd_timeout);
 }
 
 /* Checks a door when all of its section has been read, and completes it.  What
  * an error in the section may have caused is not looked at. */
 static void door_finish(struct conf *c, struct door *d) {
-    be_at(c, d, D(seq_timeout));
+    be_at(d, D(seq_timeout));
     if (d->seq_timeout == 0 && d->seq.n > 1)
-        wrong(c, "Seq_Timeout 0 leaves door '%s' no time", d->name);
-    be_at(c, d, D(name));
+        wrong("Seq_Timeout 0 leaves door '%s' no time", d->name);
+    be_at(d, D(name));
     if (!d->bad && !d->one_time && !d->seq.n)
-        wrong(c, "door '%s' has no sequence", d->name);
-    if (!d->bad && c->test) door_review(c, d);
+        wrong("door '%s' has no sequence", d->name);
+    if (!d->bad && settings.test) door_review(c, d);
     if (!d->bad && d->keys) keys_check(c, d);
     if (d->cmd_timeout == UINT_MAX) d->cmd_timeout = CMD_TIMEOUT;
-    if (d->set || d->set6) cmd_timeout_check(c, d);
+    if (d->set || d->set6) cmd_timeout_check(d);
     if (d->stray_limit == UINT_MAX) d->stray_limit = c->stray_limit;
-    if (d->close && *d->close) close_check(c, d);
-    if (d->one_time && *d->one_time) one_time(c, d, c->dir, false);
+    if (is_given(d->close)) close_check(c, d);
+    if (is_given(d->one_time)) one_time(d, false);
 }
 
-/* Reads the file at path, seen from the directory dir, into c.  Logs
- * everything that is wrong with it (false then) and, with test, what is
- * doubtful. */
-static bool config_load(struct conf *c, int dir, const char *path, bool test) {
-    *c = (struct conf){ .dir = dir,
-                        .test = test,
-                        .stray_limit = STRAY_LIMIT,
-                        .doors = allocate(NULL, sizeof *c->doors) };
-    config_read(c, path);
+/* Reads the file at path into c.  Logs everything that is wrong with it (false
+ * then) and, with -t, what is doubtful. */
+static bool config_load(struct conf *c, const char *path) {
     const char *list = settings.interface;
+    *c = (struct conf){ .stray_limit = STRAY_LIMIT };
+    spot.errors = 0;
+    spot.included = false;
+    config_read(c, path);
     c->listen = c->interface ? c->interface : "any";
     if (list && list[strspn(list, LIST)]) c->listen = list;
     c->pid = c->pidfile ? c->pidfile : settings.pidfile;
     for (struct door *d = c->doors; d < c->doors + c->ndoors; d++)
         door_finish(c, d);
-    if (!c->ndoors && !c->errors) warn(c, "%s has no doors", path);
-    return !c->errors;
+    if (!c->ndoors && !spot.errors) warn("%s has no doors", path);
+    c->errors = spot.errors;
+    return !spot.errors;
 }
 
-static void sequence_print(const char *name, const struct sequence *seq) {
-    const char *before = name;
-    for (unsigned i = 0; i < seq->n; i++) {
-        bool udp = seq->knock[i] & TO_UDP;
-        printf("%s%u%s", before, seq->knock[i] & 0xffff, udp ? ":udp" : "");
-        before = ",";
-    }
-    if (seq->n) printf("\n");
-}
-
-static void flags_print(const char *name, const struct flags *f) {
-    const char *before = name;
-    for (unsigned i = 0; i < 2 * FLAG_BITS; i++) { /* wanted, then forbidden */
-        bool forbidden = i >= FLAG_BITS;
-        unsigned bit = i % FLAG_BITS, set = forbidden ? f->forbid : f->want;
-        if (!(set >> bit & 1)) continue;
-        printf("%s%s%s", before, forbidden ? "!" : "", flags[bit]);
-        before = ",";
-    }
-    if (before != name) printf("\n");
-}
-
-static void nets_print(const char *name, const struct nets *l) {
-    const char *before = name;
+/* The item at place i of a list as text, "" for a TCP flag that does not count;
+ * false behind the last one. */
+static bool item_text(const struct keyword *k, const void *field, unsigned i,
+                      char text[64]) {
+    const struct sequence *seq = field;
+    const struct nets *l = field;
+    const struct flags *f = field;
     char ip[ADDR_TEXT];
-    for (unsigned i = 0; i < l->n; i++) {
+    *text = '\0';
+    if (k->kind == PORTS && i < seq->n) {
+        bool udp = seq->knock[i] & TO_UDP;
+        return sprintf(text, "%u%s", seq->knock[i] & 0xffff, udp ? ":udp" : "");
+    }
+    if (k->kind == NETS && i < l->n) {
         const struct net *n = &l->net[i];
         unsigned bits = is_v4(&n->addr) ? n->bits - 96 : n->bits;
-        printf("%s%s/%u", before, addr_text(&n->addr, ip), bits);
-        before = ",";
+        return sprintf(text, "%s/%u", addr_text(&n->addr, ip), bits);
     }
-    if (l->n) printf("\n");
+    if (k->kind != FLAGS || i >= 2 * FLAG_BITS) return false;
+    unsigned bit = i % FLAG_BITS; /* first all that are wanted */
+    if (i == bit && f->want >> bit & 1) strcpy(text, flags[bit]);
+    if (i != bit && f->forbid >> bit & 1) sprintf(text, "!%s", flags[bit]);
+    return true;
 }
 
 /* -t: prints a directive as understood, in the file's own language. */
 static void directive_print(const struct keyword *k, const void *field) {
-    char name[32]; /* "Name = " */
-    const bool *set = field;
-    const unsigned *value = field;
-    const char *const *text = field;
-    snprintf(name, sizeof name, "%s = ", k->name);
+    char item[64];
+    const char *const *text = field, *before = " = ";
     switch (k->kind) {
     case GLOB: return; /* what it had is printed */
-    case NUMBER: printf("%s%u\n", name, *value); return;
-    case PORTS: sequence_print(name, field); return;
-    case FLAGS: flags_print(name, field); return;
-    case NETS: nets_print(name, field); return;
+    case NUMBER: printf("%s = %u\n", k->name, *(const unsigned *)field); return;
     case FLAG:
-        if (*set) printf("%s\n", k->name);
+        if (*(const bool *)field) printf("%s\n", k->name);
+        return;
+    case PORTS:
+    case FLAGS:
+    case NETS:
+        for (unsigned i = 0; item_text(k, field, i, item); i++) {
+            if (!*item) continue;
+            printf("%s%s%s", *before == ' ' ? k->name : "", before, item);
+            before = ",";
+        }
+        if (*before == ',') printf("\n");
         return;
     default:
-        if (*text) printf("%s%s\n", name, *text);
+        if (*text) printf("%s = %s\n", k->name, *text);
     }
 }
 
@@ -1418,20 +1387,15 @@ static void section_print(struct conf *c, struct door *d) {
     }
 }
 
-/* Prints the names of a door's clients, as comments. */
-static void clients_print(const struct conf *c, unsigned door) {
-    for (unsigned i = 0; i < c->nclients; i++)
-        if (c->clients[i].door == door)
-            printf("# client %s\n", c->clients[i].name);
-}
-
 static void config_print(struct conf *c) {
     printf("[options]\n");
     section_print(c, NULL);
     for (unsigned i = 0; i < c->ndoors; i++) {
         printf("\n[%s]\n", c->doors[i].name);
         section_print(c, &c->doors[i]);
-        clients_print(c, i);
+        for (unsigned k = 0; k < c->nclients; k++)
+            if (c->clients[k].door == i)
+                printf("# client %s\n", c->clients[k].name);
     }
 }
 
@@ -2425,13 +2389,12 @@ enum { CHANNEL_FD, PACKETS_FD };
 
 static bool execed; /* see sniffer_exec() */
 
-/* Makes a directory, enters it, deletes it and makes it the root: nothing can
- * ever be put there. */
+/* Makes a directory that is deleted the root: nothing can be put there. */
 static bool empty_root(void) {
-    static const char *const bases[] = { EMPTY_ROOTS };
-    for (unsigned i = 0; i < sizeof bases / sizeof *bases; i++) {
+    static const char bases[][12] = { EMPTY_ROOTS };
+    for (unsigned i = 0; i < LENGTH(bases); i++) {
         char path[64];
-        snprintf(path, sizeof path, "%s/knockd.%d", bases[i], (int)getpid());
+        sprintf(path, "%.11s/knockd.%d", bases[i], (int)getpid());
         if (mkdir(path, 0700)) continue;
         bool in = !chdir(path);
         rmdir(path);
@@ -2455,9 +2418,8 @@ static bool no_capabilities(void) {
            !memcmp(sets, none, sizeof none) && (!getuid() || setuid(0));
 }
 
-/* Allows the few system calls of the loop below; any other kills the sniffer
- * (seccomp(2)).  Of setsockopt() only the packet socket's filter, which the
- * kernel checks. */
+/* Allows the few system calls of the loop below, of setsockopt() only the packet
+ * socket's filter; any other kills the sniffer (seccomp(2)). */
 static bool seccomp(void) {
     static const int calls[] = { SECCOMP_CALLS };
     program.at = FILTER_MAX;
@@ -2467,7 +2429,7 @@ static bool seccomp(void) {
     next = put(JEQ, SOL_SOCKET, load(LD_W, SECCOMP_ARG(2), next), kill_);
     next = put(JEQ, PACKETS_FD, load(LD_W, SECCOMP_ARG(1), next), kill_);
     next = put(JEQ, SYS_setsockopt, load(LD_W, SECCOMP_ARG(0), next), kill_);
-    for (unsigned i = 0; i < sizeof calls / sizeof *calls; i++)
+    for (unsigned i = 0; i < LENGTH(calls); i++)
         next = put(JEQ, (uint32_t)calls[i], allow, next);
     next = put(JEQ, SECCOMP_ARCH, load(LD_W, 0, next), kill_);
     load(LD_W, 4, next);
@@ -2501,7 +2463,7 @@ static bool limits(void) {
 static bool own_memory(void) { return execed; }
 
 static const struct {
-    const char *name;
+    char name[32];
     bool (*take)(void);
 } sandbox_steps[] = { { "bounding set", no_bounding_set },
                       { "empty root directory", empty_root },
@@ -2511,10 +2473,10 @@ static const struct {
                       { "resource limits", limits },
                       { "seccomp filter", seccomp },
                       { "memory of its own", own_memory } };
-enum { SANDBOX_STEPS = sizeof sandbox_steps / sizeof *sandbox_steps };
+enum { SANDBOX_STEPS = LENGTH(sandbox_steps) };
 
-/* Gives up every privilege.  A step that the environment forbids (a container,
- * say) is skipped; returns a bit for each of these. */
+/* Gives up every privilege.  Returns a bit for each step that the environment,
+ * say a container, forbids: it is skipped. */
 static unsigned sandbox(void) {
     unsigned skipped = 0;
     for (unsigned i = 0; i < SANDBOX_STEPS; i++)
@@ -2525,15 +2487,13 @@ static unsigned sandbox(void) {
 /* ---- The sniffer: its loop ---------------------------------------------- */
 
 static void drops_tell(struct sniffer *s) {
-    struct {
-        unsigned packets, drops;
-    } stats = { 0, 0 }; /* since asked */
+    unsigned stats[2] = { 0, 0 }; /* packets and drops since asked */
     socklen_t size = sizeof stats;
-    syscall(SYS_getsockopt, s->packets, SOL_PACKET, PACKET_STATISTICS, &stats,
+    syscall(SYS_getsockopt, s->packets, SOL_PACKET, PACKET_STATISTICS, stats,
             &size);
-    s->counters[LOST] += stats.drops;
-    if (stats.drops && may_tell(s, &s->told[DROPS], LINES_PER_SECOND))
-        tell(s, (struct event){ .kind = DROPS, .value = stats.drops });
+    s->counters[LOST] += stats[1];
+    if (stats[1] && may_tell(s, &s->told[DROPS], LINES_PER_SECOND))
+        tell(s, (struct event){ .kind = DROPS, .value = stats[1] });
 }
 
 FAST
@@ -2569,9 +2529,8 @@ static bool is_full(const union slot *slot) {
     return __atomic_load_n(&slot->head.status, __ATOMIC_ACQUIRE) & TP_USER;
 }
 
-/* Goes to the oldest packet, the first full slot after an empty one, if there
- * is any: in a ring that a sniffer has read before us, only the kernel knows
- * its place. */
+/* Goes to the oldest packet, the first full slot after an empty one: another
+ * sniffer may have read this ring before. */
 static void ring_find(struct sniffer *s) {
     bool full = is_full(&s->ring[FRAMES - 1]);
     for (uint32_t i = 0; i < FRAMES; i++) {
@@ -2605,9 +2564,8 @@ static uint32_t ring_read(struct sniffer *s) {
 
 FAST_END
 
-/* In a burst, waking up for each packet costs more than the packet.  Then we
- * sleep for REST_MS at a time, until the ring stays empty.  n: packets just
- * read. True while resting. */
+/* In a burst, waking up for each packet costs more than the packet: sleeps for
+ * REST_MS at a time then, until the ring stays empty.  n: packets just read. */
 static bool rest(struct sniffer *s, uint32_t n) {
     if (s->now - s->burst_start > REST_WITHIN_MS) {
         s->burst_start = s->now;
@@ -2621,9 +2579,8 @@ static bool rest(struct sniffer *s, uint32_t n) {
     return s->resting;
 }
 
-/* Ends attempts that have timed out, and lists the sources at wide doors anew.
- * It walks the whole table, so only when due, and once in EXPIRE_MS at most.
- * (match() checks the deadlines of its packet's source itself.) */
+/* Ends attempts that have timed out, and lists the sources at wide doors.  That
+ * walks the whole table: when due, and once in EXPIRE_MS at most. */
 static void expire(struct sniffer *s) {
     struct attempt *end = s->attempts + s->used;
     int64_t next = INT64_MAX;
@@ -2671,19 +2628,16 @@ static void sequence_change(struct sniffer *s, uint32_t door,
     index_doors(s);
 }
 
-/* The channel has closed: tells what has been counted, in case the monitor
- * listens still, and ends. */
-static void sniffer_end(struct sniffer *s) {
-    counters_tell(s);
-    events_send(s);
-    _exit(0);
-}
-
-/* Reads what the monitor sends, in pieces. */
+/* Reads what the monitor sends, in pieces.  If the channel has closed, tells
+ * what has been counted, in case the monitor listens still, and ends. */
 static void receive(struct sniffer *s, void *to, size_t bytes) {
     for (char *at = to; bytes;) {
         ssize_t n = read(s->channel, at, bytes);
-        if (n <= 0) sniffer_end(s);
+        if (n <= 0) {
+            counters_tell(s);
+            events_send(s);
+            _exit(0);
+        }
         at += n;
         bytes -= (size_t)n;
     }
@@ -2715,8 +2669,7 @@ static void obey(struct sniffer *s) {
     filter_attach(s);
 }
 
-/* Makes the tables, receives the doors and the local addresses, locks itself
- * in. */
+/* Makes the tables, receives doors and local addresses, locks itself in. */
 static void sniffer_init(struct sniffer *s) {
     int own = MAP_PRIVATE | MAP_ANONYMOUS;
     s->ring = map(RING_BYTES, MAP_SHARED, s->packets);
@@ -2766,7 +2719,7 @@ static void sniff(struct sniffer *s) {
 
 /* The program: the sniffer, on the descriptors that the monitor gave it. */
 static void sniffer_main(void) {
-    static struct sniffer s;
+    static struct sniffer s; /* all zero: takes no room in the file */
     prctl(PR_SET_NAME, SNIFFER_NAME);
     s.channel = CHANNEL_FD;
     s.packets = PACKETS_FD;
@@ -2894,7 +2847,6 @@ struct monitor {
     int exe;                /* our own file, O_PATH */
     int sniffer_error;      /* why none could be started, as last said */
     int64_t renew_at;       /* ms: see sequences_send() */
-    int cwd;                /* where relative paths begin */
     posix_spawnattr_t attr; /* of all commands */
     int packets, channel, netlink, signals, timer, null, ready_fd;
     pid_t sniffer, namer;
@@ -3001,23 +2953,23 @@ static uint64_t checksum(const void *data, size_t n) {
     return h;
 }
 
-/* Replaces the file at path, seen from the directory dir: writes n bytes to a
- * new file, locks that and renames it, so that a reader finds either file
- * whole.  Returns its descriptor, or -1 and errno; the old file then stays. */
-static int file_replace(int dir, const char *path, const char *text, size_t n) {
+/* Replaces the file at path: writes n bytes to a new file, locks that and
+ * renames it, so that a reader finds either file whole.  Returns its
+ * descriptor, or -1 and errno; the old file then stays. */
+static int file_replace(const char *path, const char *text, size_t n) {
     int how = O_WRONLY | O_APPEND | O_CREAT | O_EXCL | O_CLOEXEC;
     char new[PATH_MAX];
     snprintf(new, sizeof new, "%s.new", path);
-    unlinkat(dir, new, 0); /* left by one that was killed */
-    int fd = openat(dir, new, how, 0600);
+    unlinkat(cwd, new, 0); /* left by one that was killed */
+    int fd = openat(cwd, new, how, 0600);
     if (fd < 0) return -1;
     errno = ENOSPC; /* a short write() sets none */
     if (!flock(fd, LOCK_EX | LOCK_NB) && write(fd, text, n) == (ssize_t)n &&
-        !renameat(dir, new, dir, path))
+        !renameat(cwd, new, cwd, path))
         return fd;
     int error = errno;
     close(fd);
-    unlinkat(dir, new, 0);
+    unlinkat(cwd, new, 0);
     errno = error;
     return -1;
 }
@@ -3212,7 +3164,7 @@ static void state_save(struct monitor *m) {
         record_change(m, m->openings[i]);
     }
     state_close(f);
-    int fd = file_replace(m->cwd, f->path, f->text, f->n);
+    int fd = file_replace(f->path, f->text, f->n);
     if (fd < 0 && !f->bad)
         say(TROUBLE,
             "could not write %s: %s: if knockd is killed, open doors stay open",
@@ -3661,13 +3613,15 @@ static void sets_review(struct monitor *m, struct conf *c) {
         const char *words = v4 ? d->set : d->set6;
         int error = words && set_read(&s, words) ? set_look(m, &s, v4) : 0;
         if (!error) continue;
-        be_at(c, d, v4 ? D(set) : D(set6));
+        be_at(d, v4 ? D(set) : D(set6));
         set_describe(text, words, &s, v4, error);
-        if (error == NO_CAPABILITY && c->test) warn(c, "not checked: %s", text);
+        if (error == NO_CAPABILITY && settings.test)
+            warn("not checked: %s", text);
         else if (error < OTHER_TYPE || error == NO_ANSWER)
-            say(TROUBLE, "%s:%d: warning: %s", c->path, c->line, text);
-        else wrong(c, "%s", text);
+            say(TROUBLE, "%s:%d: warning: %s", spot.path, spot.line, text);
+        else wrong("%s", text);
     }
+    c->errors = spot.errors;
 }
 
 /* ---- The monitor: openings ---------------------------------------------- */
@@ -3977,7 +3931,7 @@ static void openings_end(struct monitor *m) {
  * at the daemon's end as many as there is time for. */
 static void round_failed(struct monitor *m, struct opening *o) {
     static const int pauses[] = { ROUNDS_MS };
-    unsigned rounds = sizeof pauses / sizeof *pauses;
+    unsigned rounds = LENGTH(pauses);
     if (m->ending) opening_move(m, o, FAILED, now_ms() + RETRY_MS);
     else if (o->rounds < rounds)
         opening_move(m, o, FAILED, now_ms() + pauses[o->rounds++]);
@@ -4161,7 +4115,7 @@ static void state_refuse(const struct monitor *m, const char *why) {
     const char *path = m->state.path;
     char aside[PATH_MAX];
     snprintf(aside, sizeof aside, "%s.refused", path);
-    renameat(m->cwd, path, m->cwd, aside);
+    renameat(cwd, path, cwd, aside);
     say(TROUBLE,
         "state file refused: %s: %s; its doors may still be open: "
         "see %s",
@@ -4179,16 +4133,16 @@ static bool is_own(int fd) {
 static bool state_lock(const struct monitor *m, int fd) {
     struct stat st, now;
     return !flock(fd, LOCK_EX | LOCK_NB) && !fstat(fd, &st) &&
-           !fstatat(m->cwd, m->state.path, &now, 0) && now.st_ino == st.st_ino;
+           !fstatat(cwd, m->state.path, &now, 0) && now.st_ino == st.st_ino;
 }
 
 /* Opens and locks the state file and takes over its openings.  A file that is
  * damaged, or that others may write, is renamed, and nothing in it is run. */
 static void state_load(struct monitor *m) {
     int how = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
-    int fd = openat(m->cwd, m->state.path, how | O_CREAT | O_EXCL, 0600);
+    int fd = openat(cwd, m->state.path, how | O_CREAT | O_EXCL, 0600);
     bool made = fd >= 0; /* two daemons can't both make it */
-    if (!made) fd = openat(m->cwd, m->state.path, how);
+    if (!made) fd = openat(cwd, m->state.path, how);
     bool locked = fd >= 0 && state_lock(m, fd);
     struct records rs = { .n = 0 };
     size_t n;
@@ -4241,7 +4195,7 @@ static void stamps_save(struct monitor *m) {
         fprintf(f, "\n");
     }
     bool good = f && !fclose(f);
-    int fd = good ? file_replace(m->cwd, m->stamps_file, text, n) : -1;
+    int fd = good ? file_replace(m->stamps_file, text, n) : -1;
     if (fd < 0 && !m->stamps_bad)
         say(TROUBLE,
             "could not write %s: %s: if the clock goes wrong at a start, a "
@@ -4314,7 +4268,7 @@ static int status(const struct monitor *m) {
     char ip[ADDR_TEXT], left[32];
     struct records rs = { .n = 0 };
     size_t n;
-    int fd = openat(m->cwd, m->state.path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+    int fd = openat(cwd, m->state.path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
     char *text = read_all(fd, &n);
     if (!text && errno == ENOENT) return 0; /* nothing was ever open */
     if (!text) die("could not read %s: %s", m->state.path, strerror(errno));
@@ -4357,36 +4311,25 @@ static bool is_named(const char *entry, const char *name) {
            (!strncmp(entry, name, length) && !name[length]);
 }
 
-/* Is an entry of getifaddrs() that of an address we look at?  Then sets *addr.
- */
+/* Sets *addr to the address of an entry of getifaddrs(), if we look at it. */
 static bool address_of(const struct ifaddrs *a, struct addr *addr) {
     const void *from = a->ifa_addr;
-    if (!from) return false;
-    if (a->ifa_addr->sa_family == AF_INET) {
+    int family = from ? a->ifa_addr->sa_family : AF_UNSPEC;
+    if (family == AF_INET)
         *addr = addr_v4(&((const struct sockaddr_in *)from)->sin_addr);
-        return true;
-    }
-    if (a->ifa_addr->sa_family != AF_INET6 || settings.only_ipv4) return false;
-    memcpy(addr, &((const struct sockaddr_in6 *)from)->sin6_addr, sizeof *addr);
-    return true;
+    if (family == AF_INET6)
+        *addr = *(const struct addr *)&((const struct sockaddr_in6 *)from)
+                     ->sin6_addr;
+    return family == AF_INET || (family == AF_INET6 && !settings.only_ipv4);
 }
 
-/* Adds an address; -t prints it. */
-static void locals_add(const struct monitor *m, struct locals *l,
-                       const char *interface, const struct addr *a) {
-    char ip[ADDR_TEXT];
-    if (m->conf.test) printf("# %s %s\n", interface, addr_text(a, ip));
-    if (l->naddrs == ADDRESSES_MAX) l->full = true;
-    else l->addr[l->naddrs++] = *a;
-}
-
-/* Takes an interface of the list, or with index 0 all that there are.  Returns
- * why the interface can't be used yet; NULL if it can. */
-static const char *locals_take(const struct monitor *m, struct locals *l,
-                               const struct ifaddrs *all, const char *name,
-                               unsigned index) {
+/* Takes an interface and its addresses, which -t prints; with index 0, those of
+ * all.  Returns why the interface can't be used yet; NULL if it can. */
+static const char *locals_take(struct locals *l, const struct ifaddrs *all,
+                               const char *name, unsigned index) {
     bool up = false, addressed = false;
     struct addr addr;
+    char ip[ADDR_TEXT];
     if (index && l->ninterfaces == INTERFACES_MAX) return "is one too many";
     if (index) l->interface[l->ninterfaces++] = index;
     for (const struct ifaddrs *a = all; a; a = a->ifa_next) {
@@ -4394,25 +4337,19 @@ static const char *locals_take(const struct monitor *m, struct locals *l,
         if (a->ifa_flags & IFF_UP) up = true;
         if (!address_of(a, &addr)) continue;
         addressed = true;
-        bool added = index && l->any; /* any is first, and has added it */
-        if (!added) locals_add(m, l, a->ifa_name, &addr);
+        if (index && l->any) continue; /* any has added it */
+        if (settings.test)
+            printf("# %s %s\n", a->ifa_name, addr_text(&addr, ip));
+        if (l->naddrs == ADDRESSES_MAX) l->full = true;
+        else l->addr[l->naddrs++] = addr;
     }
     if (!index) return NULL;
     if (!up) return "is down";
     return addressed ? NULL : "has no address";
 }
 
-/* Does the list of interfaces have `any`: every one but the loopback? */
-static bool lists_any(const char *list) {
-    char name[IFNAMSIZ + 1];
-    while (next_name(&list, name))
-        if (!strcasecmp(name, "any")) return true;
-    return false;
-}
-
-/* Reads where knocks may come in: the interfaces of the list and their
- * addresses.  waiting: the interfaces that can't be used yet, and why.  False
- * if the kernel gives no answer. */
+/* Reads the interfaces of the list and their addresses.  waiting: those that
+ * can't be used yet, and why.  False if the kernel gives no answer. */
 static bool locals_read(struct monitor *m, struct locals *l,
                         char waiting[TEXT_MAX]) {
     const char *list = m->conf.listen;
@@ -4422,19 +4359,19 @@ static bool locals_read(struct monitor *m, struct locals *l,
     size_t n = 0;
     *waiting = '\0';
     memset(l, 0, offsetof(struct locals, addr));
-    l->any = lists_any(list);
-    if (l->any) locals_take(m, l, all, "any", 0);
-    while (good && next_name(&list, name)) {
+    while (next_name(&list, name)) l->any |= !strcasecmp(name, "any");
+    if (l->any) locals_take(l, all, "any", 0);
+    for (list = m->conf.listen; good && next_name(&list, name);) {
         if (!strcasecmp(name, "any")) continue;
-        const char *why = "does not exist", *comma = n ? ", " : "";
+        const char *why = "does not exist";
         unsigned index = if_nametoindex(name);
         good = index || errno == ENODEV;
         bool label = strchr(name, ':');
-        if (index && !label) if_indextoname(index, name); /* its first name */
-        if (index) why = locals_take(m, l, all, name, index);
+        if (index && label) if_indextoname(index, name); /* without label */
+        if (index) why = locals_take(l, all, name, index);
         if (why && n < TEXT_MAX)
-            n += (size_t)snprintf(waiting + n, TEXT_MAX - n, "%s%s %s", comma,
-                                  name, why);
+            n += (size_t)snprintf(waiting + n, TEXT_MAX - n, "%s%s %s",
+                                  n ? ", " : "", name, why);
     }
     qsort(l->addr, l->naddrs, sizeof *l->addr, addr_cmp);
     freeifaddrs(all);
@@ -4457,25 +4394,25 @@ static bool pieces_send(const struct monitor *m, const void *data,
     return true;
 }
 
-/* Sends an order and the data that belong to it, if there is a sniffer.  One
- * that does not read them hangs, and is killed; its successor will know. */
-static void order_send(struct monitor *m, struct order *o, const void *data) {
+/* Sends an order and its data, if there is a sniffer.  One that does not read
+ * them hangs, and is killed. */
+static void order_send(struct monitor *m, struct order o, const void *data) {
     if (m->sniffer < 0) return;
-    bool sent = pieces_send(m, o, sizeof *o) && pieces_send(m, data, o->bytes);
+    bool sent = pieces_send(m, &o, sizeof o) && pieces_send(m, data, o.bytes);
     bool ending = errno == EPIPE;
     if (!sent && !ending) kill(m->sniffer, SIGKILL);
 }
 
 /* The bytes of l that are used. */
-static size_t locals_bytes(const struct locals *l) {
-    return offsetof(struct locals, addr) + l->naddrs * sizeof *l->addr;
+static uint32_t locals_bytes(const struct locals *l) {
+    size_t used = l->naddrs * sizeof *l->addr;
+    return (uint32_t)(offsetof(struct locals, addr) + used);
 }
 
 static void locals_send(struct monitor *m) {
-    order_send(m,
-               &(struct order){ .kind = NEW_LOCALS,
-                                .bytes = (uint32_t)locals_bytes(&m->locals) },
-               &m->locals);
+    struct order o = { .kind = NEW_LOCALS };
+    o.bytes = locals_bytes(&m->locals);
+    order_send(m, o, &m->locals);
 }
 
 /* An interface or an address has changed (rtnetlink(7)): reads all of them. */
@@ -4485,31 +4422,28 @@ static void locals_changed(struct monitor *m) {
     while (recv(m->netlink, buf, sizeof buf, MSG_DONTWAIT) > 0) {}
     m->locals_old = !locals_read(m, &new, waiting);
     if (m->locals_old) return; /* turn() tries again */
-    if (strcmp(waiting, m->waiting_for)) {
-        if (*waiting) say(LOG, "waiting: %s", waiting);
-        else say(LOG, "listening on %s again", m->conf.listen);
-        strcpy(m->waiting_for, waiting);
-    }
-    size_t bytes = locals_bytes(&new);
-    if (!memcmp(&new, &m->locals, bytes)) return;
-    memcpy(&m->locals, &new, bytes);
+    bool changed = strcmp(waiting, m->waiting_for);
+    if (changed && *waiting) say(LOG, "waiting: %s", waiting);
+    else if (changed) say(LOG, "listening on %s again", m->conf.listen);
+    strcpy(m->waiting_for, waiting);
+    if (!memcmp(&new, &m->locals, locals_bytes(&new))) return;
+    memcpy(&m->locals, &new, locals_bytes(&new));
     locals_send(m);
 }
 
 /* ---- The monitor: host names (-l) --------------------------------------- */
 
-/* Logs a line that begins with an address with its host name added; false if
- * it has none.  Called in a child, which the alarm kills if the look-up
- * hangs. */
+/* Logs a line that begins with an address, with its host name; false if it has
+ * none.  The alarm kills this process if the look-up hangs. */
 static bool log_named(char *text, enum severity severity) {
     static struct addrinfo numeric = { .ai_flags = AI_NUMERICHOST }, *a;
     char line[TEXT_MAX + NAME_BYTES + 8], name[NAME_BYTES];
     char *rest = strstr(text, ": ");
     struct addr addr;
+    if (!rest) return false;
+    *rest = '\0';
     alarm(LOOKUP_SECONDS);
-    if (rest) *rest = '\0';
-    if (!rest || !addr_parse(text, &addr) ||
-        getaddrinfo(text, NULL, &numeric, &a) ||
+    if (!addr_parse(text, &addr) || getaddrinfo(text, NULL, &numeric, &a) ||
         getnameinfo(a->ai_addr, a->ai_addrlen, name, sizeof name, NULL, 0,
                     NI_NAMEREQD))
         return false;
@@ -4520,10 +4454,9 @@ static bool log_named(char *text, enum severity severity) {
     return true;
 }
 
-/* -l: looks names up in a process of its own, so that slow DNS delays no
- * knock. All lines but the daemon's first and last go through it, so they stay
- * in order. A look-up that takes too long is given up; that line, and those
- * that follow for a while, are logged without a name. */
+/* -l: looks names up in a process of its own, so that slow DNS delays no knock;
+ * all lines but the first and last go through it, and stay in order.  After a
+ * look-up that takes too long, lines have no name for a while. */
 static void namer(int from) {
     char line[TEXT_MAX + 1], *text = line + 1; /* see send_namer() */
     int64_t again = 0;
@@ -4579,16 +4512,15 @@ static void sequences_send(struct monitor *m) {
     m->renew_at = INT64_MAX;
     for (uint32_t i = 0; i < m->conf.ndoors; i++) {
         struct door *d = &m->conf.doors[i];
-        struct order o = { .kind = NEW_SEQUENCE, .door = i, .seq = d->seq };
+        struct order o = { NEW_SEQUENCE, 0, i, d->seq };
         if (!d->renew) continue;
         d->renew = !in_rate(&d->renewed, RENEWS_A_SECOND, RENEW_BURST_MS);
         if (d->renew) m->renew_at = now_ms() + 1000 / RENEWS_A_SECOND;
-        else order_send(m, &o, NULL);
+        else order_send(m, o, NULL);
     }
 }
 
-/* A door opens for src: logs it, takes the next one-time sequence, puts the
- * address into the set and queues the start command. */
+/* A door opens for src: says so, and does what its directives say. */
 static void door_open(struct monitor *m, struct door *d,
                       const struct addr *src) {
     const char *set = set_of(d, src);
@@ -4596,7 +4528,7 @@ static void door_open(struct monitor *m, struct door *d,
     say_of(m, share_of(m, d->name), addr_text(src, ip), OPENINGS, "%s",
            d->message ? d->message : "OPEN SESAME");
     if (d->one_time) {
-        int left = one_time(&m->conf, d, m->cwd, true);
+        int left = one_time(d, true);
         if (left > 0 && left <= ONE_TIME_LOW)
             say(LOG, "%s: %d one-time sequences left", d->name, left);
         d->renew = true;
@@ -4622,12 +4554,9 @@ static struct memory *memory_find(struct monitor *m, uint64_t id, unsigned n) {
  * suspended: both move the clock against CLOCK_MONOTONIC, and end a read() of
  * the timer (timerfd_create(2)). */
 static void clock_look(struct monitor *m) {
-    struct timespec t;
     uint64_t unused;
     if (m->clock >= 0 && read(m->clock, &unused, sizeof unused) < 0) {}
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    int64_t ahead =
-        (int64_t)wall_ms() - (t.tv_sec * INT64_C(1000) + t.tv_nsec / 1000000);
+    int64_t ahead = ms_of(CLOCK_REALTIME) - ms_of(CLOCK_MONOTONIC);
     if (llabs(ahead - m->clock_ahead) < 1000) return;
     m->clock_ahead = ahead;
     m->clock_set = now_ms();
@@ -4839,13 +4768,11 @@ static bool is_true(struct monitor *m, const struct event *e) {
            refuse(m, "rate");
 }
 
-/* -D: prints a packet in the format of 0.8 (which is a month behind). */
+/* -D: prints a packet in the format of 0.8. */
 static void packet_say(const struct event *e) {
-    char date[64], src[ADDR_TEXT], dst[ADDR_TEXT];
-    time_t now = time(NULL);
-    struct tm tm = { 0 };
-    strftime(date, sizeof date, "%Y-%m-%d %H:%M:%S", localtime_r(&now, &tm));
-    say(OUT, "%s: %s: %s:%u -> %s:%u %u bytes", date,
+    struct moment now = moment_now();
+    char src[ADDR_TEXT], dst[ADDR_TEXT];
+    say(OUT, "%s %s: %s: %s:%u -> %s:%u %u bytes", now.date, now.clock,
         e->value >> 48 == TCP ? "tcp" : "udp", addr_text(&e->src, src),
         (unsigned)(e->value >> 32) & 0xffff, addr_text(&e->dst, dst),
         (unsigned)e->value >> 16, (unsigned)e->value & 0xffff);
@@ -4927,14 +4854,14 @@ static struct range nets_put(struct watches *w, const struct nets *l) {
 }
 
 /* Makes the message with the doors for the sniffer, to be freed; *bytes long. */
-static struct watches *watches_make(const struct conf *c, size_t *bytes) {
+static struct watches *watches_make(const struct conf *c, uint32_t *bytes) {
     size_t nnets = 0;
     for (const struct door *d = c->doors; d < c->doors + c->ndoors; d++)
         nnets += d->target.n + d->allow.n + d->deny.n;
-    *bytes = sizeof(struct watches) + c->ndoors * sizeof(struct watch) +
-             nnets * sizeof(struct net) + c->nclients * sizeof(struct key);
-    struct watches *w = allocate(NULL, *bytes);
-    memset(w, 0, *bytes);
+    size_t n = sizeof(struct watches) + c->ndoors * sizeof(struct watch) +
+               nnets * sizeof(struct net) + c->nclients * sizeof(struct key);
+    struct watches *w = memset(allocate(NULL, n), 0, n);
+    *bytes = (uint32_t)n;
     w->ndoors = c->ndoors;
     w->only_ipv4 = settings.only_ipv4;
     w->debug = settings.debug;
@@ -4962,9 +4889,8 @@ static struct watches *watches_make(const struct conf *c, size_t *bytes) {
     return w;
 }
 
-/* In a child of the monitor: becomes the sniffer, a new program with nothing
- * of the monitor's memory and environment.  Where that can't be (qemu-user has
- * no execveat()), goes on as the copy that fork() made. */
+/* In a child of the monitor: becomes the sniffer, a new program with nothing of
+ * the monitor's memory; without execveat() (qemu-user), a copy of it. */
 static void sniffer_exec(const struct monitor *m, int channel) {
     static char name[] = SNIFFER_NAME;
     char *argv[] = { name, NULL }, *none[] = { NULL };
@@ -4982,33 +4908,30 @@ static void sniffer_exec(const struct monitor *m, int channel) {
  * sniffer left in the ring is read. */
 static void sniffer_start(struct monitor *m) {
     struct timeval limit = { SEND_SECONDS, 0 };
+    struct order doors = { .kind = NEW_DOORS };
     int ends[2] = { -1, -1 };
-    size_t bytes;
     if (m->packets < 0) m->packets = packet_socket();
     if (m->packets >= 0 &&
         !socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends))
         m->sniffer = fork();
     if (m->sniffer == 0) sniffer_exec(m, ends[1]);
-    int error = errno;
+    int error = m->sniffer < 0 ? errno : 0, before = m->sniffer_error;
     if (ends[1] >= 0) close(ends[1]);
     m->sniffer_again = now_ms() + RETRY_MS;
+    m->sniffer_error = error;
     m->bad_record = false;
     m->said = 0;
     if (m->sniffer < 0) {
         if (ends[0] >= 0) close(ends[0]);
-        if (error != m->sniffer_error)
+        if (error != before)
             say(TROUBLE, "could not start the sniffer: %s", strerror(error));
-        m->sniffer_error = error;
         if (!m->ready) exit(1);
         return;
     }
-    m->sniffer_error = 0;
     m->channel = ends[0];
     setsockopt(m->channel, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
-    struct watches *w = watches_make(&m->conf, &bytes);
-    order_send(m,
-               &(struct order){ .kind = NEW_DOORS, .bytes = (uint32_t)bytes },
-               w);
+    struct watches *w = watches_make(&m->conf, &doors.bytes);
+    order_send(m, doors, w);
     free(w);
     locals_send(m);
 }
@@ -5026,8 +4949,7 @@ static void sniffer_stop(struct monitor *m) {
     m->channel = m->sniffer = -1;
 }
 
-/* The sniffer has died by itself: another one, after a pause if it was young,
- * but not if it never got ready. */
+/* The sniffer has died by itself: another one follows, if it was ever ready. */
 static void sniffer_died(struct monitor *m, int status) {
     const char *how = "status", *next = m->ready ? ": starting another" : "";
     int number = WEXITSTATUS(status);
@@ -5045,20 +4967,10 @@ static void sniffer_died(struct monitor *m, int status) {
     if (m->asked) counters_say(m);
 }
 
-/* Opens a log file; -1 and errno if that fails.  /dev/stdout and /dev/stderr
- * are copied, since -d closes them. */
-static int log_file(int dir, const char *path) {
-    int how = O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY;
-    if (!strncmp(path, "/dev/stde", 9))
-        return fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
-    if (!strncmp(path, "/dev/std", 8))
-        return fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
-    return openat(dir, path, how | O_NONBLOCK, 0640); /* it may be a pipe */
-}
-
 /* Opens the log, again after SIGHUP.  The configuration's file beats -g's, as
- * in 0.8.  A log on stdout or stderr stays as it is. */
+ * in 0.8.  /dev/stdout and /dev/stderr are copied once, since -d closes them. */
 static void log_open(struct monitor *m) {
+    int how = O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY;
     const char *path = m->conf.logfile;
     if (!path) path = settings.logfile;
     if (!path) path = "";
@@ -5067,7 +4979,12 @@ static void log_open(struct monitor *m) {
     if (standard && !strcmp(path, m->log_path)) return;
     if (*m->log_path && settings.verbose)
         say(OUT, "closing log file: %s", m->log_path);
-    int fd = log_file(m->cwd, path);
+    int fd = -1;
+    if (standard)
+        fd = fcntl(path[8] == 'e' ? STDERR_FILENO : STDOUT_FILENO,
+                   F_DUPFD_CLOEXEC, 3);
+    else if (*path) /* it may be a pipe */
+        fd = openat(cwd, path, how | O_NONBLOCK, 0640);
     if (*path && fd < 0) {
         say(TROUBLE, "could not open log file %s: %s", path, strerror(errno));
         if (settings.daemon && !out.started) exit(1);
@@ -5078,18 +4995,10 @@ static void log_open(struct monitor *m) {
     snprintf(m->log_path, sizeof m->log_path, "%s", path);
 }
 
-/* Gives each door with one-time sequences the first that is unused still. */
-static void sequences_reread(struct monitor *m) {
-    for (uint32_t i = 0; i < m->conf.ndoors; i++) {
-        struct door *d = &m->conf.doors[i];
-        if (d->one_time) one_time(&m->conf, d, m->cwd, false);
-    }
-}
-
 /* Would a sniffer be told the same of the new configuration as of the present
  * one?  Not while a one-time sequence is still to be sent. */
 static bool same_doors(const struct monitor *m, const struct conf *new) {
-    size_t bytes, new_bytes;
+    uint32_t bytes, new_bytes;
     struct watches *w = watches_make(&m->conf, &bytes);
     struct watches *w_new = watches_make(new, &new_bytes);
     bool same = bytes == new_bytes && !memcmp(w, w_new, bytes);
@@ -5119,13 +5028,13 @@ static void clients_remove(struct monitor *m, const struct conf *c) {
         }
 }
 
-/* SIGHUP.  A file with errors changes nothing.  The sniffer stays, with the
- * knocks that are under way, if its doors are the same; else another follows,
- * and the ring goes on filling meanwhile, so that no knock is lost. */
+/* SIGHUP.  A file with errors changes nothing.  The sniffer stays, with its
+ * attempts, if its doors are the same; else another follows, while the ring
+ * goes on filling, so that no knock is lost. */
 static void reload(struct monitor *m) {
     struct conf new;
     say(LOG, "re-reading config file: %s", settings.config);
-    config_load(&new, m->cwd, settings.config, false);
+    config_load(&new, settings.config);
     sets_review(m, &new);
     bool good = !new.errors;
     if (!good || (!new.ndoors && m->conf.ndoors)) {
@@ -5140,7 +5049,8 @@ static void reload(struct monitor *m) {
     clients_remove(m, &new);
     config_free(&m->conf);
     m->conf = new;
-    if (!same) sequences_reread(m);
+    for (struct door *d = new.doors; d < new.doors + new.ndoors; d++)
+        if (d->one_time && !same) one_time(d, false); /* the old one used it */
     log_open(m);
     namer_start(m);
     locals_changed(m);
@@ -5151,29 +5061,25 @@ static void reload(struct monitor *m) {
 
 static void counters_ask(struct monitor *m) {
     m->asked = true;
-    order_send(m, &(struct order){ .kind = COUNT }, NULL);
+    order_send(m, (struct order){ .kind = COUNT }, NULL);
     if (m->sniffer < 0) counters_say(m);
-}
-
-/* Takes notice of all children that have ended. */
-static void children_reap(struct monitor *m) {
-    int status;
-    for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;)
-        if (pid == m->sniffer) sniffer_died(m, status);
-        else if (pid == m->namer) namer_start(m);
-        else command_reap(m, pid, status);
 }
 
 /* Reads all signals that have come.  A second one to end is obeyed at once. */
 static void signals_take(struct monitor *m) {
     struct signalfd_siginfo info;
+    int status;
     while (read(m->signals, &info, sizeof info) == sizeof info) {
         bool end = info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT;
         if (end) m->until = m->ending ? 0 : now_ms() + SHUTDOWN_MS;
         m->ending |= end;
         if (info.ssi_signo == SIGHUP && !m->ending) reload(m);
         if (info.ssi_signo == SIGUSR1) counters_ask(m);
-        if (info.ssi_signo == SIGCHLD) children_reap(m);
+        if (info.ssi_signo != SIGCHLD) continue;
+        for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;)
+            if (pid == m->sniffer) sniffer_died(m, status);
+            else if (pid == m->namer) namer_start(m);
+            else command_reap(m, pid, status);
     }
 }
 
@@ -5256,8 +5162,7 @@ static void left_open_say(const struct monitor *m) {
         m->nopenings, names);
 }
 
-/* Works until told to end; then runs every stop command, for a while.  Returns
- * the exit status. */
+/* Works until told to end; then runs every stop command.  Returns the status. */
 static int run(struct monitor *m) {
     while (!m->ending) turn(m);
     if (settings.verbose) say(OUT, "waiting for child processes...");
@@ -5268,73 +5173,63 @@ static int run(struct monitor *m) {
     state_write(m, now_ms());
     if (m->nopenings) left_open_say(m);
     say(QUIET, "shutting down");
-    if (m->state.path && !m->nopenings) unlinkat(m->cwd, m->state.path, 0);
-    if (m->pid_path) unlinkat(m->cwd, m->pid_path, 0);
+    if (m->state.path && !m->nopenings) unlinkat(cwd, m->state.path, 0);
+    if (m->pid_path) unlinkat(cwd, m->pid_path, 0);
     if (settings.verbose) say(OUT, "closing...");
     return m->nopenings > 0;
 }
 
 /* ---- Start -------------------------------------------------------------- */
 
-static void usage(void) {
-    fputs(USAGE, stderr);
-    exit(1);
-}
+#define S(field) offsetof(struct settings, field)
+static const struct word switches[] = {
+    { "interface", "", 'i', IS_TEXT, S(interface), 0, 0 },
+    { "config", "", 'c', IS_TEXT, S(config), 0, 0 },
+    { "test", "", 't', IS_FLAG, S(test), 0, 0 },
+    { "daemon", "", 'd', IS_FLAG, S(daemon), 0, 0 },
+    { "pidfile", "", 'p', IS_TEXT, S(pidfile), 0, 0 },
+    { "logfile", "", 'g', IS_TEXT, S(logfile), 0, 0 },
+    { "lookup", "", 'l', IS_FLAG, S(lookup), 0, 0 },
+    { "only-ip-v4", "", '4', IS_FLAG, S(only_ipv4), 0, 0 },
+    { "verbose", "", 'v', IS_FLAG, S(verbose), 0, 0 },
+    { "debug", "", 'D', IS_FLAG, S(debug), 0, 0 },
+    { "status", "", 'S', IS_FLAG, S(status), 0, 0 },
+    { "save-mem", "", 's', IS_FLAG, S(save_mem), 0, 0 },
+    { "version", "", 'V', IS_FLAG, S(version), 0, 0 },
+    { "help", "", 'h', IS_FLAG, S(help), 0, 0 },
+};
 
 /* Reads the command line into settings.  The first of -V, -h and a wrong option
  * decides. */
 static void options(int argc, char **argv) {
-    static const struct option names[] = {
-        { "interface", 1, NULL, 'i' }, { "config", 1, NULL, 'c' },
-        { "test", 0, NULL, 't' },      { "daemon", 0, NULL, 'd' },
-        { "pidfile", 1, NULL, 'p' },   { "logfile", 1, NULL, 'g' },
-        { "lookup", 0, NULL, 'l' },    { "only-ip-v4", 0, NULL, '4' },
-        { "verbose", 0, NULL, 'v' },   { "debug", 0, NULL, 'D' },
-        { "status", 0, NULL, 'S' },    { "save-mem", 0, NULL, 's' },
-        { "version", 0, NULL, 'V' },   { "help", 0, NULL, 'h' },
-        { NULL, 0, NULL, 0 },
-    };
-    int c;
-    while ((c = getopt_long(argc, argv, "i:c:tSsdp:g:l4vDVh", names, NULL)) !=
-           -1)
-        switch (c) {
-        case 'i': settings.interface = optarg; break;
-        case 'c': settings.config = optarg; break;
-        case 't': settings.test = true; break;
-        case 'S': settings.status = true; break;
-        case 's': break; /* saves memory in 0.8.2 */
-        case 'd': settings.daemon = true; break;
-        case 'p': settings.pidfile = optarg; break;
-        case 'g': settings.logfile = optarg; break;
-        case 'l': settings.lookup = true; break;
-        case '4': settings.only_ipv4 = true; break;
-        case 'v': settings.verbose = true; break;
-        case 'D': settings.debug = true; break;
-        case 'V': exit(puts("knockd " VERSION) < 0);
-        case 'h': exit(fputs(USAGE, stdout) < 0);
-        default: usage();
-        }
-    if (optind < argc) {
-        say(TROUBLE, "unexpected operand '%s'", argv[optind]);
-        usage();
+    const struct word *w, *s = switches;
+    bool wrong;
+    while ((w = option_next(argc, argv, s, LENGTH(switches), &wrong)) &&
+           !wrong) {
+        void *field = (char *)&settings + w->field;
+        if (w->kind == IS_FLAG) *(bool *)field = true;
+        else *(const char **)field = optarg;
+        if (settings.version) exit(puts("knockd " VERSION) < 0);
+        if (settings.help) exit(fputs(USAGE, stdout) < 0);
     }
+    if (!wrong && optind == argc) return;
+    if (!wrong) say(TROUBLE, "unexpected operand '%s'", argv[optind]);
+    fputs(USAGE, stderr);
+    exit(1);
 }
 
-/* Makes the permitted capabilities effective, as they are not for a user whose
- * file has cap_net_raw+p (capabilities(7)). */
+/* Makes permitted capabilities effective (setcap cap_net_raw+p).  The sets are
+ * twice the effective, the permitted and the inheritable one. */
 static void raise_capabilities(void) {
-    uint32_t head[2] = { CAP_VERSION_3, 0 };
-    struct {
-        uint32_t effective, permitted, inheritable;
-    } sets[2]; /* of 32 capabilities each */
+    uint32_t head[2] = { CAP_VERSION_3, 0 }, sets[6];
     if (syscall(SYS_capget, head, sets)) return;
-    for (unsigned i = 0; i < 2; i++) sets[i].effective = sets[i].permitted;
+    sets[0] = sets[1];
+    sets[3] = sets[4];
     syscall(SYS_capset, head, sets);
 }
 
-/* -d: forks.  The parent waits for the daemon, and exits with 0 when that is
- * ready or with 1 if it has ended before.  A service manager that waits for
- * READY=1 (sd_notify(3)) would take that end for the daemon's. */
+/* -d: forks.  The parent exits with 0 when the daemon is ready, or with 1 if it
+ * has ended before; a service manager (sd_notify(3)) would kill the rest. */
 static void detach(struct monitor *m) {
     int ends[2];
     char byte;
@@ -5360,8 +5255,7 @@ static char *name_after(const char *pidfile, const char *before,
     return name;
 }
 
-/* The name of the state file, to be freed: beside the pidfile, for each of
- * several daemons. */
+/* The name of the state file, beside the pidfile; to be freed. */
 static char *state_path(const char *pidfile) {
     if (!strcmp(pidfile, PID_PATH)) return copy(STATE_PATH);
     return name_after(pidfile, "", ".state");
@@ -5390,7 +5284,7 @@ static bool is_locked(int fd) {
 static void pidfile_open(struct monitor *m, const char *path) {
     struct flock lock = { .l_type = F_WRLCK };
     int how = O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW;
-    int fd = openat(m->cwd, path, how, 0644);
+    int fd = openat(cwd, path, how, 0644);
     if (fd >= 0 && fcntl(fd, F_SETLK, &lock) && is_locked(fd))
         die("another knockd runs with pid file %s: give this one its own (-p)",
             path);
@@ -5403,20 +5297,23 @@ static void pidfile_open(struct monitor *m, const char *path) {
     if (strcmp(path, PID_PATH)) exit(1);
 }
 
-/* Finds the interfaces.  They must exist at the start; up and with an address
- * they may be later.  False, with a message, if one does not exist. */
+/* Finds the interfaces; false, with a message, if one does not exist.  Up and
+ * with an address they may be later. */
 static bool interfaces_find(struct monitor *m) {
     char there[TEXT_MAX / 2] = "";
+    struct ifaddrs *all = NULL, *a;
+    size_t n = 0;
     if (!locals_read(m, &m->locals, m->waiting_for))
         return say(TROUBLE, "could not read the interfaces: %s",
                    strerror(errno));
-    bool missing = strstr(m->waiting_for, "not exist") ||
-                   strstr(m->waiting_for, "too many");
-    if (!missing) return true;
-    struct if_nameindex *all = if_nameindex(), *i = all;
-    for (size_t n = 0; i && i->if_name && n < sizeof there - 32; i++)
-        n += (size_t)snprintf(there + n, 32, " %s", i->if_name);
-    if (all) if_freenameindex(all);
+    if (!strstr(m->waiting_for, "not exist") &&
+        !strstr(m->waiting_for, "too many"))
+        return true;
+    getifaddrs(&all);
+    for (a = all; a && n < sizeof there - 32; a = a->ifa_next)
+        if (!a->ifa_addr || a->ifa_addr->sa_family == AF_PACKET)
+            n += (size_t)snprintf(there + n, 32, " %s", a->ifa_name);
+    freeifaddrs(all);
     return say(TROUBLE, "no such interface: %s; this host has:%s",
                m->waiting_for, there);
 }
@@ -5431,15 +5328,14 @@ static void interfaces_open(struct monitor *m) {
     if (!interfaces_find(m)) exit(1);
 }
 
-/* -t: can the start write this file?  It is opened if it is there, else its
- * directory is looked at.  If not, prints so; an error is counted. */
+/* -t: says so if the start can't write this file, or its directory. */
 static void file_test(struct monitor *m, const char *path, bool is_error) {
     int how = O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
     const char *directory = path_beside(&m->conf, path, ".");
-    int fd = openat(m->cwd, path, how);
+    int fd = openat(cwd, path, how);
     bool good = fd >= 0;
     if (good) close(fd);
-    else if (errno == ENOENT) good = !faccessat(m->cwd, directory, W_OK, 0);
+    else if (errno == ENOENT) good = !access(directory, W_OK);
     if (good) return;
     m->conf.errors += is_error;
     say(TROUBLE, "%scould not write %s: %s", is_error ? "" : "warning: ", path,
@@ -5466,7 +5362,7 @@ static int test(struct monitor *m) {
     if (m->conf.nclients) file_test(m, made ? stamps : STAMPS_DIR, false);
     free(stamps);
     free(state);
-    int fd = openat(m->cwd, pid, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    int fd = openat(cwd, pid, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     if (is_locked(fd)) printf("# another knockd runs with pid file %s\n", pid);
     if (fd >= 0) close(fd);
     if (!m->conf.errors) printf("# OK\n");
@@ -5478,31 +5374,28 @@ static int test(struct monitor *m) {
  * write() fails.  Commands start with the default signals. */
 static void signals_open(struct monitor *m) {
     static const int read[] = { SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGCHLD };
-    size_t n = sizeof read / sizeof *read;
     short how =
         POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF;
-    sigset_t none, ignored, set;
+    sigset_t set;
     for (int i = 1; i < NSIG; i++) signal(i, SIG_DFL); /* undo our caller's */
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
-    sigemptyset(&none);
-    sigemptyset(&ignored);
-    sigaddset(&ignored, SIGPIPE);
-    sigaddset(&ignored, SIGXFSZ);
     posix_spawnattr_init(&m->attr);
     posix_spawnattr_setflags(&m->attr, how);
-    posix_spawnattr_setsigmask(&m->attr, &none);
-    posix_spawnattr_setsigdefault(&m->attr, &ignored);
     sigemptyset(&set);
-    for (size_t i = 0; i < n; i++) sigaddset(&set, read[i]);
+    posix_spawnattr_setsigmask(&m->attr, &set);
+    sigaddset(&set, SIGPIPE);
+    sigaddset(&set, SIGXFSZ);
+    posix_spawnattr_setsigdefault(&m->attr, &set);
+    sigemptyset(&set);
+    for (size_t i = 0; i < LENGTH(read); i++) sigaddset(&set, read[i]);
     sigprocmask(SIG_SETMASK, &set, NULL);
     m->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     m->timer = timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC);
     if (m->signals < 0 || m->timer < 0) die("signalfd: %s", strerror(errno));
 }
 
-/* /dev/null, or, without a /dev, the dead end of a pipe.  0 to 2 are open then,
- * to that or to whatever they were. */
+/* /dev/null or, without a /dev, the dead end of a pipe; 0 to 2 are open then. */
 static int null_open(void) {
     int ends[2], fd = open("/dev/null", O_RDWR);
     if (fd < 0 && !pipe(ends)) {
@@ -5514,41 +5407,32 @@ static int null_open(void) {
     return fd;
 }
 
-/* How many commands' outputs may be read: they get half of the descriptors. */
-static unsigned outputs_limit(void) {
-    struct rlimit files;
-    getrlimit(RLIMIT_NOFILE, &files);
-    if (files.rlim_cur <= 64) return 0;
-    return (unsigned)min_ms((int64_t)(files.rlim_cur / 2), OUTPUTS_MAX);
-}
-
-/* Our own file, to start sniffers from; in a chroot there may be no /proc
- * (getauxval(3): the path that we were started by). */
-static int exe_open(void) {
-    int fd = open("/proc/self/exe", O_PATH | O_CLOEXEC);
-    const char *path = (const char *)getauxval(AT_EXECFN);
-    return fd < 0 && path ? open(path, O_PATH | O_CLOEXEC) : fd;
-}
-
 static int monitor_main(int argc, char **argv) {
     static struct monitor m; /* all zero: takes no room in the file */
+    struct rlimit files;
     m.channel = m.state.fd = m.ready_fd = m.sniffer = m.clock = m.sets = -1;
     m.alarm = m.until = m.sum_up = NEVER;
     m.null = null_open();
     options(argc, argv);
     raise_capabilities();
     setenv("PATH", DEFAULT_PATH, 0);
-    m.cwd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
-    config_load(&m.conf, m.cwd, settings.config, settings.test);
+    cwd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    config_load(&m.conf, settings.config);
     m.state.path = state_path(m.conf.pid);
     m.stamps_file = stamps_path(m.conf.pid);
     if (settings.status) return status(&m);
-    m.exe = exe_open();
-    close_others(m.null, m.cwd, m.exe); /* commands must not inherit them */
+    /* Sniffers are started from our own file; a chroot may have no /proc. */
+    const char *path = (const char *)getauxval(AT_EXECFN);
+    m.exe = open("/proc/self/exe", O_PATH | O_CLOEXEC);
+    if (m.exe < 0 && path) m.exe = open(path, O_PATH | O_CLOEXEC);
+    close_others(m.null, cwd, m.exe); /* commands must not inherit them */
     sets_review(&m, &m.conf);
     if (settings.test) return test(&m);
     if (m.conf.errors) return 1;
-    m.most_outputs = outputs_limit();
+    getrlimit(RLIMIT_NOFILE, &files); /* half of them for commands' outputs */
+    if (files.rlim_cur > 64)
+        m.most_outputs =
+            (unsigned)min_ms((int64_t)(files.rlim_cur / 2), OUTPUTS_MAX);
     mode_t mask = umask(022); /* others can't write commands' files */
     if (mask) umask(mask);
     if (settings.daemon) detach(&m);

@@ -89,7 +89,7 @@ static void load_doors(void) {
     int fd = mkstemp(path);
 
     if (fd < 0 || write(fd, text, sizeof(text) - 1) < 0 ||
-        !config_load(&conf, AT_FDCWD, path, false))
+        !config_load(&conf, path))
         abort();
     close(fd);
     unlink(path);

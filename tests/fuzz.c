@@ -470,7 +470,8 @@ static void one_input(const uint8_t *data, size_t n) {
     struct conf c;
 
     out.started = false;
-    if (!config_load(&c, AT_FDCWD, input_file(data, n), n & 1)) {
+    settings.test = n & 1;
+    if (!config_load(&c, input_file(data, n))) {
         REQUIRE(c.errors && kept_length);
         check_text();
         config_free(&c);
@@ -496,8 +497,8 @@ static void one_input(const uint8_t *data, size_t n) {
     config_free(&c);
     if (kept_length > KEPT_MAX - 2) return; /* not all of it was kept */
     memcpy(first, kept, kept_length + 1);
-    REQUIRE(config_load(&c, AT_FDCWD,
-                        input_file((uint8_t *)first, strlen(first)), false));
+    settings.test = false;
+    REQUIRE(config_load(&c, input_file((uint8_t *)first, strlen(first))));
     forget();
     config_print(&c);
     config_free(&c);
@@ -611,12 +612,10 @@ static unsigned count_sequences(const char *path, const struct sequence *seq) {
     close(fd);
     REQUIRE(text);
     while ((line = strsep(&rest_of, "\n"))) {
-        struct conf file = { .path = path };
         struct sequence other;
 
         line = trim(line);
-        if (!*line || *line == '#' ||
-            !list_parse(&file, knock_parse, &other, line))
+        if (!*line || *line == '#' || !list_parse(knock_parse, &other, line))
             continue;
         count += !seq ||
                  (other.n == seq->n && !memcmp(other.knock, seq->knock,
@@ -628,13 +627,12 @@ static unsigned count_sequences(const char *path, const struct sequence *seq) {
 
 static void one_input(const uint8_t *data, size_t n) {
     const char *path = input_file(data, n);
-    struct conf c = { .path = "conf" };
-    struct door d = { .name = "d", .one_time = path };
+    struct door d = { .path = "conf", .name = "d", .one_time = path };
     int left, before;
 
     out.started = true;
     if (memchr(data, 0, n)) return; /* a text ends at it */
-    left = one_time(&c, &d, AT_FDCWD, false);
+    left = one_time(&d, false);
     REQUIRE(left == (int)count_sequences(path, NULL));
     check_text();
     for (unsigned i = 0; i < 4 && left > 0; i++) {
@@ -643,7 +641,7 @@ static void one_input(const uint8_t *data, size_t n) {
 
         before = left;
         REQUIRE(d.seq.n && same);
-        left = one_time(&c, &d, AT_FDCWD, true);
+        left = one_time(&d, true);
         REQUIRE(left == before - (int)same);
         REQUIRE(count_sequences(path, &used) == 0);
         REQUIRE(count_sequences(path, NULL) == (unsigned)left);

@@ -591,7 +591,7 @@ enum { MANY = 10000 }; /* doors, at most */
 /* Gives the sniffer the doors of a configuration, as the monitor does. */
 static void watch(struct sniffer *s, const struct conf *c) {
     static struct watches *w;
-    size_t bytes;
+    uint32_t bytes;
 
     free(w);
     w = watches_make(c, &bytes);

@@ -260,6 +260,7 @@ int main(int argc, char **argv) {
         perror(directory);
         return 1;
     }
+    cwd = directory_fd;
     setvbuf(stdout, NULL, _IOLBF, 0);
     signal(SIGPIPE, SIG_IGN);
     for (unsigned i = 0; i < TESTS; i++)

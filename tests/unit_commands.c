@@ -89,7 +89,6 @@ static struct monitor *monitor_new(struct conf *c) {
     monitor_clear(m);
     m->conf = *c;
     m->most_outputs = OUTPUTS_MAX;
-    m->cwd = directory_fd;
     m->state.path = strdup("k.state");
     m->state.fd = m->channel = m->ready_fd = m->netlink = m->signals = -1;
     m->timer = m->sets = -1;

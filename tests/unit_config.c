@@ -6,7 +6,10 @@
 static bool load_bytes(struct conf *c, const char *text, size_t n, bool test) {
     forget();
     put_file("conf", text, n);
-    return config_load(c, directory_fd, "conf", test);
+    settings.test = test;
+    bool good = config_load(c, "conf");
+    settings.test = false;
+    return good;
 }
 
 static bool load_text(struct conf *c, const char *text, bool test) {
@@ -471,11 +474,11 @@ static void test_files(void) {
     struct conf c;
 
     forget();
-    CHECK(!config_load(&c, directory_fd, "none", false));
+    CHECK(!config_load(&c, "none"));
     CHECK(has_text("could not open none: No such file or directory"));
     config_free(&c);
     forget();
-    CHECK(!config_load(&c, AT_FDCWD, directory, false));
+    CHECK(!config_load(&c, directory));
     CHECK(has_text("Is a directory"), "%s", kept);
     config_free(&c);
     CHECK(load_text(&c, "", true) && has_text("conf has no doors"));
@@ -534,8 +537,7 @@ static void test_include(void) {
     config_free(&c);
     put_text("sub/main", "[options]\nInclude = a.conf\nInclude = ?.conf\n");
     forget();
-    CHECK(config_load(&c, directory_fd, "sub/main", false) && c.ndoors == 5,
-          "%s", kept);
+    CHECK(config_load(&c, "sub/main") && c.ndoors == 5, "%s", kept);
     config_free(&c);
     /* warnings and errors name the file, those behind it the first one */
     put_text("sub/b.conf", "[b]\nsequence=2\ntimeout=x\n");
@@ -734,9 +736,11 @@ static void test_warnings(void) {
     put_text("conf", "");
     forget();
     fchmodat(directory_fd, "conf", 0644, 0);
-    CHECK(config_load(&c, directory_fd, "conf", true) &&
+    settings.test = true;
+    CHECK(config_load(&c, "conf") &&
               has_text("conf:1: warning: everyone can read this file"),
           "%s", kept);
+    settings.test = false;
     config_free(&c);
     fchmodat(directory_fd, "conf", 0600, 0);
 }

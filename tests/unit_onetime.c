@@ -2,23 +2,21 @@
 
 /* ---- One-time sequences ------------------------------------------------ */
 
-static struct conf once_conf;
 static struct door once_door;
 
 /* A door with this one-time file; returns what is left. */
 static int once(const char *text) {
     forget();
-    once_conf =
-        (struct conf){ .path = "conf", .doors = &once_door, .ndoors = 1 };
-    once_door = (struct door){ .name = "d", .one_time = "once" };
+    once_door =
+        (struct door){ .path = "conf", .name = "d", .one_time = "once" };
     if (text) put_text("once", text);
-    return one_time(&once_conf, &once_door, directory_fd, false);
+    return one_time(&once_door, false);
 }
 
 /* The current sequence is used: what the file says then. */
 static const char *spend(int *left) {
     forget();
-    *left = one_time(&once_conf, &once_door, directory_fd, true);
+    *left = one_time(&once_door, true);
     return get_file("once", NULL);
 }
 
@@ -174,7 +172,7 @@ static void test_one_time_door(void) {
     m->channel = ends[0];
     put_text("once", " 1,2\n 3,4\n 5,6\n 7,8\n 9,10\n 11,12\n 13,14\n");
     shop[0].one_time = "once";
-    CHECK(one_time(&m->conf, &shop[0], m->cwd, false) == 7);
+    CHECK(one_time(&shop[0], false) == 7);
     for (unsigned i = 0; i < 7; i++) {
         char low[64];
 
@@ -195,7 +193,7 @@ static void test_one_time_door(void) {
     struct event e = { .kind = OPEN, .stage = 2, .src = a };
 
     put_text("once", " 1,2\n 3,4\n 5,6\n 7,8\n");
-    CHECK(one_time(&m->conf, &shop[0], m->cwd, false) == 4);
+    CHECK(one_time(&shop[0], false) == 4);
     door_open(m, &shop[0], &a);
     door_open(m, &shop[0], &a);
     CHECK(read(ends[1], &order, sizeof(order)) > 0);
@@ -224,7 +222,7 @@ static void test_one_time_door(void) {
     m->channel = -1;
     /* a channel that is gone: the sniffer is replaced */
     killed.pid = 0;
-    order_send(m, &order, NULL);
+    order_send(m, order, NULL);
     CHECK(killed.pid == 99 && killed.number == SIGKILL);
     monitor_end();
 }

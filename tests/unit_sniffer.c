@@ -223,7 +223,7 @@ static void test_life(void) {
                  where = { .kind = NEW_LOCALS,
                            .bytes = (uint32_t)locals_bytes(&locals) };
     struct watches *w;
-    size_t bytes;
+    uint32_t bytes;
     struct event records[EVENTS_MAX];
     uint64_t attempts = 0;
     struct monitor *m = shop_open();
@@ -240,7 +240,7 @@ static void test_life(void) {
     *locals.addr = addr_of("10.0.0.1");
     simple(2); /* its door */
     w = watches_make(&one_conf, &bytes);
-    doors.bytes = (uint32_t)bytes;
+    doors.bytes = bytes;
     poll_hook = live;
     t_closes = false;
     give_order(doors, w, 100);
