@@ -4070,8 +4070,8 @@ static unsigned slots_free(struct monitor *m, int64_t now) {
         c->passed = age >= ORDER_MS;
         if (c->passed) address_turn(m, &c->src);
     }
-    if (young >= RUN_MAX || m->nchildren == CHILDREN_MAX) return 0;
-    return RUN_MAX - young;
+    if (young >= RUN_MAX) return 0;
+    return (unsigned)min_ms(RUN_MAX - young, CHILDREN_MAX - m->nchildren);
 }
 
 /* Begins what may begin: starts and stops in turn, so that neither wait for

@@ -414,6 +414,16 @@ static void test_end_of_many(void) {
     knock_at(m, &shop[2], "192.0.2.2"); /* nobody waits for this one */
     CHECK(end_now(m) == 0 && began("stop a 192.0.2.1") == 1000000 + ORDER_MS);
     CHECK(clock_ms < 1000000 + ORDER_MS + 100);
+    /* hanging commands of all kinds: never more than there may be */
+    m = open_many(400, for_ever);
+    for (uint32_t i = 0; i < 2 * CHILDREN_MAX; i++) {
+        struct addr a = stranger(i, false);
+
+        door_open(m, &shop[2 + i % 2], &a);
+        if (i % RUN_MAX == 0) pass(m, RUN_MS);
+    }
+    CHECK(m->nchildren > CHILDREN_MAX / 2 && m->nchildren < CHILDREN_MAX);
+    CHECK(end_now(m) == 1 && m->nchildren == CHILDREN_MAX, "%u", m->nchildren);
     /* a second signal */
     m = open_many(3, hanging_stop);
     end_twice = true;
