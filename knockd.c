@@ -4647,6 +4647,7 @@ static void sealed_knock(struct monitor *m, const struct event *e) {
     const struct client *k = &m->conf.clients[e->door];
     struct door *d = &m->conf.doors[k->door];
     struct memory *y = k->of;
+    struct stamps before = y->stamps;
     struct sealed s = e->sealed;
     char ip[ADDR_TEXT], other[ADDR_TEXT];
     struct addr a;
@@ -4662,9 +4663,8 @@ static void sealed_knock(struct monitor *m, const struct event *e) {
     if (copied && !addr_cmp(&y->last, &e->src)) return;
     memcpy(y->tag, s.tag, sizeof s.tag);
     y->last = e->src;
-    bool used = v == GOOD || v == UNUSABLE;
-    if (used) y->first = e->src;
-    if (used || v == FUTURE) stamps_save(m);
+    if (v == GOOD || v == UNUSABLE) y->first = e->src;
+    if (memcmp(&before, &y->stamps, sizeof before)) stamps_save(m);
     bool denied =
         !allowed(&d->allow, &d->deny, &a) || in_nets(&d->deny, &e->src);
     if (v == GOOD && denied) v = UNUSABLE;

@@ -439,7 +439,7 @@ opens() {
 }
 
 @test "a clock that is wrong: which way and how much; the stamp is no use later" {
-	local ahead
+	local ahead file
 
 	need python3
 	sealed_door
@@ -453,6 +453,11 @@ opens() {
 	logged 'anna: clock 3,(600|5[0-9]{2}) s ahead$'
 	in_s cat "$(stamps k)"
 	in_s grep -qE '^seen [0-9a-f]{16} 0 ([0-9]+)-\1$' "$(stamps k)"
+	# Whoever has seen it can't keep the disk busy.
+	file=$(in_s stat -c '%i %z' "$(stamps k)")
+	raw b "$ahead"
+	logged '10.77.0.3: ssh: anna: clock 3,(600|5[0-9]{2}) s ahead$'
+	is "$(in_s stat -c '%i %z' "$(stamps k)")" "$file"
 	# A minute ahead is fine; 27 hours are nobody's.
 	raw a "$(packet 60000)"
 	logged '10.77.0.2: ssh: OPEN SESAME'
