@@ -2796,7 +2796,7 @@ struct opening {          /* of a door, for one address */
     unsigned rounds;  /* of stop commands that have failed */
     unsigned record;  /* its number in the state file, or 0 */
     unsigned at;      /* its place in the heap */
-    int64_t when;     /* ms: its state ends by itself, or NEVER */
+    int64_t when;     /* ms: its state, or its turn, ends; or NEVER */
     int64_t until;    /* ms: then the set forgets the address */
     uint64_t ticket;  /* its place in the queue of its address */
 };
@@ -3674,19 +3674,23 @@ static void heap_put(struct monitor *m, struct opening *o, unsigned at) {
 }
 
 /* An address's next command waits for a slot only, unless an earlier one of the
- * address does so, or runs and is young (ORDER_MS). */
+ * address does so, or runs, and has not done so for ORDER_MS.  Whoever floods a
+ * door in the name of another holds up no other door of theirs. */
 static void address_turn(struct monitor *m, const struct addr *src) {
     struct opening *first = NULL, *o = *bucket_of(m, src);
     for (unsigned i = m->nchildren; i-- && !m->children[i].passed;)
         if (!addr_cmp(&m->children[i].src, src)) return;
     for (; (o = of_address(o, src)); o = o->next) {
-        if (o->state > DUE) continue;
-        if (o->ring.newer != &o->ring) return; /* it is its turn already */
+        bool queued = o->ring.newer != &o->ring; /* for its slot */
+        if (o->state > DUE || (queued && o->when == NEVER)) continue;
+        if (queued) return;
         if (!first || o->ticket < first->ticket) first = o;
     }
     if (!first) return;
     enum command which = first->state == DUE ? STOP : START;
     ring_add(&first->share->queue[which].ready, &first->ring);
+    first->when = now_ms() + ORDER_MS;
+    heap_put(m, first, first->at);
 }
 
 /* How many start or stop commands of an opening run. */
@@ -3903,13 +3907,22 @@ static void openings_close(struct monitor *m, const char *name,
     }
 }
 
+/* A command has waited for its slot for so long that the next one of its
+ * address need not wait for it any more. */
+static void turn_passes(struct monitor *m, struct opening *o) {
+    o->when = NEVER;
+    heap_put(m, o, o->at);
+    address_turn(m, &o->src);
+}
+
 /* What is due: deadlines, and stop commands that run again. */
 static void openings_due(struct monitor *m, int64_t now) {
     while (m->nopenings && m->openings[0]->when <= now) {
         struct opening *o = m->openings[0];
         if (o->state == HELD && o->stop)
             say_of(m, o->share, o->ip, CLOSINGS, "command timeout");
-        opening_end(m, o);
+        if (o->state > DUE) opening_end(m, o);
+        else turn_passes(m, o);
     }
 }
 

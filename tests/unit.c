@@ -177,6 +177,7 @@ static const struct {
     { "commands: the stop comes in time", test_wake },
     { "commands: no process, no program", test_spawn_failures },
     { "commands: nobody takes all", test_nobody_takes_all },
+    { "commands: a flood with a forged address", test_flood_in_a_name },
     { "commands: the oldest one closes", test_oldest_closes },
     { "commands: thousands due at once", test_all_due },
     { "commands: lines about a door", test_lines_of_a_door },

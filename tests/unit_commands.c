@@ -772,6 +772,46 @@ static void test_nobody_takes_all(void) {
     }
 }
 
+/* A stranger floods a door, and forges the address of somebody who has another
+ * one open: that one closes in time, and opens again. */
+static void test_flood_in_a_name(void) {
+    static int64_t (*const lasts[])(const struct spawned *) = { door_c_hangs,
+                                                                a_second };
+
+    for (unsigned k = 0; k < 2; k++) {
+        struct monitor *m = shop_open();
+        struct addr honest = addr_of("192.0.2.1");
+        unsigned floods = 0;
+
+        command_ms = lasts[k];
+        for (uint32_t i = 0; i < 20000; i++) {
+            struct addr a = stranger(i, false);
+
+            door_open(m, &shop[2], &a);
+            if (i == 10000) knock_at(m, &shop[0], "192.0.2.1");
+            if (i % 64) continue;
+            floods += m->n[QUEUED] > 100;
+            door_open(m, &shop[2], &honest);
+            pass(m, 64);
+        }
+        CHECK(floods > 200, "%u", floods);
+        int64_t opened = began("start a 192.0.2.1");
+        int64_t closed = began("stop a 192.0.2.1");
+
+        CHECK(opened >= 0 && closed >= 0 && closed < opened + 9000, "%u: %d", k,
+              (int)(closed - opened));
+        clock_ms += 10; /* began() tells of the last */
+        int64_t knocked = clock_ms;
+
+        knock_at(m, &shop[0], "192.0.2.1");
+        pass(m, 4000);
+        CHECK(count_commands("start a") == 2 &&
+                  began("start a 192.0.2.1") >= knocked,
+              "%u", k);
+        monitor_end();
+    }
+}
+
 /* A door whose share of openings is full: its own oldest one is closed when
  * the new one is about to start, and not before. */
 static void test_oldest_closes(void) {
