@@ -1782,18 +1782,18 @@ FAST_END
 /* ---- The sniffer: match ------------------------------------------------- */
 
 /* Lists where the ranges of bulk ports begin and end, in turn, and those of
- * sealed ones.  If there are
- * too many, the last range has no end, as the limit is odd: too much passes
- * then. */
+ * sealed ones.  If there are too many of both together, the last range has no
+ * end, as the limits are odd: too much passes then. */
 static void find_edges(struct sniffer *s) {
     uint32_t *n = &s->nedges, *sealed = &s->nsealed_edges;
     *n = *sealed = 0;
-    for (uint32_t i = 0; i < KNOCKS; i++) {
-        const struct port *p = &s->ports[i];
-        if (p->bulk != (*n & 1) && *n < FILTER_EDGES_MAX) s->edge[(*n)++] = i;
-        if (p->sealed != (*sealed & 1) && *sealed < FILTER_EDGES_MAX)
+    for (uint32_t i = 0; i < KNOCKS; i++)
+        if (s->ports[i].bulk != (*n & 1) && *n < FILTER_EDGES_MAX)
+            s->edge[(*n)++] = i;
+    uint32_t most = (FILTER_EDGES_MAX - *n) | 1;
+    for (uint32_t i = 0; i < KNOCKS; i++)
+        if (s->ports[i].sealed != (*sealed & 1) && *sealed < most)
             s->sealed_edge[(*sealed)++] = i;
-    }
 }
 
 /* Makes the table of ports from the doors.  A door is wide if bulk packets can

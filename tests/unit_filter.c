@@ -312,6 +312,14 @@ static void test_filter_extremes(void) {
                 many_doors[i].seq.knock[k] =
                     knock_on(1 + i * (65534 / doors) + k, k);
         }
+        c.ndoors = 2 * doors; /* and as many with keys, elsewhere */
+        for (unsigned i = 0; i < doors; i++) {
+            unsigned port = 30 + i * (65500 / doors);
+
+            many_doors[doors + i] = (struct door){ .name = "k", .keys = "k" };
+            many_doors[doors + i].seq.knock[0] = knock_on(port, true);
+            many_doors[doors + i].seq.n = 1;
+        }
         s = sniffer_new(&c);
         random_locals(s, 64, 64);
         for (unsigned i = 0; i < 64; i++) { /* all IPv6 */
