@@ -3915,12 +3915,23 @@ static void turn_passes(struct monitor *m, struct opening *o) {
     address_turn(m, &o->src);
 }
 
+/* Takes the address of an opening whose time is over out of the set.  The
+ * kernel does so too, but by a clock that stops while the machine is suspended.
+ * An address that another door has put into the same set stays. */
+static void set_expire(struct monitor *m, struct opening *o) {
+    struct opening *i = *bucket_of(m, &o->src);
+    for (; (i = of_address(i, &o->src)); i = i->next)
+        if (i != o && same_text(i->set, o->set)) return;
+    set_change(m, o, 0);
+}
+
 /* What is due: deadlines, and stop commands that run again. */
 static void openings_due(struct monitor *m, int64_t now) {
     while (m->nopenings && m->openings[0]->when <= now) {
         struct opening *o = m->openings[0];
         if (o->state == HELD && o->stop)
             say_of(m, o->share, o->ip, CLOSINGS, "command timeout");
+        if (o->state == HELD && o->set) set_expire(m, o);
         if (o->state > DUE) opening_end(m, o);
         else turn_passes(m, o);
     }
