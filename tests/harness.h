@@ -229,10 +229,17 @@ static int t_prctl(int option, const void *value) {
 /* A path that somebody cares about, or not. */
 static int t_note(const char *path) { return path ? 0 : -1; }
 
+/* How far the wall clock is ahead of the others, and how long the host slept,
+ * ms. */
+static int64_t t_wall, t_slept;
+
 static int t_clock_gettime(clockid_t clock, struct timespec *t) {
-    (void)clock;
-    t->tv_sec = (time_t)(clock_ms / 1000);
-    t->tv_nsec = (long)(clock_ms % 1000) * 1000000;
+    int64_t ms = clock_ms;
+
+    if (clock == CLOCK_REALTIME) ms += t_wall;
+    if (clock == CLOCK_MONOTONIC) ms -= t_slept;
+    t->tv_sec = (time_t)(ms / 1000);
+    t->tv_nsec = (long)(ms % 1000) * 1000000;
     return 0;
 }
 

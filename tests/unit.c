@@ -106,6 +106,7 @@ static const char *get_file(const char *name, size_t *size) {
 #include "unit_sniffer.c"
 #include "unit_start.c"
 #include "unit_sealed.c"
+#include "unit_keys.c"
 
 /* ---- All of them -------------------------------------------------------- */
 
@@ -233,6 +234,15 @@ static const struct {
     { "sealed: all judged steps of the reference", test_sealed_judged },
     { "sealed: keys", test_keys_parsed },
     { "sealed: names of clients", test_client_names },
+    { "sealed: files of keys", test_key_files },
+    { "sealed: what a door with keys can't have", test_key_doors },
+    { "sealed: the sniffer knows a client's ids", test_ids },
+    { "sealed: ids of other times, and too many", test_ids_limited },
+    { "sealed: opens, closes, for others", test_sealed_opens },
+    { "sealed: why it is refused", test_sealed_refused },
+    { "sealed: the wall clock is set", test_sealed_clock_set },
+    { "sealed: the stamps outlive us", test_stamps },
+    { "sealed: clients come and go", test_clients_change },
 };
 
 enum { TESTS = sizeof(tests) / sizeof(*tests) };

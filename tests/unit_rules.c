@@ -144,7 +144,7 @@ static const char *play_run(bool v6) {
 /* ---- Scenarios ------------------------------------------------------------- */
 
 #define PAIR "open 7000,8000,9000; close 9000,8000,7000"
-#define LOST "0 7000,8000; 3 7000,8000,9000; 8 9000,8000,7000"
+#define LOSSES "0 7000,8000; 3 7000,8000,9000; 8 9000,8000,7000"
 #define BROWSER "0 7000,8000,9000; 0.01 7000,8000,9000"
 #define OPEN_CLOSE "0 7000,8000,9000; 5 9000,8000,7000"
 #define DOUBLING 1, 3, 7, 15, 31, 63
@@ -162,8 +162,12 @@ static const struct {
       "0 7000,8000,9000",
       { LINEAR },
       "open" },
-    { "a lost packet, a retry, closing", PAIR, LOST, { 0 }, "open close" },
-    { "the same, all of it sent again", PAIR, LOST, { 1, 3, 7 }, "open close" },
+    { "a lost packet, a retry, closing", PAIR, LOSSES, { 0 }, "open close" },
+    { "the same, all of it sent again",
+      PAIR,
+      LOSSES,
+      { 1, 3, 7 },
+      "open close" },
     { "a browser: two connections a port", PAIR, BROWSER, { 1, 3, 7 }, "open" },
     { "one more packet after open and close",
       "open 2000,3000,4000; close 4000,2000,3000",

@@ -1,0 +1,715 @@
+/* Unit tests of doors with keys: their files, what the sniffer knows of them,
+ * what the monitor makes of sealed knocks; part of unit.c. */
+
+/* Keys of two clients. */
+#define KEY_A "a0b0c0d0e0f00102a0b0c0d0e0f00102a0b0c0d0e0f00102a0b0c0d0e0f00102"
+#define KEY_B "a1b1c1d1e1f11112a1b1c1d1e1f11112A1B1C1D1E1F11112a1b1c1d1e1f11112"
+#define VECTOR_KEY \
+    "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
+
+/* ---- Configuration ----------------------------------------------------- */
+
+/* Reads a door with this file of keys. */
+static bool load_keys(struct conf *c, const char *keys, bool test) {
+    put_text("keys", keys);
+    return load_door(c,
+                     "sequence = 62201:udp\nkeys = keys\n"
+                     "command = /bin/true %IP%\ncmd_timeout = 5\n"
+                     "stop_command = /bin/true %IP%\n",
+                     test);
+}
+
+static void test_key_files(void) {
+    static const struct {
+        const char *text, *says; /* NULL: it is good */
+        unsigned clients;
+    } cases[] = {
+        { "anna " KEY_A "\n", NULL, 1 },
+        { "anna " KEY_A, NULL, 1 },
+        { "# all\n\n \t\nanna\t" KEY_A " # hers\r\n bob  " KEY_B " \n", NULL,
+          2 },
+        { "", "no client: door 'd' opens for nobody", 0 },
+        { "# anna " KEY_A "\n", "no client: door 'd' opens for nobody", 0 },
+        { "\nanna\n", "keys:2: the key is not 64 hex digits", 0 },
+        { "anna " KEY_A "0\n", "keys:1: the key is not 64 hex digits", 0 },
+        { "anna bob " KEY_A "\n", "keys:1: the key is not 64 hex digits", 0 },
+        { "an:na " KEY_A "\n", "keys:1: the name has other characters", 0 },
+        { "-anna " KEY_A "\n", "keys:1: the name has other characters", 0 },
+        { "a234567890123456789012345678901x " KEY_A "\n", "is longer than 31",
+          0 },
+        { KEY_A "\n", "keys:1: the name has other characters", 0 },
+        { "anna " VECTOR_KEY "\n", "it is that of the test vectors", 0 },
+        { "anna " KEY_A "\nbob " KEY_B "\nbill " KEY_B "\n",
+          "keys:3: bob and bill have the same key", 3 },
+    };
+    struct conf c;
+
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        bool warns = cases[i].says && strstr(cases[i].says, "no client");
+        bool good = load_keys(&c, cases[i].text, true);
+
+        CHECK(good == (!cases[i].says || warns), "%u: %s", i, kept);
+        CHECK(c.nclients == cases[i].clients, "%u: %u", i, c.nclients);
+        if (!cases[i].says) CHECK(!kept_length, "%u: %s", i, kept);
+        else CHECK(has_text(cases[i].says), "%u: %s", i, kept);
+        CHECK(!has_text("a0b0c0"), "a key is logged: %s", kept);
+        config_free(&c);
+    }
+    /* -t prints the names, and no key */
+    CHECK(load_keys(&c, "anna " KEY_A "\nbob " KEY_B "\n", true));
+    CHECK(!strcmp(c.clients[0].name, "anna") &&
+          !strcmp(c.clients[1].name, "bob"));
+    forget();
+    config_print(&c);
+    CHECK(has_text("Keys = keys\n") && has_text("# client anna\n") &&
+              has_text("# client bob\n") && !has_text("a0b0c0"),
+          "%s", kept);
+    config_free(&c);
+}
+
+/* What is wrong with the file itself. */
+static void check_doubt(const char *says) {
+    struct conf c;
+    bool good =
+        load_door(&c, "sequence = 62201:udp\nkeys = keys\ncommand = x\n",
+                  false);
+
+    CHECK(!good && has_text(says) && !c.nclients, "%s: %s", says, kept);
+    config_free(&c);
+}
+
+static void test_key_doors(void) {
+    static const char *const lines[][2] = {
+        { "sequence = 1:udp,2:udp\nkeys = keys\n",
+          "a door with Keys has one port: Sequence = PORT:udp" },
+        { "sequence = 1\nkeys = keys\n",
+          "a door with Keys has one port: Sequence = PORT:udp" },
+        { "one_time_sequences = once\nkeys = keys\n",
+          "Keys and One_Time_Sequences exclude each other" },
+    };
+    struct conf c;
+
+    put_text("once", "1,2,3\n");
+    put_text("keys", "anna " KEY_A "\n");
+    for (unsigned i = 0; i < 3; i++) {
+        CHECK(!load_door(&c, lines[i][0], false) && has_text(lines[i][1]),
+              "%s: %s", lines[i][1], kept);
+        config_free(&c);
+    }
+    CHECK(load_door(&c, "sequence = 1:udp\nkeys = keys\ntcpflags = syn\n",
+                    true) &&
+              has_text("TCPFlags has no effect: a sealed knock is UDP"),
+          "%s", kept);
+    config_free(&c);
+    CHECK(load_text(&c,
+                    "[d]\nsequence = 1:udp\nkeys = keys\ncommand = x\n"
+                    "[e]\nsequence = 1,2\ncommand = x\n"
+                    "[f]\nsequence = 1,2,3\ncommand = y\n",
+                    true) &&
+              has_text("door 'e' runs the same command without a key") &&
+              !has_text("door 'f'"),
+          "%s", kept);
+    config_free(&c);
+    CHECK(fchmodat(directory_fd, "keys", 0640, 0) == 0);
+    check_doubt("keys: others may use it: chmod 600");
+    CHECK(fchmodat(directory_fd, "keys", 0604, 0) == 0);
+    check_doubt("keys: others may use it: chmod 600");
+    unlinkat(directory_fd, "keys", 0);
+    check_doubt("keys: No such file or directory");
+    CHECK(!symlinkat(".", directory_fd, "keys"));
+    check_doubt("keys: it is not a file of keys");
+    unlinkat(directory_fd, "keys", 0);
+    put_text("keys", "anna " KEY_A "\n");
+    if (!geteuid() && !fchownat(directory_fd, "keys", 12345, 0, 0))
+        check_doubt("keys: it belongs neither to root nor to this user");
+    unlinkat(directory_fd, "keys", 0);
+    /* a test without the right to read it is not wrong for that */
+    put_text("keys", "anna " KEY_A "\n");
+    forget();
+    put_text("conf", "[d]\nsequence = 1:udp\nkeys = keys\n");
+    settings.test = true;
+    fail(FAULT_open, 2, EACCES);
+    CHECK(config_load(&c, "conf") && has_text("keys is not checked: "), "%s",
+          kept);
+    config_free(&c);
+    settings.test = false;
+    fail(FAULT_open, 2, EACCES);
+    CHECK(!config_load(&c, "conf"));
+    config_free(&c);
+}
+
+/* ---- The sniffer ------------------------------------------------------- */
+
+/* Two doors with keys, the second with a Target, and one without. */
+static bool load_sealed(struct conf *c, const char *keys) {
+    put_text("keys", keys);
+    put_text("others",
+             "carl "
+             "ffb1c1d1e1f11112a1b1c1d1e1f11112a1b1c1d1e1f11112a1b1c1d1e1f11112"
+             "\n");
+    return load_text(
+        c,
+        "[ssh]\nsequence = 62201:udp\nkeys = keys\ncooldown = 3\n"
+        "start_command = start %IP%\nstop_command = stop %IP%\n"
+        "cmd_timeout = 60\ndeny = 198.51.100.0/24\n"
+        "[far]\nsequence = 62202:udp\nkeys = others\ntarget = 10.9.9.9\n"
+        "start_command = far %IP%\n"
+        "[old]\nsequence = 1000:udp\nstart_command = old %IP%\n",
+        false);
+}
+
+/* A sniffer with these doors, as it gets them from the monitor. */
+static struct sniffer *sealed_sniffer(const struct conf *c) {
+    static struct conf none;
+    static struct watches *w;
+    struct sniffer *s = sniffer_new(&none);
+    struct order order = { .kind = NEW_DOORS };
+    size_t bytes;
+    int ends[2];
+
+    free(w);
+    w = watches_make(c, &bytes);
+    order.bytes = (uint32_t)bytes;
+    CHECK(!socketpair(AF_UNIX, SOCK_STREAM, 0, ends));
+    CHECK(write(ends[1], &order, sizeof(order)) == sizeof(order) &&
+          write(ends[1], w, bytes) == (ssize_t)bytes);
+    s->channel = ends[0];
+    obey(s);
+    s->channel = CHANNEL;
+    close(ends[0]);
+    close(ends[1]);
+    s->locals->naddrs = 1;
+    s->locals->addr[0] = addr_of("10.0.0.1");
+    s->nids ? ids_make(s) : (void)0;
+    return s;
+}
+
+/* A sealed knock of the n-th client, sent this long after now by the wall
+ * clock. */
+static struct sealed sealed_by(const struct conf *c, unsigned n, int64_t ms) {
+    struct sealed s = { .id = 0 };
+
+    s.plain.stamp = htobe64((uint64_t)((int64_t)wall_ms() + ms));
+    seal(&c->clients[n].key, &s);
+    return s;
+}
+
+/* Gives the sniffer a datagram; true if it took it as a sealed knock. */
+static bool sealed_sent(struct sniffer *s, const struct sealed *datagram,
+                        size_t n, unsigned port, const char *to) {
+    union slot slot = { .bytes = { 0 } };
+    struct spec spec = { .proto = UDP,
+                         .sport = 4000,
+                         .dport = port,
+                         .seq = next_number++,
+                         .payload = (unsigned)n };
+    struct packet p;
+
+    spec.src = addr_of("192.0.2.1");
+    spec.dst = addr_of(to);
+    slot.head.net = 80;
+    slot.from.sll_hatype = 1;
+    slot.head.len = slot.head.captured =
+        (uint32_t)build(slot.bytes + 80, &spec);
+    memcpy(slot.bytes + 80 + 28, datagram, n < sizeof(*datagram) ? n : 56);
+    return !frame(s, &slot, &p);
+}
+
+/* How many sealed knocks wait; they are sent, and the last is *e. */
+static unsigned sealed_heard(struct sniffer *s, struct event *e) {
+    unsigned n = s->nsealed - s->sealed_at;
+
+    while (s->nsealed) sealed_send(s);
+    CHECK(heard == n, "%u, not %u", heard, n);
+    if (n) *e = events[n - 1];
+    events_kept = 0;
+    return n;
+}
+
+static void test_ids(void) {
+    struct conf c;
+    struct event e = { .kind = 0 };
+
+    t_wall = 1700000000000;
+    CHECK(load_sealed(&c, "anna " KEY_A "\nbob " KEY_B "\n") && c.nclients == 3,
+          "%s", kept);
+    struct sniffer *s = sealed_sniffer(&c);
+    for (unsigned i = 0; i < 2; i++) {
+        struct sealed d = sealed_by(&c, i, 0);
+
+        CHECK(sealed_sent(s, &d, 56, 62201, "10.0.0.1"));
+        CHECK(sealed_heard(s, &e) == 1 && e.kind == SEALED && e.door == i &&
+              !memcmp(&e.sealed, &d, sizeof(d)));
+        CHECK(is_v4(&e.src) && e.src.b[15] == 1);
+        /* other ports, addresses, lengths, ids: strays */
+        CHECK(!sealed_sent(s, &d, 56, 62202, "10.0.0.1"));
+        CHECK(!sealed_sent(s, &d, 56, 1000, "10.0.0.1"));
+        CHECK(!sealed_sent(s, &d, 56, 62201, "10.0.0.2"));
+        CHECK(!sealed_sent(s, &d, 55, 62201, "10.0.0.1"));
+        CHECK(!sealed_sent(s, &d, 57, 62201, "10.0.0.1"));
+        CHECK(!sealed_sent(s, &d, 0, 62201, "10.0.0.1"));
+        d.id ^= 1;
+        CHECK(!sealed_sent(s, &d, 56, 62201, "10.0.0.1"));
+        CHECK(!sealed_heard(s, &e));
+    }
+    struct sealed d = sealed_by(&c, 2, 0); /* a door with a Target */
+    CHECK(sealed_sent(s, &d, 56, 62202, "10.9.9.9") &&
+          sealed_heard(s, &e) == 1 && e.door == 2);
+    CHECK(!sealed_sent(s, &d, 56, 62202, "10.0.0.1"));
+    /* the other door goes on as before */
+    CHECK(!sealed_sent(s, &d, 3, 1000, "10.0.0.1"));
+    /* time goes on: for each period of a day each way, and no further */
+    for (unsigned k = 0; k < 300; k++) {
+        static const int64_t periods[] = { 0, 1, -1, 2, -2, 90, -90 };
+        unsigned last = quick ? 3 : 7;
+
+        clock_ms += k == 150 ? -(INT64_C(50) << PERIOD_BITS)
+                             : INT64_C(1) << PERIOD_BITS;
+        ids_make(s);
+        memset(s->sealed, 0, sizeof(s->sealed));
+        for (unsigned i = 0; i < 3; i++) s->readers[i].odd = 0;
+        for (unsigned i = 0; i < last; i++) {
+            d = sealed_by(&c, i % 2, periods[i] * (INT64_C(1) << PERIOD_BITS));
+            CHECK(sealed_sent(s, &d, 56, 62201, "10.0.0.1"), "%u: %d", k,
+                  (int)periods[i]);
+        }
+        CHECK(sealed_heard(s, &e) == last);
+        d = sealed_by(&c, 0, INT64_C(91) << PERIOD_BITS);
+        CHECK(!sealed_sent(s, &d, 56, 62201, "10.0.0.1"));
+        d = sealed_by(&c, 0, -(INT64_C(91) << PERIOD_BITS));
+        CHECK(!sealed_sent(s, &d, 56, 62201, "10.0.0.1"));
+    }
+    config_free(&c);
+    /* no key at all */
+    CHECK(load_text(&c, "[old]\nsequence = 1000:udp\ncommand = x\n", false));
+    s = sealed_sniffer(&c);
+    CHECK(!sealed_sent(s, &d, 56, 62201, "10.0.0.1"));
+    config_free(&c);
+    t_wall = 0;
+}
+
+/* Of other periods there are a few a second for each client; the queue takes
+ * so many, and what it does not take is counted. */
+static void test_ids_limited(void) {
+    struct conf c;
+    struct event e;
+
+    t_wall = 1700000000000;
+    CHECK(load_sealed(&c, "anna " KEY_A "\nbob " KEY_B "\n"));
+    struct sniffer *s = sealed_sniffer(&c);
+    struct sealed d = sealed_by(&c, 0, INT64_C(5) << PERIOD_BITS);
+    for (unsigned i = 0; i < ODD_IDS_A_SECOND + 20; i++)
+        CHECK(sealed_sent(s, &d, 56, 62201, "10.0.0.1"));
+    CHECK(sealed_heard(s, &e) == ODD_IDS_A_SECOND);
+    d = sealed_by(&c, 1, -5 * (INT64_C(1) << PERIOD_BITS)); /* another client */
+    CHECK(sealed_sent(s, &d, 56, 62201, "10.0.0.1") &&
+          sealed_heard(s, &e) == 1);
+    /* the periods beside the present one are not limited */
+    for (int side = -1; side <= 1; side++) {
+        d = sealed_by(&c, 0, side * (INT64_C(1) << PERIOD_BITS));
+        for (unsigned i = 0; i < ODD_IDS_A_SECOND + 20; i++)
+            CHECK(sealed_sent(s, &d, 56, 62201, "10.0.0.1"));
+        CHECK(sealed_heard(s, &e) == ODD_IDS_A_SECOND + 20, "%d", side);
+    }
+    s->counters[LOST] = 0;
+    for (unsigned i = 0; i < SEALED_MAX + 7; i++)
+        CHECK(sealed_sent(s, &d, 56, 62201, "10.0.0.1"));
+    CHECK(s->nsealed == SEALED_MAX && s->counters[LOST] == 7);
+    CHECK(sealed_heard(s, &e) == SEALED_MAX);
+    /* the monitor is gone */
+    CHECK(sealed_sent(s, &d, 56, 62201, "10.0.0.1"));
+    fail(FAULT_write, 1, EPIPE);
+    CHECK(ENDS(sealed_send(s)) && end_status == 1);
+    config_free(&c);
+    t_wall = 0;
+}
+
+/* ---- The monitor ------------------------------------------------------- */
+
+/* A monitor with the doors above; its clients have had their keys for ten
+ * seconds. */
+static struct monitor *sealed_monitor(const char *keys) {
+    static struct conf c;
+    static char stamps[] = "stamps";
+    struct monitor *m;
+
+    CHECK(load_sealed(&c, keys), "%s", kept);
+    m = monitor_new(&c);
+    m->clock = -1;
+    m->stamps_file = stamps;
+    memories_take(m, &m->conf);
+    clock_ms += 10000;
+    forget();
+    return m;
+}
+
+static void sealed_monitor_end(struct monitor *m) {
+    config_free(&m->conf);
+    free(m->memories);
+    if (m->clock >= 0) close(m->clock);
+    monitor_end();
+}
+
+/* The sniffer reports a datagram of the n-th client. */
+static void sealed_from(struct monitor *m, const char *source, unsigned n,
+                        const struct sealed *d) {
+    struct event e = { .kind = SEALED, .door = n, .sealed = *d };
+
+    e.src = addr_of(source);
+    forget();
+    CHECK(is_true(m, &e));
+    event_take(m, &e);
+    turn(m);
+}
+
+/* The n-th client knocks: a new datagram, with a request, for an address. */
+static void sealed_request(struct monitor *m, const char *source, unsigned n,
+                           int64_t ms, unsigned request, const char *address) {
+    struct sealed d = { .id = 0 };
+
+    d.plain.stamp = htobe64((uint64_t)((int64_t)wall_ms() + ms));
+    d.plain.request = (uint8_t)request;
+    if (address) {
+        struct addr a = addr_of(address);
+
+        memcpy(d.plain.address, &a, 16);
+    }
+    seal(&m->conf.clients[n].key, &d);
+    sealed_from(m, source, n, &d);
+}
+
+static void test_sealed_opens(void) {
+    t_wall = 1700000000000;
+    struct monitor *m = sealed_monitor("anna " KEY_A "\nbob " KEY_B "\n");
+    struct sealed d = sealed_by(&m->conf, 0, 0);
+
+    sealed_from(m, "192.0.2.1", 0, &d);
+    CHECK(has_text("192.0.2.1: ssh: key of anna\n") &&
+              has_text("192.0.2.1: ssh: OPEN SESAME\n"),
+          "%s", kept);
+    CHECK(ncommands == 1 && !strcmp(command_text(0), "start 192.0.2.1"));
+    reap(m, 0, 0);
+    sealed_from(m, "192.0.2.1", 0, &d); /* its copies: not a word */
+    sealed_from(m, "192.0.2.1", 0, &d);
+    CHECK(!kept_length && ncommands == 1, "%s", kept);
+    sealed_from(m, "203.0.113.9", 0, &d);
+    CHECK(has_text("203.0.113.9: ssh: anna: replayed, first from 192.0.2.1\n"),
+          "%s", kept);
+    CHECK(ncommands == 1 && m->nopenings == 1);
+    /* a cooldown: the key holds, the door does not open again */
+    clock_ms += 1000;
+    sealed_request(m, "192.0.2.2", 1, 0, 0, NULL);
+    CHECK(!kept_length && ncommands == 1, "%s", kept);
+    clock_ms += 2000;
+    sealed_request(m, "192.0.2.2", 1, 0, 0, "2001:db8::7");
+    CHECK(has_text("192.0.2.2: ssh: key of bob for 2001:db8::7\n") &&
+              has_text("2001:db8::7: ssh: OPEN SESAME\n"),
+          "%s", kept);
+    CHECK(ncommands == 2 && !strcmp(command_text(0), "start 2001:db8::7"));
+    reap(m, 0, 0);
+    /* closing has no cooldown; another address's door stays open */
+    clock_ms += 10;
+    sealed_request(m, "192.0.2.9", 0, 0, 1, "192.0.2.1");
+    CHECK(has_text("192.0.2.9: ssh: key of anna for 192.0.2.1\n"), "%s", kept);
+    CHECK(ncommands == 3 && !strcmp(command_text(0), "stop 192.0.2.1"));
+    reap(m, 0, 0);
+    CHECK(m->nopenings == 1 && m->n[HELD] == 1);
+    sealed_request(m, "2001:db8::7", 1, 20, 1, NULL);
+    CHECK(!strcmp(command_text(0), "stop 2001:db8::7"));
+    reap(m, 0, 0);
+    CHECK(!m->nopenings);
+    /* the second door */
+    sealed_request(m, "192.0.2.1", 2, 0, 0, NULL);
+    CHECK(has_text("192.0.2.1: far: key of carl\n") &&
+          !strcmp(command_text(0), "far 192.0.2.1"));
+    reap(m, 0, 0);
+    /* what a sniffer must not send */
+    struct event e = { .kind = SEALED, .door = 3, .src = addr_of("192.0.2.1") };
+    forget();
+    CHECK(!is_true(m, &e) && has_text("bad record from the sniffer: client"));
+    m->bad_record = false;
+    e.door = 0;
+    e.src = addr_of("0.0.0.0");
+    CHECK(!is_true(m, &e) && has_text("bad record from the sniffer: address"));
+    e = (struct event){ .kind = OPEN, .stage = 1, .src = addr_of("192.0.2.1") };
+    m->bad_record = false;
+    CHECK(!is_true(m, &e) && has_text("door with keys"));
+    settings.only_ipv4 = true;
+    e = (struct event){ .kind = SEALED, .src = addr_of("2001:db8::1") };
+    CHECK(!is_true(m, &e));
+    e.src = addr_of("192.0.2.1");
+    CHECK(is_true(m, &e));
+    settings.only_ipv4 = false;
+    sealed_monitor_end(m);
+    t_wall = 0;
+}
+
+static void test_sealed_refused(void) {
+    static const struct {
+        int64_t ms;
+        unsigned request;
+        const char *source, *address, *says;
+    } cases[] = {
+        { 600001, 0, "192.0.2.1", NULL, "anna: clock 600 s ahead" },
+        { 1500000, 0, "192.0.2.1", NULL, "anna: clock 1,500 s ahead" },
+        { -600001, 0, "192.0.2.1", NULL, "anna: clock 600 s behind" },
+        { -3000000, 1, "192.0.2.1", NULL, "anna: clock 3,000 s behind" },
+        { 0, 2, "192.0.2.1", NULL, "anna: bad request" },
+        { 0, 255, "192.0.2.1", NULL, "anna: bad request" },
+        { -10000, 0, "192.0.2.1", NULL,
+          "anna: sent before the start: wait 1 s" },
+        { -15999, 0, "192.0.2.1", NULL,
+          "anna: sent before the start: wait 6 s" },
+        { 1, 0, "192.0.2.1", "127.0.0.1", "anna: no opening for 127.0.0.1" },
+        { 2, 0, "192.0.2.1", "169.254.1.1",
+          "anna: no opening for 169.254.1.1" },
+        { 3, 0, "192.0.2.1", "fe80::1", "anna: no opening for fe80::1" },
+        { 4, 0, "192.0.2.1", "::1", "anna: no opening for ::1" },
+        { 5, 0, "192.0.2.1", "::7", "anna: no opening for ::7" },
+        { 6, 0, "192.0.2.1", "224.0.0.1", "anna: no opening for 224.0.0.1" },
+        { 7, 0, "192.0.2.1", "198.51.100.7",
+          "anna: no opening for 198.51.100.7" },
+        { 8, 0, "198.51.100.7", "192.0.2.1", "anna: no opening for 192.0.2.1" },
+        { 9, 1, "198.51.100.7", NULL, "anna: no opening for 198.51.100.7" },
+    };
+    struct sealed d;
+
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        char line[200];
+
+        t_wall = 1700000000000;
+        unlinkat(directory_fd, "stamps", 0);
+        struct monitor *m = sealed_monitor("anna " KEY_A "\nbob " KEY_B "\n");
+        sealed_request(m, cases[i].source, 0, cases[i].ms, cases[i].request,
+                       cases[i].address);
+        snprintf(line, sizeof(line), "%s: ssh: %s\n", cases[i].source,
+                 cases[i].says);
+        CHECK(has_text(line) && count_text("\n") == 1, "%s: %s", line, kept);
+        CHECK(!ncommands && !m->nopenings);
+        /* what is not refused: the edges */
+        forget();
+        sealed_request(m, "192.0.2.1", 1, i % 2 ? 600000 : -9999, 0,
+                       i % 2 ? "169.255.0.1" : NULL);
+        CHECK(has_text("OPEN SESAME") && ncommands == 1, "%u: %s", i, kept);
+        reap(m, 0, 0);
+        sealed_monitor_end(m);
+    }
+    /* a tag that is not right: not a word, but counted */
+    struct monitor *m = sealed_monitor("anna " KEY_A "\n");
+    for (unsigned i = 0; i < 56; i++) {
+        d = sealed_by(&m->conf, 0, 0);
+        ((uint8_t *)&d)[i] ^= 0x10;
+        sealed_from(m, "192.0.2.1", 0, &d);
+        CHECK(!kept_length && m->forged == i + 1, "%u: %s", i, kept);
+    }
+    d = sealed_by(&m->conf, 1, 0); /* another client's key */
+    sealed_from(m, "192.0.2.1", 0, &d);
+    CHECK(!kept_length && m->forged == 57 && !ncommands);
+    counters_say(m);
+    CHECK(has_text(", forged 57\n"), "%s", kept);
+    /* an earlier stamp than the last one, from the same address */
+    sealed_request(m, "192.0.2.1", 0, 0, 0, NULL);
+    CHECK(ncommands == 1);
+    reap(m, 0, 0);
+    clock_ms += 5000;
+    sealed_request(m, "192.0.2.1", 0, -5001, 0, NULL);
+    CHECK(has_text("192.0.2.1: ssh: anna: replayed\n"), "%s", kept);
+    sealed_request(m, "192.0.2.1", 0, -4999, 0, NULL);
+    CHECK(ncommands == 2);
+    reap(m, 0, 0);
+    sealed_monitor_end(m);
+    t_wall = 0;
+}
+
+/* The wall clock is set, or the host sleeps: nothing that was sent before is
+ * accepted, nor is a stamp of the future when its time comes. */
+static void test_sealed_clock_set(void) {
+    t_wall = 1700000000000;
+    unlinkat(directory_fd, "stamps", 0);
+    struct monitor *m = sealed_monitor("anna " KEY_A "\nbob " KEY_B "\n");
+
+    m->conf.doors[0].cooldown = 0;
+    sealed_request(m, "192.0.2.1", 0, -5000, 0, NULL);
+    CHECK(ncommands == 1);
+    reap(m, 0, 0);
+    clock_ms += 10000;
+    t_wall -= 999; /* adjusted by less than a second: nothing */
+    sealed_request(m, "192.0.2.1", 0, -5000, 0, NULL);
+    CHECK(ncommands == 2, "%s", kept);
+    reap(m, 0, 0);
+    t_wall -= 3600000; /* an hour back */
+    sealed_request(m, "192.0.2.1", 1, -1, 0, NULL);
+    CHECK(has_text("bob: sent before the start: wait 1 s\n"), "%s", kept);
+    clock_ms += 1500;
+    sealed_request(m, "192.0.2.1", 1, -1499, 0, NULL);
+    CHECK(ncommands == 3, "%s", kept);
+    reap(m, 0, 0);
+    sealed_request(m, "192.0.2.1", 0, 0, 0, NULL); /* behind its last one */
+    CHECK(has_text("anna: replayed\n"), "%s", kept);
+    t_wall += 3600000; /* and right again */
+    clock_ms += 5000;
+    sealed_request(m, "192.0.2.1", 0, 0, 0, NULL);
+    CHECK(has_text("anna: sent before the start: wait 1 s\n"), "%s", kept);
+    clock_ms += 5000;
+    sealed_request(m, "192.0.2.3", 0, 1, 0, NULL);
+    CHECK(has_text("OPEN SESAME"), "%s", kept);
+    reap_all(m, 0);
+    /* a stamp of the future is burnt: its time comes, and it is no use */
+    struct sealed d = sealed_by(&m->conf, 1, 3600000);
+    sealed_from(m, "192.0.2.1", 1, &d);
+    CHECK(has_text("bob: clock 3,600 s ahead\n"), "%s", kept);
+    clock_ms += 3600000;
+    reap_all(m, 0);
+    sealed_from(m, "192.0.2.2", 1, &d);
+    CHECK(has_text("192.0.2.2: ssh: bob: replayed"), "%s", kept);
+    /* the host slept */
+    clock_ms += 100000;
+    t_slept += 90000;
+    forget();
+    sealed_request(m, "192.0.2.4", 0, -50000, 0, NULL);
+    CHECK(has_text("anna: sent before the start: wait 51 s\n"), "%s", kept);
+    reap_all(m, 0);
+    sealed_monitor_end(m);
+    t_wall = t_slept = 0;
+}
+
+static void test_stamps(void) {
+    t_wall = 1700000000000;
+    unlinkat(directory_fd, "stamps", 0);
+    struct monitor *m = sealed_monitor("anna " KEY_A "\nbob " KEY_B "\n");
+    struct sealed d = sealed_by(&m->conf, 0, 0),
+                  ahead = sealed_by(&m->conf, 1, 700000);
+    uint64_t stamp = wall_ms();
+    char line[200];
+
+    CHECK(!*get_file("stamps", NULL));
+    sealed_from(m, "192.0.2.1", 0, &d);
+    sealed_from(m, "192.0.2.1", 1, &ahead);
+    snprintf(line, sizeof(line), " %llu\n", (unsigned long long)stamp);
+    CHECK(strstr(get_file("stamps", NULL), line), "%s",
+          get_file("stamps", NULL));
+    snprintf(line, sizeof(line), " 0 %llu-%llu\n",
+             (unsigned long long)stamp + 700000,
+             (unsigned long long)stamp + 700000);
+    CHECK(strstr(get_file("stamps", NULL), line), "%s",
+          get_file("stamps", NULL));
+    reap_all(m, 0);
+    sealed_monitor_end(m);
+    /* the clock goes back over a restart: the file knows better */
+    t_wall -= 5000;
+    m = sealed_monitor("anna " KEY_A "\nbob " KEY_B "\n");
+    sealed_from(m, "203.0.113.1", 0, &d);
+    CHECK(has_text("203.0.113.1: ssh: anna: replayed\n") && !ncommands, "%s",
+          kept);
+    clock_ms += 700000;
+    sealed_from(m, "203.0.113.1", 1, &ahead);
+    CHECK(has_text("bob: replayed\n") && !ncommands, "%s", kept);
+    sealed_monitor_end(m);
+    /* of a key that nobody has any more: 30 days, or what it is */
+    m = sealed_monitor("bob " KEY_B "\n");
+    sealed_request(m, "192.0.2.1", 0, 0, 0, NULL);
+    CHECK(count_text("OPEN SESAME") == 1);
+    CHECK(!strncmp(get_file("stamps", NULL), "seen ", 5));
+    unsigned lines = 0;
+    for (const char *at = get_file("stamps", NULL); *at; at++)
+        lines += *at == '\n';
+    CHECK(lines == 2, "%u", lines);
+    reap_all(m, 0);
+    clock_ms += (STAMPS_DAYS + 1) * INT64_C(86400000);
+    sealed_request(m, "192.0.2.1", 0, 0, 0, NULL);
+    lines = 0;
+    for (const char *at = get_file("stamps", NULL); *at; at++)
+        lines += *at == '\n';
+    CHECK(lines == 1, "%u", lines);
+    reap_all(m, 0);
+    /* it can't be written: said once */
+    fail(FAULT_rename, 1, ENOSPC);
+    clock_ms += 5000;
+    sealed_request(m, "192.0.2.1", 0, 0, 0, NULL);
+    CHECK(has_text("could not write stamps: No space left on device: if the "
+                   "clock goes wrong at a start, a sealed knock can be used "
+                   "again\n") &&
+              has_text("OPEN SESAME"),
+          "%s", kept);
+    reap_all(m, 0);
+    fail(FAULT_rename, 1, ENOSPC);
+    clock_ms += 5000;
+    sealed_request(m, "192.0.2.1", 0, 0, 0, NULL);
+    CHECK(!has_text("could not write") && has_text("OPEN SESAME"), "%s", kept);
+    reap_all(m, 0);
+    clock_ms += 5000;
+    sealed_request(m, "192.0.2.1", 0, 0, 0, NULL);
+    CHECK(!has_text("could not write"), "%s", kept);
+    reap_all(m, 0);
+    sealed_monitor_end(m);
+    /* a file of nonsense is none; what is right in it counts */
+    struct conf c;
+    CHECK(load_sealed(&c, "anna " KEY_A "\n"));
+    snprintf(line, sizeof(line),
+             "x\n\nseen\nseen 1\nsaw 1 2\nseen 1 2 3\nseen 1 2 3-4 5\n"
+             "seen %016llx 5 18000000000000-18000000000009\n",
+             (unsigned long long)c.clients[0].seen);
+    config_free(&c);
+    put_text("stamps", line);
+    m = sealed_monitor("anna " KEY_A "\n");
+    CHECK(m->nmemories == 2, "%u", m->nmemories);
+    sealed_request(m, "192.0.2.1", 0, 0, 0, NULL);
+    CHECK(ncommands == 1 && strstr(get_file("stamps", NULL),
+                                   " 18000000000000-18000000000009\n"),
+          "%s", get_file("stamps", NULL));
+    reap_all(m, 0);
+    sealed_monitor_end(m);
+    unlinkat(directory_fd, "stamps", 0);
+    t_wall = 0;
+}
+
+/* A configuration without a client closes what it has open, and no other. */
+static void test_clients_change(void) {
+    t_wall = 1700000000000;
+    struct monitor *m = sealed_monitor("anna " KEY_A "\nbob " KEY_B "\n");
+    struct conf new;
+    struct door *d = &m->conf.doors[0];
+
+    d->cooldown = 0;
+    sealed_request(m, "192.0.2.1", 0, 0, 0, NULL);
+    sealed_request(m, "192.0.2.2", 1, 0, 0, NULL);
+    knock_at(m, &m->conf.doors[2], "192.0.2.3");
+    reap_all(m, 0);
+    CHECK(m->n[HELD] == 2 && ncommands == 3, "%u", m->n[HELD]);
+    CHECK(load_sealed(&new, "bob " KEY_B "\n"));
+    memories_take(m, &new);
+    forget();
+    clients_remove(m, &new);
+    CHECK(has_text("192.0.2.1: ssh: anna is not a client any more\n") &&
+              count_text("\n") == 1,
+          "%s", kept);
+    turns(m);
+    CHECK(!strcmp(command_text(0), "stop 192.0.2.1"));
+    reap_all(m, 0);
+    CHECK(m->n[HELD] == 1);
+    config_free(&m->conf);
+    m->conf = new;
+    /* bob's memory goes on, with it what was used */
+    sealed_request(m, "192.0.2.8", 0, 0, 0, NULL);
+    CHECK(has_text("bob: replayed, first from 192.0.2.2\n"), "%s", kept);
+    clock_ms += 10;
+    sealed_request(m, "192.0.2.2", 0, 0, 0, NULL);
+    CHECK(has_text("key of bob\n"), "%s", kept);
+    reap_all(m, 0);
+    /* anna gets her key again: what she sent without it is too old */
+    clock_ms += 60000;
+    CHECK(load_sealed(&new, "anna " KEY_A "\nbob " KEY_B "\n"));
+    memories_take(m, &new);
+    clients_remove(m, &new);
+    config_free(&m->conf);
+    m->conf = new;
+    clock_ms += 1000;
+    sealed_request(m, "192.0.2.1", 0, -30000, 0, NULL);
+    CHECK(has_text("anna: sent before the start: wait 30 s\n"), "%s", kept);
+    sealed_request(m, "192.0.2.1", 0, -999, 0, NULL);
+    CHECK(has_text("key of anna\n"), "%s", kept);
+    reap_all(m, 0);
+    sealed_monitor_end(m);
+    unlinkat(directory_fd, "stamps", 0);
+    t_wall = 0;
+}
