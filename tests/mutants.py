@@ -4,15 +4,17 @@
     tests/mutants.py [N]        a random sample of N of all mistakes (default 300)
 
 A mutant is the program with one mistake: an operator changed, a constant one off, a
-condition negated, a statement removed, another value returned. Each is built; the
-unit tests run, and if they pass, the fast system tests of the section that it is in.
-One that no test finds survives, and is listed. Not counted are mutants that the
-compiler refuses, and those whose object code is that of the program.
+condition negated, a statement removed, another value returned. Each is built into the
+unit tests; those of its section run first, then the others, and if all pass, the fast
+system tests of its section. The first test that fails finds it. One that no test finds
+survives. Not counted are mutants that the compiler refuses, those whose object code is
+that of the program, and survivors that tests/mutants_explained says can not be found.
 
-SEED: of the sample; it is printed. FILES: "knockd.c knock.c". JOBS: at the same time.
-ONLY=17,23: these numbers of the sample. LIMIT: seconds after which no further one is
-tried. The exit status is 1 if something does not
-work at all, not if mutants survive.
+SEED: of the sample; it is printed. LIMIT: no mutant is begun or waited for after so many
+seconds (default 6 a mutant; 0: no limit). FILES: "knockd.c knock.c". JOBS: at the same
+time. SYSTEM=0: no system tests. ONLY=17,23: these numbers of the sample. All verdicts
+are written to build/mutants.log, a summary of at most 15 lines is printed. The exit
+status is 1 if something does not work at all, not if mutants survive.
 
 All runs in namespaces of its own, in a copy of the file system that forgets what is
 written: a mutant may kill or remove what it likes. Needs root, and what make test
@@ -21,6 +23,7 @@ needs; its tests install nothing.
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -32,33 +35,51 @@ from concurrent.futures import ThreadPoolExecutor
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 WORK = '/tmp/mutants'       # in the copy of the file system
+LOG = 'build/mutants.log'
 
-# The fast system tests, by a word in the section's heading: a file of tests, and a
-# regular expression of their names. The first line that fits counts.
-SYSTEM = [
-    ('knock.c: Profiles', [('knock', 'profile')]),
-    ('knock.c: New sequences', [('knock', 'generate')]),
-    ('knock.c: The way through', [('knock', '^-W|^-w')]),
-    ('knock.c:', [('knock', '.')]),
-    ('Messages', [('compat', 'log|syslog|standard error|-v')]),
-    ('Configuration', [('config', '.'), ('corpus', '.')]),
-    ('filter', [('packets', 'any:|only packets|TCPFlags|VLAN|UDP|rule')]),
-    ('parse', [('packets', 'well|truncated|lying|fragment|extension|VLAN')]),
-    ('match', [('packets', 'rule|attempt|strangers|share'),
-               ('compat', 'right ports|parallel|come twice')]),
-    ('sandbox', [('privilege', 'the sniffer')]),
-    ('start and end', [('reload', 'SIGHUP'), ('privilege', 'forbidden|ends')]),
-    ('The sniffer', [('reload', 'down and up|address replaced|stream'),
-                     ('compat', '-D')]),
-    ('commands', [('actions', 'status|environment|once for|prints|deadline')]),
-    ('files', [('closing', 'file|disk'), ('actions', 'SIGKILL|state file')]),
-    ('interfaces', [('reload', 'interface|address|several|any')]),
-    ('names', [('compat', '-l:')]),
-    ('events', [('compat', '_6|Target|letter|Message'), ('onetime', '.')]),
-    ('loop', [('actions', 'SIGTERM|SIGINT|SIGUSR1'), ('reload', 'stream')]),
-    ('Start', [('compat', '-d|pidfile|option|-i|daemon|NOTIFY|-h')]),
+# By a word in the section's heading, the first line that fits counts: parts of the
+# names of the unit tests to run first; then fast system tests, each a file of tests and
+# a regular expression of their names.
+SECTIONS = [
+    ('knock.c: SHA', ['sealed:'], [('sealed', '^-k|reference|key that is not')]),
+    ('knock.c: Sealed', ['sealed:'], [('sealed', '^-k|stamp|key that is not')]),
+    ('knock.c: The way through', ['sealed:'], [('knock', '^-W|^-w')]),
+    ('knock.c: New sequences', ['sealed:'],
+     [('knock', 'generate|usage|option|-h'), ('sealed', 'keygen')]),
+    ('knock.c:', ['sealed:'], [('knock', '.'), ('sealed', '^-k|^a sealed|profile|key that')]),
+    ('Messages', ['log', 'monitor:'], [('compat', 'log|syslog|standard error|-v')]),
+    ('Helpers', ['addresses', 'config:', 'state:'], []),
+    ('Configuration', ['config:', 'keys'], [('config', '.'), ('sealed', '^key files')]),
+    ('filter', ['filter:'], [('packets', 'any:|only packets|TCPFlags|VLAN|UDP|rule')]),
+    ('parse', ['parse:'], [('packets', 'well|truncated|lying|fragment|extension|VLAN')]),
+    ('sniffer: sealed', ['sealed:'],
+     [('sealed', '^a sealed knock opens|other lengths|new key')]),
+    ('match', ['match:', 'rules:'], [('packets', 'rule|attempt|strangers|share'),
+                                     ('compat', 'right ports|parallel|come twice')]),
+    ('sandbox', ['sniffer:', 'seccomp'], [('privilege', 'the sniffer')]),
+    ('sniffer: its loop', ['sniffer:'], [('reload', 'down and up|address replaced|stream'),
+                                         ('compat', '-D')]),
+    ('start and end', ['monitor:', 'start:'],
+     [('reload', 'SIGHUP'), ('privilege', 'forbidden|ends')]),
+    ('monitor: sealed', ['sealed:', 'monitor:'],
+     [('sealed', '^a sealed knock opens|never good again|clock|Allow|new key|cooldown')]),
+    ('commands', ['commands: from', 'commands: sh', 'commands: out', 'commands: %'],
+     [('actions', 'status|environment|once for|prints|deadline')]),
+    ('openings of', ['state:', 'commands: random'],
+     [('actions', 'SIGKILL|state file')]),
+    ('openings', ['commands:'], [('actions', 'once for|deadline'), ('closing', '.')]),
+    ('files', ['state:', 'one-time:'],
+     [('closing', 'file|disk'), ('actions', 'SIGKILL|state file')]),
+    ('interfaces', ['monitor: int'], [('reload', 'interface|address|several|any')]),
+    ('names', ['log: names'], [('compat', '-l:')]),
+    ('doors', ['monitor:', 'one-time:'], [('onetime', '.')]),
+    ('events', ['monitor:'], [('compat', '_6|Target|letter|Message'), ('onetime', '.')]),
+    ('loop', ['monitor:'], [('actions', 'SIGTERM|SIGINT|SIGUSR1'), ('reload', 'stream')]),
+    ('Start', ['start:'], [('compat', '-d|pidfile|option|-i|daemon|NOTIFY|-h')]),
 ]
 ALWAYS = [('walkthrough', 'one knock opens')]
+# Unit tests, of commands, that take most of the time; they run last.
+SLOW = ['nobody takes all', 'thousands due at once', 'the oldest one closes']
 
 SWAPS = {
     '==': '!=', '!=': '==', '<': '<=', '<=': '<', '>': '>=', '>=': '>',
@@ -156,12 +177,19 @@ def section(name, text, at):
     return name + ': ' + (heads[-1].group(1) if heads else '')
 
 
-def run(command, seconds, cwd, env=None, stop=None):
-    """Its exit status; None if the time is up or a line matches `stop`."""
+class OutOfTime(Exception):
+    """The limit of all mutants is reached."""
+
+
+def run(command, seconds, cwd, env=None, stop=None, cpu=None):
+    """Its exit status; None if the time is up or a line matches `stop`. The time is that
+    on the wall, and `cpu` that of each process."""
     child = subprocess.Popen(command, cwd=cwd, env={**os.environ, **(env or {})},
                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                             stderr=subprocess.STDOUT, start_new_session=True)
-    signal_at = time.time() + seconds
+                             stderr=subprocess.STDOUT, start_new_session=True,
+                             preexec_fn=cpu and (lambda: resource.setrlimit(
+                                 resource.RLIMIT_CPU, (cpu, cpu))))
+    signal_at = min(time.time() + seconds, LAST)
     os.set_blocking(child.stdout.fileno(), False)
     kept = b''
     while True:
@@ -180,6 +208,8 @@ def run(command, seconds, cwd, env=None, stop=None):
             except ProcessLookupError:
                 pass
             child.wait()
+            if not hit and time.time() >= LAST:
+                raise OutOfTime
             return None
 
 
@@ -191,41 +221,95 @@ class Mutant:
         self.section = section(self.name, self.text, self.start)
         self.dir = '%s/%d' % (WORK, number)
 
+        self.line = self.text.count('\n', 0, self.start) + 1
+        self.whole = self.text.split('\n')[self.line - 1].strip()
+        self.old = ' '.join(self.text[self.start:self.end].split())
+
     def said(self):
-        line = self.text.count('\n', 0, self.start) + 1
-        old = ' '.join(self.text[self.start:self.end].split())
-        whole = self.text.split('\n')[line - 1].strip()
         return '%d %s:%d %s: `%s` -> `%s` in: %s' % (
-            self.number, self.name, line, self.kind, old[:60], self.other[:60], whole)
+            self.number, self.name, self.line, self.kind, self.old[:60],
+            self.other[:60], self.whole)
 
     def test(self):
-        """What comes of it: refused, same, found by ..., or survived."""
-        shutil.copytree(WORK + '/0', self.dir, symlinks=True)
+        """What comes of it: refused, same, found by ..., survived, explained or out of
+        time."""
+        if time.time() >= LAST:
+            return 'out of time'
+        shutil.copytree(WORK + '/0', self.dir, symlinks=True, copy_function=os.link,
+                        ignore=shutil.ignore_patterns('*.o', 'knockd', self.name))
         with open(self.dir + '/' + self.name, 'w') as f:
             f.write(self.text[:self.start] + self.other + self.text[self.end:])
         try:
             return self.verdict()
+        except OutOfTime:
+            return 'out of time'
         finally:
             shutil.rmtree(self.dir, ignore_errors=True)
 
     def verdict(self):
+        first, system = next(((u, t) for word, u, t in SECTIONS if word in self.section),
+                             ([], []))
+        if run(UNIT_BUILD, 300, self.dir) != 0:
+            return 'refused'
+        rest = ['-' + part for part in first + SLOW]
+        for parts in [first + ['-' + p for p in SLOW]] * bool(first) + [rest]:
+            if not units(self.dir, parts):
+                return 'found by the unit tests'
         if run(build_objects(self.name), 120, self.dir) != 0:
             return 'refused'
         with open('%s/0/%s.o' % (WORK, self.name[:-2]), 'rb') as old, \
                 open('%s/%s.o' % (self.dir, self.name[:-2]), 'rb') as new:
             if old.read() == new.read():
                 return 'same'
-        if run(UNIT_BUILD, 300, self.dir) != 0:
-            return 'refused'
-        if run(['./unit'], UNIT_SECONDS, self.dir, {'QUICK': '1'}, rb'^not ok') != 0:
+        if any(part.startswith('commands:') for part in first) and \
+                slow_pass(WORK + '/0') and not slow_pass(self.dir):
             return 'found by the unit tests'
-        if run(LINK, 60, self.dir) != 0:
-            return 'refused'
-        tests = next((t for word, t in SYSTEM if word in self.section), []) + ALWAYS
-        for test in tests:
-            if passes_itself(test) and system_test(test, self.dir) != 0:
-                return 'found by ' + test[0] + '.bats'
-        return 'survived'
+        if os.environ.get('SYSTEM') != '0':
+            other = {'knockd.c': 'knock', 'knock.c': 'knockd'}[self.name]
+            os.link('%s/0/%s.o' % (WORK, other), '%s/%s.o' % (self.dir, other))
+            if run(LINK, 60, self.dir) != 0:
+                return 'refused'
+            for test in system + ALWAYS:
+                if passes_itself(test) and system_test(test, self.dir) != 0:
+                    return 'found by ' + test[0] + '.bats'
+        return 'explained' if self.explained() else 'survived'
+
+    def explained(self):
+        """Says tests/mutants_explained that no test can find it?"""
+        for name, part, change, _ in EXPLAINED:
+            if name == self.name and part in self.whole and \
+                    change in ('*', self.kind, '%s -> %s' % (self.old, self.other)):
+                return True
+        return False
+
+
+def explanations():
+    """Lines of: file, part of the line, kind of mistake or `old -> new` or *, reason;
+    a TAB between them."""
+    with open(ROOT + '/tests/mutants_explained') as f:
+        lines = [line.rstrip('\n').split('\t') for line in f if line[0] != '#']
+    bad = [line for line in lines if len(line) != 4]
+    if bad:
+        sys.exit('mutants_explained: %s' % bad[0])
+    return lines
+
+
+def units(where, parts):
+    """Do these unit tests pass?"""
+    return run(['./unit', *parts], UNIT_SECONDS[0], where, {'QUICK': '1'}, rb'^not ok',
+               UNIT_SECONDS[1]) == 0
+
+
+def slow_pass(where):
+    """Do the slow unit tests pass? Asked once of the program as it is."""
+    with ITSELF_LOCK:
+        if where.endswith('/0'):
+            if 'slow' not in ITSELF:
+                run(UNIT_BUILD, 300, where)
+                ITSELF['slow'] = run(['./unit', *SLOW], 600, where, {'QUICK': '1'}) == 0
+                os.unlink(where + '/unit')
+            return ITSELF['slow']
+    return run(['./unit', *SLOW], 600, where, {'QUICK': '1'}, rb'^not ok', 120) == 0
 
 
 def system_test(test, where):
@@ -241,7 +325,7 @@ def passes_itself(test):
         if test not in ITSELF:
             ITSELF[test] = system_test(test, WORK + '/0') == 0
             if not ITSELF[test]:
-                print('left out: %s.bats, %s: the program as it is does not pass' % test)
+                print('left out: %s.bats, %s: not passed by the program as it is' % test)
     return ITSELF[test]
 
 
@@ -249,7 +333,9 @@ FLAGS = ['-std=c11', '-D_GNU_SOURCE', '-w']
 UNIT_BUILD = ['gcc', *FLAGS, '-O0', '-I.', '-o', 'unit', 'tests/unit.c']
 COMPILER = shutil.which('musl-gcc') or 'gcc'
 LINK = [COMPILER, '-static', '-o', 'knockd', 'knockd.o', 'knock.o']
-UNIT_SECONDS = 300          # measured at the start
+UNIT_SECONDS = (300, 300)   # on the wall and of the processor; measured at the start
+LAST = float('inf')         # when all must end
+EXPLAINED = explanations()
 ITSELF, ITSELF_LOCK = {}, threading.Lock()
 
 
@@ -259,33 +345,39 @@ def build_objects(*names):
 
 def sample(count):
     """A directory 0 with the program as it is, which must pass; then the mutants."""
-    global UNIT_SECONDS
+    global UNIT_SECONDS, LAST
+    begin = time.time()
     os.makedirs(WORK)
     names = subprocess.check_output(['git', 'ls-files', '-co', '--exclude-standard'],
                                     cwd=ROOT, text=True).split()
     for name in names:
-        if os.path.isfile(ROOT + '/' + name):
+        if os.path.isfile(ROOT + '/' + name) and 'corpus-fuzz' not in name:
             os.makedirs(os.path.dirname('%s/0/%s' % (WORK, name)), exist_ok=True)
             shutil.copy2(ROOT + '/' + name, '%s/0/%s' % (WORK, name))
     for extra in ('build/gen', 'build/knockd-0.8'):
         if os.path.exists(ROOT + '/' + extra):
             os.makedirs(WORK + '/0/build', exist_ok=True)
             os.symlink(ROOT + '/' + extra, WORK + '/0/' + extra)
-    start = time.time()
     if run(build_objects('knockd.c', 'knock.c'), 120, WORK + '/0') or \
-            run(UNIT_BUILD, 300, WORK + '/0') or \
-            run(['./unit'], 300, WORK + '/0', {'QUICK': '1'}):
+            run(UNIT_BUILD, 300, WORK + '/0'):
+        sys.exit('mutants: the program as it is can not be built')
+    start, used = time.time(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    if not units(WORK + '/0', ['-' + part for part in SLOW]):
         sys.exit('mutants: the program as it is does not pass its unit tests')
+    used = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - used
+    UNIT_SECONDS = (4 * (time.time() - start) + 10, int(2 * used + 5))
     if run(LINK, 60, WORK + '/0'):
         sys.exit('mutants: no static program to be had')
     os.symlink('knockd', WORK + '/0/knock')
-    UNIT_SECONDS = 5 * (time.time() - start) + 30
     os.unlink(WORK + '/0/unit')
     texts = {n: open('%s/0/%s' % (WORK, n)).read()
              for n in os.environ.get('FILES', 'knockd.c knock.c').split()}
     every = [m for n, text in texts.items() for m in mutations(n, text)]
     seed = int(os.environ.get('SEED') or random.SystemRandom().randrange(1000000))
     print('%d mistakes are possible; a sample of %d, SEED=%d' % (len(every), count, seed))
+    seconds = int(os.environ.get('LIMIT') or 6 * count)
+    if seconds:
+        LAST = begin + seconds
     chosen = random.Random(seed).sample(every, min(count, len(every)))
     return [Mutant(i + 1, m, texts) for i, m in enumerate(chosen)]
 
@@ -297,25 +389,32 @@ def main():
         mutants = [m for m in mutants if m.number in only]
     counts, survivors = {}, []
     jobs = int(os.environ.get('JOBS') or os.cpu_count())
-    end = time.time() + float(os.environ.get('LIMIT') or 'inf')
-
-    def verdict_on(mutant):
-        return mutant.test() if time.time() < end else 'not tried'
-
-    with ThreadPoolExecutor(jobs) as pool:
-        for mutant, verdict in zip(mutants, pool.map(verdict_on, mutants)):
+    with ThreadPoolExecutor(jobs) as pool, os.fdopen(int(os.environ['MUTANTS_LOG']), 'w') as log:
+        for mutant, verdict in zip(mutants, pool.map(Mutant.test, mutants)):
             counts[verdict] = counts.get(verdict, 0) + 1
             if verdict == 'survived':
                 survivors.append(mutant)
-                print('survived:', mutant.said())
-            elif only or os.environ.get('VERBOSE'):
-                print(verdict + ':', mutant.said())
-            sys.stdout.flush()
-    for verdict in sorted(counts):
-        print('%4d %s' % (counts[verdict], verdict))
-    tried = sum(n for v, n in counts.items() if v not in ('refused', 'same', 'not tried'))
+            print('%s: %s' % (verdict, mutant.said()), file=log, flush=True)
+    summary(counts, survivors)
+
+
+def summary(counts, survivors):
+    for mutant in survivors[:8]:
+        print('survived:', mutant.said()[:160])
+    if len(survivors) > 8:
+        print('... and %d more: %s' % (len(survivors) - 8, LOG))
+    by_units = counts.pop('found by the unit tests', 0)
+    others = {v: counts.pop(v, 0) for v in
+              ('survived', 'explained', 'same', 'refused', 'out of time')}
+    by_system = sum(counts.values())
+    print('found by unit tests %d, by system tests %d; survived %d' % (
+        by_units, by_system, others['survived']))
+    print('not counted: explained %(explained)d, same code %(same)d, refused by the '
+          'compiler %(refused)d, out of time %(out of time)d' % others)
+    found = by_units + by_system
+    tried = found + others['survived']
     print('score: %d of %d mutants found, %.1f %%' % (
-        tried - len(survivors), tried, 100.0 * (tried - len(survivors)) / max(tried, 1)))
+        found, tried, 100.0 * found / max(tried, 1)))
 
 
 # The copy of the file system, a process and a network namespace; then ourselves.
@@ -345,11 +444,14 @@ def enter():
     """Runs this program once more, in the copy of the file system."""
     over = tempfile.mkdtemp()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    os.makedirs(ROOT + '/build', exist_ok=True)
+    log = os.open(ROOT + '/' + LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    os.environ['MUTANTS_LOG'] = str(log)
     try:
         with subprocess.Popen(['unshare', '-m', '-p', '-n', '-i', '--propagation', 'private',
                                '--fork', '--kill-child', 'bash', '-c', ENTER, 'mutants',
                                over, ROOT, sys.executable, os.path.abspath(__file__),
-                               *sys.argv[1:]]) as child:
+                               *sys.argv[1:]], pass_fds=[log]) as child:
             try:
                 return child.wait()
             finally:

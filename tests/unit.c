@@ -5,7 +5,8 @@
  * The tests are in unit_*.c, one file for a section of knockd.c or two; what
  * they share and the list of all of them are here.
  *
- *	build/unit [PART-OF-A-NAME]	TAP: `ok N - text`, 1..N first
+ *	build/unit [PART-OF-A-NAME...]	TAP: `ok N - text`, 1..N first
+ *	build/unit -PART-OF-A-NAME...	all others
  *	SOAK=1 build/unit		at full size, with a table at the end
  *	SEED=N				of all random choices
  */
@@ -257,6 +258,19 @@ static void clean(void) {
     rmdir(directory);
 }
 
+/* Is a test among those that the arguments name: one that is named, if any is,
+ * and not one that is named behind a '-'? */
+static bool is_wanted(const char *name, char *const *parts) {
+    bool any = false, named = false;
+
+    for (; *parts; parts++) {
+        if (**parts == '-' && strstr(name, *parts + 1)) return false;
+        any |= **parts != '-';
+        named |= **parts != '-' && strstr(name, *parts);
+    }
+    return named || !any;
+}
+
 int main(int argc, char **argv) {
     const char *tmp = getenv("TMPDIR"), *word = getenv("SEED");
     uint64_t seed = word ? strtoull(word, NULL, 0) : 1;
@@ -275,10 +289,10 @@ int main(int argc, char **argv) {
     setvbuf(stdout, NULL, _IOLBF, 0);
     signal(SIGPIPE, SIG_IGN);
     for (unsigned i = 0; i < TESTS; i++)
-        n += argc < 2 || strstr(tests[i].name, argv[1]);
+        n += is_wanted(tests[i].name, argv + (argc > 0));
     printf("1..%u\n", n);
     for (unsigned i = 0; i < TESTS; i++) {
-        if (argc > 1 && !strstr(tests[i].name, argv[1])) continue;
+        if (!is_wanted(tests[i].name, argv + (argc > 0))) continue;
         random_state = seed * 1000003 + i;
         bad_checks = 0;
         clock_ms = 1000000;
