@@ -1,72 +1,93 @@
 #!/bin/bash
-# ./tests/coverage.sh: how many lines and branches of knockd.c the unit tests run and
-# how many of knock.c tests/knock.bats does, and which they do not. A branch is one
-# way that a condition can go. 95 % of the lines and 92 % of the branches must be
-# run, and each line that is not must be explained in tests/uncovered; else the exit
-# status is 1. Branches that are not explained there are listed.
+# ./tests/coverage.sh: which lines and branches of knockd.c and knock.c the unit tests,
+# tests/knock.bats and the client's part of tests/sealed.bats run. A branch is one way
+# that a condition can go. 95 % of the lines and 92 % of the branches must be run, and
+# each line that is not must be explained in tests/uncovered; else the exit status is 1.
+# Branches that are not explained there are listed.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 root=$PWD dir=$root/build/coverage failed=0
-LINES_GOAL=95 BRANCHES_GOAL=92
 rm -rf "$dir"
-mkdir -p "$dir" || exit 1
-flags='-std=c11 -D_GNU_SOURCE -g -O0 --coverage -DCOVERAGE'
+mkdir -p "$dir/unit" "$dir/client" || exit 1
+flags='-std=c11 -D_GNU_SOURCE -w -g -O0 --coverage -DCOVERAGE'
 
-# reason FILE TEXT: why such a line is not run, from tests/uncovered.
-reason() {
-	awk -F '\t' -v f="$1" -v t="$2" '$1 == f && index(t, $2) { print $3; exit }' \
-		"$root/tests/uncovered"
-}
-
-# share FILE WORD: of FILE, from gcov's summary, and the goal that it must reach.
-share() {
-	local percent
-
-	percent=$(sed -n "/^File '.*\/$1'/,/^\$/s/^$2:\\([0-9.]*\\)% of .*/\\1/p" "$dir/gcov.log")
-	sed -n "/^File '.*\/$1'/,/^\$/s/^$2:\\([0-9.]*\\)% of \\([0-9]*\\)/\\1 % of \\2/p" "$dir/gcov.log"
-	[ "${percent%%.*}" -ge "$3" ] 2>/dev/null
-}
-
-# report FILE COUNTS: its shares, its lines that were not run, and its lines with
-# branches that were not taken.
-report() {
-	local line text why
-
-	(cd "$dir" && gcov -b -o . "$2" >gcov.log 2>/dev/null)
-	echo "$1: lines $(share "$1" 'Lines executed' $LINES_GOAL)"
-	share "$1" 'Lines executed' $LINES_GOAL >/dev/null || failed=1
-	echo "$1: branches $(share "$1" 'Taken at least once' $BRANCHES_GOAL)"
-	share "$1" 'Taken at least once' $BRANCHES_GOAL >/dev/null || failed=1
-	while IFS= read -r line; do
-		text=$(sed 's/^ *#####: *[0-9]*: *//' <<<"$line")
-		why=$(reason "$1" "$text")
-		[ -n "$why" ] || failed=1
-		printf '  %s\n      %s\n' "${line#*#####: }" "${why:-NOT EXPLAINED}"
-	done < <(grep -E '^ +#####:' "$dir/$1.gcov")
-	echo "$1: lines of which some branch was never taken (not taken, of all):"
-	while IFS= read -r line; do
-		[ -n "$(reason "$1" "$line")" ] || echo "  $line"
-	done < <(awk '
-		function flush() {
-			if (missed) print at " (" missed "/" all ") " text
-			missed = all = 0
-		}
-		/^ *[0-9]+\*?: *[0-9]+:/ {
-			flush()
-			text = $0; sub(/^ *[0-9*]+: *[0-9]+: */, "", text)
-			at = $0; sub(/^ *[0-9*]+: */, "", at); sub(/:.*/, "", at)
-		}
-		/^ *[-#=]+:/ { flush() }
-		/^branch/ { all++; if (/taken 0%|never/) missed++ }
-		END { flush() }' "$dir/$1.gcov")
+# tests FILE [NAMES]: runs the client through system tests.
+tests() {
+	KNOCK=$dir/client/knock timeout 600 bats -f "${2:-.}" "tests/$1.bats" \
+		>"$dir/$1.log" 2>&1 || { grep '^not ok' "$dir/$1.log"; failed=1; }
 }
 
 # shellcheck disable=SC2086
-gcc $flags -I"$root" -o "$dir/unit" "$root/tests/unit.c" &&
-	gcc $flags -o "$dir/knock" -Dknock_main=main "$root/knock.c" || exit 1
-"$dir/unit" >"$dir/unit.log" 2>&1 || { grep -A 3 '^not ok' "$dir/unit.log"; failed=1; }
-KNOCK=$dir/knock timeout 600 bats tests/knock.bats >"$dir/knock.log" 2>&1 ||
-	{ grep '^not ok' "$dir/knock.log"; failed=1; }
-report knockd.c unit.gcda
-report knock.c knock.gcda
+gcc $flags -I"$root" -o "$dir/unit/unit" "$root/tests/unit.c" &&
+	gcc $flags -o "$dir/client/knock" -Dknock_main=main "$root/knock.c" || exit 1
+"$dir/unit/unit" >"$dir/unit.log" 2>&1 || { grep -A 3 '^not ok' "$dir/unit.log"; failed=1; }
+tests knock
+tests sealed '^(--keygen|-k:|a sealed knock: |the key in a profile|a key that)'
+for part in unit client; do
+	(cd "$dir/$part" && gcov -b -c -o . ./*.gcda >gcov.log 2>&1)
+done
+python3 - "$dir" tests/uncovered <<'EOF2' || failed=1
+import os, re, sys
+
+GOALS = {'lines': 95, 'branches': 92}
+reasons = [line.rstrip('\n').split('\t') for line in open(sys.argv[2])]
+
+
+def reason(name, text):
+    return next((why for file, part, why in reasons if file == name and part in text), None)
+
+
+def read(path):
+    """By line: how often it ran, its text, how often each branch was taken."""
+    lines = {}
+    for row in open(path, errors='replace'):
+        if match := re.match(r' *([-#=0-9]+)\*?: *(\d+):(.*)', row):
+            count, at, text = match.groups()
+            lines[int(at)] = [None if count == '-' else int(re.sub(r'\D', '', count) or 0),
+                              text.strip(), []]
+        elif match := re.match(r'branch +\d+ (?:taken (\d+)|never)', row):
+            lines[int(at)][2].append(int(match.group(1) or 0))
+    return lines
+
+
+def merged(a, b):
+    """What either ran. A line that is other code in one of them counts by the better."""
+    for at, (count, text, branches) in b.items():
+        if at not in a or a[at][0] is None:
+            a[at] = [count, text, branches]
+        elif count is not None:
+            old = a[at][2]
+            if len(old) == len(branches):
+                old = [x + y for x, y in zip(old, branches)]
+            else:
+                old = max(old, branches, key=lambda l: sum(n > 0 for n in l) / max(len(l), 1))
+            a[at] = [a[at][0] + count, text, old]
+    return a
+
+
+bad = False
+for name in 'knockd.c', 'knock.c':
+    lines = {}
+    for part in 'unit', 'client':
+        path = '%s/%s/%s.gcov' % (sys.argv[1], part, name)
+        if os.path.exists(path):
+            lines = merged(lines, read(path))
+    run = [count > 0 for count, _, _ in lines.values() if count is not None]
+    taken = [n > 0 for count, _, branches in lines.values() for n in branches]
+    for what, all_of in ('lines', run), ('branches', taken):
+        percent = 100 * sum(all_of) / len(all_of)
+        bad |= percent < GOALS[what]
+        print('%s: %s %.2f %% of %d' % (name, what, percent, len(all_of)))
+    for at, (count, text, _) in sorted(lines.items()):
+        if count == 0:
+            why = reason(name, text)
+            bad |= not why
+            print('  %d: %s\n      %s' % (at, text, why or 'NOT EXPLAINED'))
+    print('%s: lines of which some branch was never taken (not taken, of all):' % name)
+    for at, (count, text, branches) in sorted(lines.items()):
+        missed = sum(n == 0 for n in branches)
+        if count and missed and not reason(name, text):
+            print('  %d (%d/%d) %s' % (at, missed, len(branches), text))
+sys.exit(bad)
+EOF2
 exit $failed
