@@ -88,6 +88,10 @@ bench:
 bench-quick:
 	tests/bench.sh quick
 
+# Ours against ours: how far the figures can be trusted.
+bench-noise:
+	tests/bench.sh noise
+
 soak:
 	tests/soak.sh
 
@@ -285,5 +289,5 @@ release:
 clean:
 	rm -rf knockd knock build
 
-.PHONY: all prove machines test check demo bench bench-quick soak coverage mutants fuzz fuzz-long sanitize lint install \
+.PHONY: all prove machines test check demo bench bench-quick bench-noise soak coverage mutants fuzz fuzz-long sanitize lint install \
 	uninstall deb apk dist cross clean

@@ -3,11 +3,15 @@
 # namespaces of its own. Prints the report and writes it, with a plot, to
 # docs/bench.md and docs/bench.svg (quick: to build/).
 #
-#	tests/bench.sh [quick] [ROW...]		rows: the functions row_* below
+#	tests/bench.sh [quick] [noise] [ROW...]		rows: the functions row_* below
+#
+# noise: ours against ours, as if one were 0.8: what the ratios differ from 1 is
+# noise. Into build/bench-noise.md.
 #
 # Needs root, nft, strace, and build/knockd-0.8 (./test.sh fetches it on Debian;
 # without it the columns of 0.8 stay empty). Each figure is the median of runs
-# that alternate between the two daemons; in brackets the smallest and largest.
+# that alternate between the two daemons, in an order that alternates too; in
+# brackets its interval, see interval().
 # What is set here is read in lib.bash and packets.bash, and the other way round.
 # shellcheck disable=SC1091,SC2034,SC2153
 set -u
@@ -19,14 +23,15 @@ skip() { echo "bench: $*" >&2; exit 1; }
 . tests/lib.bash
 . tests/packets.bash
 
-QUICK='' ONLY=''
+QUICK='' NOISE='' ONLY=''
 [ "${1:-}" != quick ] || { QUICK=1; shift; }
+[ "${1:-}" != noise ] || { NOISE=1; shift; }
 [ $# = 0 ] || ONLY=" $* "
 
 # by QUICK-VALUE FULL-VALUE
 by() { [ -n "$QUICK" ] && echo "$1" || echo "$2"; }
 
-ROUNDS=$(by 1 3)
+ROUNDS=$(by 1 5)	# 5: the fewest with an interval of the median
 OUT=$(by build docs)	# where the report goes
 PROBE=$PWD/build/bench_probe STAMP=$PWD/build/bench_stamp
 R=$T/results		# R/ROW.WHO: the samples, one a line
@@ -182,33 +187,116 @@ number() {
 		else printf "%.3f\n", x }'
 }
 
-# spread FILE: median, and smallest and largest when there are several.
+# Of the numbers on standard input, `low value high`: the percentile P, and an
+# interval that is below it, and above it, with a probability of 5 % each at most,
+# whatever the distribution: the k-th smallest of n is above the percentile with
+# the probability of fewer than k of n below it, a binomial one. A bound that n is too
+# small for is "-": a median needs 5 runs.
+interval() {
+	grep -v '^-$' | sort -g | awk -v p="$(awk -v p="$1" 'BEGIN { print p / 100 }')" '
+		{ v[NR] = $1 }
+		END {
+			n = NR
+			if (!n) { print "- - -"; exit }
+			term = exp(n * log(1 - p))	# of none of n below it
+			low = high = "-"
+			for (k = 1; k <= n; k++) {
+				sum += term	# of fewer than k
+				term *= (n - k + 1) / k * p / (1 - p)
+				if (sum <= 0.05) low = v[k]
+				if (sum >= 0.95 && high == "-") high = v[k]
+			}
+			i = int(p * n + 0.9999)
+			print low, v[i < 1 ? 1 : i], high
+		}'
+}
+
+# spread FILE [P [SCALE]]: the percentile (default: the median), divided by SCALE,
+# and its interval in brackets. Of too few runs: the smallest and the largest, in
+# other brackets. Of a single one: that alone.
 spread() {
-	[ -s "$1" ] || { echo -; return; }
-	if [ "$(wc -l <"$1")" = 1 ]; then
-		number "$(cat "$1")"
+	local n low value high scale=${3:-1}
+
+	n=$(grep -cv '^-$' "$1" 2>/dev/null)
+	[ "${n:-0}" -gt 0 ] || { echo -; return; }
+	read -r low value high < <(interval "${2:-50}" <"$1")
+	value=$(scaled "$value" "$scale")
+	if [ "$n" = 1 ]; then
+		echo "$value"
+	elif [ "$low" = - ] && [ "${2:-50}" = 50 ] || [ "$high" = - ]; then
+		echo "$value [$(scaled "$(percentile 0 "$1")" "$scale")..$(scaled "$(percentile 100 "$1")" "$scale")]"
 	else
-		echo "$(number "$(percentile 50 "$1")") ($(number "$(percentile 0 "$1")")..$(number "$(percentile 100 "$1")"))"
+		echo "$value ($(scaled "$low" "$scale")..$(scaled "$high" "$scale"))"
 	fi
 }
 
-# add FIGURE OLD NEW TARGET [more]: a line of the table from plain numbers or
-# spreads; the target is the most it may be (the least, with "more").
+# scaled X SCALE: X / SCALE, as number() writes it.
+scaled() {
+	number "$(awk -v x="$1" -v s="$2" 'BEGIN { print x == "-" ? x : x / s }')"
+}
+
+# ratio NAME: of the pairs of samples of 0.8 and ours, the median and its interval.
+ratio() {
+	[ -s "$R/$1.old" ] && [ "$(wc -l <"$R/$1.old")" = "$(wc -l <"$R/$1.new")" ] || return
+	paste "$R/$1.old" "$R/$1.new" |
+		awk '$1 > 0 && $2 > 0 { print $1 / $2 }' >"$T/ratios"
+	[ ! -s "$T/ratios" ] || spread "$T/ratios"
+}
+
+# add FIGURE OLD NEW TARGET [more|'' [NAME]]: a line of the table from plain numbers
+# or spreads; the target is the most it may be (the least, with "more"). It is met if
+# the whole interval is on the right side, and open if it is on both, or if there
+# were too few runs. A number without brackets is a count. NAME: of the samples that
+# the ratio is made of; else it is that of the two figures.
 add() {
-	awk -v f="$1" -v o="$2" -v n="$3" -v t="$4" -v more="${5:-}" 'BEGIN {
+	awk -v f="$1" -v o="$2" -v n="$3" -v t="$4" -v more="${5:-}" \
+		-v pairs="$([ -z "${6:-}" ] || ratio "$6")" 'BEGIN {
 		on = o; nn = n; tt = t
 		sub(/ .*/, "", on); sub(/ .*/, "", nn); sub(/[^0-9.].*/, "", tt)
 		ratio = (on + 0 > 0 && nn + 0 > 0) ? sprintf("%.3g", on / nn) : "-"
+		if (pairs != "") ratio = pairs
+		low = high = nn
+		if (match(n, /[(].*[)]/)) {
+			split(substr(n, RSTART + 1, RLENGTH - 2), bound, /[.][.]/)
+			low = bound[1]; high = bound[2]
+		}
 		met = ""
-		if (tt != "" && nn != "-" && nn != "")
-			met = (more ? nn + 0 >= tt + 0 : nn + 0 <= tt + 0) ? "yes" : "no"
+		if (tt != "" && nn != "-" && nn != "") {
+			best = more ? high : low; worst = more ? low : high
+			met = "open"
+			if (n !~ /[[]/ && worst != "-" && (more ? worst + 0 >= tt + 0 : worst + 0 <= tt + 0))
+				met = "yes"
+			if (n !~ /[[]/ && best != "-" && (more ? best + 0 < tt + 0 : best + 0 > tt + 0))
+				met = "no"
+		}
 		printf "%s|%s|%s|%s|%s|%s\n", f, o, n, ratio, t, met }' >>"$TABLE"
 	tail -n 1 "$TABLE" | tr '|' '\t' >&2
 }
 
-# compared FIGURE NAME TARGET: the samples of both.
+# compared FIGURE NAME TARGET [more]: the samples of both.
 compared() {
-	add "$1" "$(spread "$R/$2.old")" "$(spread "$R/$2.new")" "$3"
+	add "$1" "$(spread "$R/$2.old")" "$(spread "$R/$2.new")" "$3" "${4:-}" "$2"
+}
+
+# timed FIGURE NAME TARGET P: the same of microseconds, in ms.
+timed() {
+	add "$1" "$(ms "$4" "$2.old")" "$(ms "$4" "$2.new")" "$3" '' "$([ "$4" != 50 ] || echo "$2")"
+}
+
+# ms P NAME: the percentile of microseconds, in milliseconds, and its interval.
+ms() {
+	spread "$R/$2" "$1" 1000
+}
+
+# in_turn ROUND WORD...: the words, in each second round backwards.
+in_turn() {
+	local round=$1 all=''
+
+	shift
+	for word; do
+		if ((round % 2)); then all="$word $all"; else all="$all $word"; fi
+	done
+	echo "$all"
 }
 
 # --- the rows ---------------------------------------------------------------------
@@ -218,7 +306,7 @@ row_latency() {
 
 	n=$(by 30 100)
 	for ((i = 0; i < ROUNDS; i++)); do
-		for who in $DAEMONS floor; do
+		for who in $(in_turn "$i" $DAEMONS floor); do
 			config < <(doors 1 "command = $STAMP $T/sock %IP%")
 			up "$who"
 			in_a "$PROBE" knock "$T/sock" "$ME4" 7000,8000,9000 "$n" >>"$R/latency.$who"
@@ -231,13 +319,12 @@ row_latency() {
 		done
 	done
 	for p in 50 99; do
-		add "last knock to the command's first action, p$p, ms" \
-			"$(ms_at $p latency.old)" "$(ms_at $p latency.new)" "$([ $p = 50 ] && echo 0.4 || echo 2)"
+		timed "last knock to the command's first action, p$p, ms" latency \
+			"$([ $p = 50 ] && echo 0.4 || echo 2)" $p
 	done
-	add 'its floor here: one process that does nothing else, p50, ms' - "$(ms_at 50 latency.floor)" ''
-	add 'its floor here, p99, ms' - "$(ms_at 99 latency.floor)" ''
-	[ -n "$QUICK" ] || add "the same through /bin/sh, p50, ms" \
-		"$(ms_at 50 shell.old)" "$(ms_at 50 shell.new)" ''
+	add 'its floor here: one process that does nothing else, p50, ms' - "$(ms 50 latency.floor)" ''
+	add 'its floor here, p99, ms' - "$(ms 99 latency.floor)" ''
+	[ -n "$QUICK" ] || timed 'the same through /bin/sh, p50, ms' shell '' 50
 }
 
 # ms_at P NAME: the percentile of microseconds, in milliseconds.
@@ -256,7 +343,7 @@ row_rule() {
 	n=$(by 10 20)
 	ipt=$(command -v iptables)
 	for ((i = 0; i < ROUNDS; i++)); do
-		for who in $DAEMONS floor; do
+		for who in $(in_turn "$i" $DAEMONS floor); do
 			in_s "$ipt" -F INPUT
 			in_s "$ipt" -A INPUT -p udp --dport 2222 -j DROP
 			config < <(doors 1 "command = $ipt -I INPUT -s %IP% -p udp --dport 2222 -j ACCEPT")
@@ -283,11 +370,9 @@ row_rule() {
 			in_s nft delete table inet bench
 		done
 	done
-	add 'last knock to the iptables -I rule in place, p50, ms' \
-		"$(ms_at 50 iptables.old)" "$(ms_at 50 iptables.new)" 2.0
-	add 'its floor here: one process that does nothing else, p50, ms' - "$(ms_at 50 iptables.floor)" ''
-	[ -n "$QUICK" ] || add 'the same, nft add element, p50, ms' \
-		"$(ms_at 50 nft.old)" "$(ms_at 50 nft.new)" ''
+	timed 'last knock to the iptables -I rule in place, p50, ms' iptables 2.0 50
+	add 'its floor here: one process that does nothing else, p50, ms' - "$(ms 50 iptables.floor)" ''
+	[ -n "$QUICK" ] || timed 'the same, nft add element, p50, ms' nft '' 50
 }
 
 # first_knocks NAME.WHO SECONDS KNOCKS [rate=...]: a flood of first knocks from a
@@ -310,7 +395,7 @@ first_knocks() {
 	settle
 	after=$(cpu)
 	opens 10.77.0.3 first >>"$R/$name.opened.$who"
-	if [ "$who" = new ]; then
+	if [ "$who" = new ] || [ -n "$NOISE" ]; then
 		kill -USR1 "$PID"
 		logged ' counters: '
 		sed -n 's/.* packets \([0-9]*\), drops \([0-9]*\).*/\1 \2/p' "$LOG" | tail -n 1 |
@@ -331,7 +416,7 @@ row_flood() {
 	for ((i = 0; i < ROUNDS; i++)); do
 		for rate in 50000 250000 10000000; do
 			[ -z "$QUICK" ] || [ $rate != 250000 ] || continue
-			for who in $DAEMONS; do
+			for who in $(in_turn "$i" $DAEMONS); do
 				config < <(doors 1)
 				up "$who"
 				[ "$who" = new ] && [ $i = 0 ] && rss_row before
@@ -392,7 +477,7 @@ row_noise() {
 
 	all=$(by 150000 400000) some=$(by 20000 50000)
 	for ((i = 0; i < ROUNDS; i++)); do
-		for who in $DAEMONS; do
+		for who in $(in_turn "$i" $DAEMONS); do
 			config < <(doors 1)
 			up "$who"
 			noise="src=100.64.0.1 sources=1000000 ports=10000-60000 order=rand"
@@ -468,7 +553,7 @@ row_kernel() {
 	done
 	config < <(doors 1)
 	for ((i = 0; i < rounds; i++)); do
-		for who in $DAEMONS; do
+		for who in $(in_turn "$i" $DAEMONS); do
 			egress_cost "out0.$who"
 			up "$who"
 			egress_cost "out.$who"
@@ -533,7 +618,7 @@ row_nft_only() {
 	in_s nft delete table inet floor
 	in_s nft delete table netdev quiet
 	no_answers
-	add 'nftables alone: last knock to open, p50, ms' - "$(ms_at 50 floor.rule)" ''
+	add 'nftables alone: last knock to open, p50, ms' - "$(ms 50 floor.rule)" ''
 	add 'nftables alone: CPU, s per million first knocks' - "$(spread "$R/floor.added")" ''
 }
 
@@ -556,8 +641,8 @@ row_start() {
 				until_true 10 no_daemon_left
 			done
 		done
-		add "exec to ready, $n door$([ $n = 1 ] || echo s), ms" "$(ms_at 50 start$n.old)" \
-			"$(ms_at 50 start$n.new)" "$(case $n in 1) echo 15 ;; 10000) echo 35 ;; *) echo 20 ;; esac)"
+		timed "exec to ready, $n door$([ $n = 1 ] || echo s), ms" start$n \
+			"$(case $n in 1) echo 15 ;; 10000) echo 35 ;; *) echo 20 ;; esac)" 50
 	done
 }
 
@@ -638,7 +723,7 @@ row_thousand() {
 	local who
 
 	for ((i = 0; i < ROUNDS; i++)); do
-		for who in $DAEMONS; do
+		for who in $(in_turn "$i" $DAEMONS); do
 			config < <(doors 1 "command = $STAMP $T/sock %IP%")
 			up "$who"
 			# shellcheck disable=SC2086
@@ -778,9 +863,13 @@ report() {
 
 	Made by \`make bench\`$([ -z "$QUICK" ] || echo ' (this time: bench-quick)'), $(date -u +%Y-%m-%d), Linux $(uname -r), $(nproc) CPUs${cpu:+ ($cpu)}.
 	knockd 0.8 is Debian's package. Both daemons ran in turn, on the same packets
-	over a veth pair; a figure is the median of the runs, in brackets the smallest
-	and the largest. "Ratio" is 0.8 divided by ours. On a small or busy machine
-	absolute figures drift from run to run: compare within one table. "s per
+	over a veth pair; a figure is the median of the runs (or p99), in brackets an
+	interval that misses it with a probability of 10 %, whatever the distribution;
+	in square brackets the smallest and the largest of too few runs for that. "Ratio"
+	is the median of 0.8 divided by ours, run by run. A target is met if the whole
+	interval is on its right side, open if it is on both sides. Absolute figures
+	drift from run to run: compare within one table. \`make bench-noise\` prints what
+	the ratios are when both columns are ours. "s per
 	million" is CPU seconds per million packets, over all processes of the daemon,
 	from /proc/PID/schedstat; "in-kernel" is what the sender of the packets pays
 	more when the daemon runs, for on a veth pair the sender does the receiver's
@@ -885,6 +974,25 @@ svg() {
 	}'
 }
 
+# noise: of the ratios that should be 1: how many have 1 in their interval, and how
+# far off the medians are.
+noise() {
+	awk -F'|' '$4 ~ /[0-9]/ {
+		n++
+		x = $4; sub(/ .*/, "", x)
+		d = x > 1 ? x - 1 : 1 - x
+		sum += d
+		if (d > most) most = d
+		if (match($4, /[(].*[)]/)) {
+			split(substr($4, RSTART + 1, RLENGTH - 2), b, /[.][.]/)
+			with++
+			if (b[1] <= 1 && b[2] >= 1) hold++
+		}
+	}
+	END { if (n) printf "noise: %d ratios, off by %.0f %% on average, %.0f %% at most; %d of %d intervals have 1 in them\n",
+		n, 100 * sum / n, 100 * most, hold, with }' "$TABLE" | tee -a build/bench-noise.md
+}
+
 # --- all of it ---------------------------------------------------------------------
 
 build || exit 1
@@ -892,6 +1000,7 @@ OLD_KNOCKD=()
 [ ! -x "$OLD_DIR/usr/sbin/knockd" ] || old_or_skip
 DAEMONS=new
 ! have_old || DAEMONS='old new'
+[ -z "$NOISE" ] || { OLD_KNOCKD=("$KNOCKD"); DAEMONS='old new'; }
 have_old || echo "bench: no knockd 0.8 in $OLD_DIR: its columns stay empty" >&2
 network
 for row in latency rule flood memory noise kernel nft_only start idle syscalls size thousand growth; do
@@ -900,9 +1009,12 @@ for row in latency rule flood memory noise kernel nft_only start idle syscalls s
 	"row_$row"
 	echo "bench: $row took $((SECONDS - begin)) s" >&2
 done
-[ -n "$ONLY" ] || code_size >"$T/size"
-[ -n "$ONLY" ] || instructions >"$T/instructions"
-if [ -z "$ONLY" ]; then
+[ -n "$ONLY$NOISE" ] || code_size >"$T/size"
+[ -n "$ONLY$NOISE" ] || instructions >"$T/instructions"
+if [ -n "$NOISE" ]; then
+	table 'figure|A|the same A|ratio|target|met' "$TABLE" | tee build/bench-noise.md
+	noise
+elif [ -z "$ONLY" ]; then
 	report >"$OUT/bench.md"
 	svg >"$OUT/bench.svg"
 	cat "$OUT/bench.md"
