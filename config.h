@@ -12,11 +12,13 @@
 
 /* knock.c: the client; an option, or a word of its profiles. */
 int knock_main(int argc, char **argv);
+enum { IS_FLAG, IS_TEXT, IS_KEY, IS_KNOCK, IS_PORT, IS_NUMBER };
 struct word {
     char name[12], value[19]; /* value: what it needs */
     char letter;
-    enum { IS_FLAG, IS_TEXT, IS_KEY, IS_KNOCK, IS_PORT, IS_NUMBER } kind;
-    unsigned field, min, max; /* field: where it is kept */
+    uint8_t kind, min;
+    uint16_t field; /* where it is kept */
+    unsigned max;
 };
 const struct word *option_next(int argc, char **argv, const struct word *first,
                                size_t n, bool *wrong);
@@ -148,10 +150,7 @@ const struct word *option_next(int argc, char **argv, const struct word *first,
     "most\n"                                                                \
     "  -V, --version         print the version\n"                           \
     "  -h, --help            print this text\n"                             \
-    "Signals: HUP reads the configuration again, USR1 logs counters, TERM " \
-    "runs\n"                                                                \
-    "the stop commands of open doors and exits.  See knockd(8), "           \
-    "knockd.conf(5).\n"
+    "Signals and files: see knockd(8), knockd.conf(5).\n"
 
 /* knock --help. */
 #define KNOCK_USAGE                                                          \
@@ -475,6 +474,11 @@ enum {
 #define SECCOMP_ARG(n) (16 + 8 * (n) + 4)
 #else
 #define SECCOMP_ARG(n) (16 + 8 * (n))
+#endif
+#ifdef SYS_setresuid32 /* where SYS_setresuid has ids of 16 bits */
+#define ID_CALL(name) SYS_##name##32
+#else
+#define ID_CALL(name) SYS_##name
 #endif
 #ifndef SYS_close_range
 #define SYS_close_range 436 /* the same on every architecture */

@@ -54,7 +54,9 @@
 
 /* Code between these, which each packet needs, is fast even with -Os. */
 #if defined __OPTIMIZE_SIZE__ && !defined __clang__
-#define FAST _Pragma("GCC push_options") _Pragma("GCC optimize(\"O2\")")
+#define FAST                    \
+    _Pragma("GCC push_options") \
+        _Pragma("GCC optimize(\"O2\",\"no-align-loops\",\"no-align-jumps\")")
 #define FAST_END _Pragma("GCC pop_options")
 #else
 #define FAST
@@ -236,17 +238,16 @@ static ssize_t write_line(int fd, const char *head, const char *text) {
     return sendto(fd, line, n, MSG_DONTWAIT, (const void *)&un, sizeof un);
 }
 
-/* The local time: the parts of which each log makes its own. */
+/* The local time, for the logs. */
 static struct moment {
-    char date[48], clock[48], day[24]; /* 2026-01-31 23:59:59 Jan 31 */
+    char time[80], day[24]; /* "2026-01-31 23:59:59", "Jan 31" */
 } moment_now(void) {
     static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
     struct moment m;
     time_t now = time(NULL);
     const struct tm *t = localtime(&now);
-    sprintf(m.date, "%d-%02d-%02d", t->tm_year + 1900, t->tm_mon + 1,
-            t->tm_mday);
-    sprintf(m.clock, "%02d:%02d:%02d", t->tm_hour, t->tm_min, t->tm_sec);
+    sprintf(m.time, "%04d-%02d-%02d %02d:%02d:%02d", t->tm_year + 1900,
+            t->tm_mon + 1, t->tm_mday, t->tm_hour, t->tm_min, t->tm_sec);
     sprintf(m.day, "%.3s %2d", months + 3 * t->tm_mon, t->tm_mday);
     return m;
 }
@@ -272,13 +273,13 @@ static void write_screen(const char *text, enum severity severity,
 static void write_log(const char *text, enum severity severity) {
     struct moment now = moment_now();
     char head[128];
-    write_screen(text, severity, now.clock);
-    sprintf(head, "[%s %.5s] ", now.date, now.clock);
+    write_screen(text, severity, now.time + 11);
+    sprintf(head, "[%.16s] ", now.time);
     if (out.file >= 0) write_line(out.file, head, text);
     if (!out.use_syslog) return;
     if (out.syslog < 0)
         out.syslog = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    sprintf(head, "<29>%s %s knockd: ", now.day, now.clock);
+    sprintf(head, "<29>%s %.8s knockd: ", now.day, now.time + 11);
     write_line(out.syslog, head, text);
 }
 
@@ -432,6 +433,26 @@ static char *read_all(int fd, size_t *n) {
     return NULL;
 }
 
+/* Sorts n items as qsort() does, by comb sort: that of musl has 2 KiB. */
+static void sort(void *items, size_t n, size_t size,
+                 int (*cmp)(const void *, const void *)) {
+    char *first = items;
+    bool swapped = true;
+    for (size_t gap = n; swapped || gap > 1;) {
+        gap = gap > 2 ? gap * 10 / 13 : 1;
+        swapped = false;
+        for (size_t i = 0; i + gap < n; i++) {
+            char *a = first + i * size, *b = a + gap * size, *end = a + size;
+            if (cmp(a, b) <= 0) continue;
+            swapped = true;
+            for (char was; a < end; *b++ = was) {
+                was = *a;
+                *a++ = *b;
+            }
+        }
+    }
+}
+
 /* mmap() or die.  fd: the ring's socket, or -1 for zeroed memory, whose pages
  * take no room until they are touched. */
 static void *map(size_t bytes, int flags, int fd) {
@@ -463,18 +484,6 @@ static struct addr addr_v4(const void *four) {
     struct addr a = mapped;
     memcpy(a.b + 12, four, 4);
     return a;
-}
-
-static const char *addr_text(const struct addr *a, char buf[ADDR_TEXT]) {
-    if (is_v4(a)) return inet_ntop(AF_INET, a->b + 12, buf, ADDR_TEXT);
-    return inet_ntop(AF_INET6, a, buf, ADDR_TEXT);
-}
-
-/* Parses an IPv4 or IPv6 address; false if text is neither. */
-static bool addr_parse(const char *text, struct addr *a) {
-    *a = mapped;
-    if (inet_pton(AF_INET, text, a->b + 12) == 1) return true;
-    return inet_pton(AF_INET6, text, a) == 1;
 }
 
 /* Multilinear hashing (Lemire and Kaser, 2014) with a secret key: addresses
@@ -528,6 +537,18 @@ static bool allowed(const struct nets *allow, const struct nets *deny,
 
 FAST_END
 
+static const char *addr_text(const struct addr *a, char buf[ADDR_TEXT]) {
+    if (is_v4(a)) return inet_ntop(AF_INET, a->b + 12, buf, ADDR_TEXT);
+    return inet_ntop(AF_INET6, a, buf, ADDR_TEXT);
+}
+
+/* Parses an IPv4 or IPv6 address; false if text is neither. */
+static bool addr_parse(const char *text, struct addr *a) {
+    *a = mapped;
+    if (inet_pton(AF_INET, text, a->b + 12) == 1) return true;
+    return inet_pton(AF_INET6, text, a) == 1;
+}
+
 /* ---- Configuration ------------------------------------------------------ */
 
 enum { NOWHERE, OPTIONS, DOOR };
@@ -542,22 +563,12 @@ static struct {
 
 #define O(field) offsetof(struct conf, field)
 #define D(field) offsetof(struct door, field)
+enum { FLAG, FLAGS, GLOB, TEXT, NAMES, SET, COMMAND, NUMBER, PORTS, NETS };
 static const struct keyword {
     char name[28]; /* and an alias behind its end, or "" */
-    int section;
-    enum {
-        FLAG,
-        FLAGS,
-        GLOB,
-        TEXT,
-        NAMES,
-        SET,
-        COMMAND,
-        NUMBER,
-        PORTS,
-        NETS
-    } kind;
-    unsigned offset, max; /* offset: in struct door or (OPTIONS) conf */
+    uint8_t section, kind;
+    uint16_t offset; /* in struct door or (OPTIONS) conf */
+    unsigned max;
 } keywords[] = {
     { "UseSyslog", OPTIONS | DOOR, FLAG, O(use_syslog), 0 },
     { "AllowDuplicates\0AllowDupes", OPTIONS | DOOR, FLAG, O(duplicates), 0 },
@@ -729,7 +740,7 @@ static char *next_word(char **rest) {
 /* Takes the words of Set apart: "nft FAMILY TABLE NAME" or "ipset NAME".  False
  * if they are others. */
 static bool set_read(struct set *s, const char *words) {
-    static const char *const families[] = SET_FAMILIES;
+    static const char families[][8] = SET_FAMILIES;
     char *rest = s->text;
     if (strlen(words) >= sizeof s->text) return false;
     strcpy(rest, words);
@@ -740,7 +751,7 @@ static bool set_read(struct set *s, const char *words) {
     s->name = next_word(&rest);
     s->family = 0;
     for (uint8_t i = 0; i < LENGTH(families); i++)
-        if (families[i] && !strcmp(families[i], family)) s->family = i;
+        if (*family && !strcmp(families[i], family)) s->family = i;
     if (!*s->name || *next_word(&rest)) return false;
     if (nft) return s->family;
     return !strcmp(kind, "ipset") && strlen(s->name) <= IPSET_NAME_MAX;
@@ -804,7 +815,7 @@ static void include_all(struct conf *c, const char *path) {
             path_beside(c, path, entry->d_name);
     if (d) closedir(d);
     unsigned to = c->nkept;
-    qsort(c->kept + from, to - from, sizeof *c->kept, name_cmp);
+    sort(c->kept + from, to - from, sizeof *c->kept, name_cmp);
     while (from < to) config_read(c, c->kept[from++]);
 }
 
@@ -1765,7 +1776,8 @@ static bool parse(const uint8_t *b, size_t n, size_t wire, struct packet *p) {
     if (version == 6 && n >= 40) end = 40 + get16(b + 4);
     if (!end || end > wire) return false;
     if (n > end) n = end;
-    *p = (struct packet){ 0 };
+    size_t from = offsetof(struct packet, knock); /* the rest is set below */
+    memset((char *)p + from, 0, sizeof *p - from);
     if (version == 4) at = parse_v4(b, p);
     else at = parse_v6(b, n, p);
     if (!at || at + 8 > n || !addr_usable(&p->src)) return false;
@@ -2403,9 +2415,11 @@ static bool empty_root(void) {
     return false;
 }
 
+/* By system calls: libc's functions would ask every thread, and this is one. */
 static bool own_id(unsigned id) {
-    return !setgroups(0, NULL) && !setresgid(id, id, id) &&
-           !setresuid(id, id, id);
+    return !syscall(ID_CALL(setgroups), 0, NULL) &&
+           !syscall(ID_CALL(setresgid), id, id, id) &&
+           !syscall(ID_CALL(setresuid), id, id, id);
 }
 
 /* Empties all capability sets, and with them the ambient one (capset(2)).
@@ -2415,7 +2429,8 @@ static bool no_capabilities(void) {
     uint32_t head[2] = { CAP_VERSION_3, 0 }, sets[6] = { 0 };
     return !syscall(SYS_capset, head, none) &&
            !syscall(SYS_capget, head, sets) &&
-           !memcmp(sets, none, sizeof none) && (!getuid() || setuid(0));
+           !memcmp(sets, none, sizeof none) &&
+           (!getuid() || syscall(ID_CALL(setuid), 0));
 }
 
 /* Allows the few system calls of the loop below, of setsockopt() only the packet
@@ -2455,8 +2470,9 @@ static bool no_new_privs(void) {
 static bool limits(void) {
     static const struct rlimit zero;
     return !prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) &&
-           !setrlimit(RLIMIT_NPROC, &zero) && !setrlimit(RLIMIT_FSIZE, &zero) &&
-           !setrlimit(RLIMIT_CORE, &zero);
+           !prlimit(0, RLIMIT_NPROC, &zero, NULL) &&
+           !prlimit(0, RLIMIT_FSIZE, &zero, NULL) &&
+           !prlimit(0, RLIMIT_CORE, &zero, NULL);
 }
 
 /* Is this a program of its own, or only a copy that fork() made? */
@@ -4273,7 +4289,7 @@ static void stamps_load(struct monitor *m) {
     free(text);
     if (fd >= 0) close(fd);
     if (m->nmemories)
-        qsort(m->memories, m->nmemories, sizeof *m->memories, memory_cmp);
+        sort(m->memories, m->nmemories, sizeof *m->memories, memory_cmp);
 }
 
 /* Makes *width that of the text, if that is wider. */
@@ -4397,7 +4413,7 @@ static bool locals_read(struct monitor *m, struct locals *l,
             n += (size_t)snprintf(waiting + n, TEXT_MAX - n, "%s%s %s",
                                   n ? ", " : "", name, why);
     }
-    qsort(l->addr, l->naddrs, sizeof *l->addr, addr_cmp);
+    sort(l->addr, l->naddrs, sizeof *l->addr, addr_cmp);
     freeifaddrs(all);
     return good;
 }
@@ -4420,9 +4436,10 @@ static bool pieces_send(const struct monitor *m, const void *data,
 
 /* Sends an order and its data, if there is a sniffer.  One that does not read
  * them hangs, and is killed. */
-static void order_send(struct monitor *m, struct order o, const void *data) {
+static void order_send(struct monitor *m, const struct order *o,
+                       const void *data) {
     if (m->sniffer < 0) return;
-    bool sent = pieces_send(m, &o, sizeof o) && pieces_send(m, data, o.bytes);
+    bool sent = pieces_send(m, o, sizeof *o) && pieces_send(m, data, o->bytes);
     bool ending = errno == EPIPE;
     if (!sent && !ending) kill(m->sniffer, SIGKILL);
 }
@@ -4436,7 +4453,7 @@ static uint32_t locals_bytes(const struct locals *l) {
 static void locals_send(struct monitor *m) {
     struct order o = { .kind = NEW_LOCALS };
     o.bytes = locals_bytes(&m->locals);
-    order_send(m, o, &m->locals);
+    order_send(m, &o, &m->locals);
 }
 
 /* An interface or an address has changed (rtnetlink(7)): reads all of them. */
@@ -4540,7 +4557,7 @@ static void sequences_send(struct monitor *m) {
         if (!d->renew) continue;
         d->renew = !in_rate(&d->renewed, RENEWS_A_SECOND, RENEW_BURST_MS);
         if (d->renew) m->renew_at = now_ms() + 1000 / RENEWS_A_SECOND;
-        else order_send(m, o, NULL);
+        else order_send(m, &o, NULL);
     }
 }
 
@@ -4607,7 +4624,7 @@ static void memories_take(struct monitor *m, struct conf *c) {
     for (struct client *k = c->clients; k < end; k++)
         if (!n || !memory_find(m, k->seen, n)) memory_add(m, k->seen);
     if (!m->nmemories) return;
-    qsort(m->memories, m->nmemories, sizeof *m->memories, memory_cmp);
+    sort(m->memories, m->nmemories, sizeof *m->memories, memory_cmp);
     for (struct memory *y = m->memories; y < m->memories + m->nmemories; y++) {
         y->was_here = y->here;
         y->here = false;
@@ -4796,7 +4813,7 @@ static bool is_true(struct monitor *m, const struct event *e) {
 static void packet_say(const struct event *e) {
     struct moment now = moment_now();
     char src[ADDR_TEXT], dst[ADDR_TEXT];
-    say(OUT, "%s %s: %s: %s:%u -> %s:%u %u bytes", now.date, now.clock,
+    say(OUT, "%s: %s: %s:%u -> %s:%u %u bytes", now.time,
         e->value >> 48 == TCP ? "tcp" : "udp", addr_text(&e->src, src),
         (unsigned)(e->value >> 32) & 0xffff, addr_text(&e->dst, dst),
         (unsigned)e->value >> 16, (unsigned)e->value & 0xffff);
@@ -4955,7 +4972,7 @@ static void sniffer_start(struct monitor *m) {
     m->channel = ends[0];
     setsockopt(m->channel, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
     struct watches *w = watches_make(&m->conf, &doors.bytes);
-    order_send(m, doors, w);
+    order_send(m, &doors, w);
     free(w);
     locals_send(m);
 }
@@ -5085,7 +5102,7 @@ static void reload(struct monitor *m) {
 
 static void counters_ask(struct monitor *m) {
     m->asked = true;
-    order_send(m, (struct order){ .kind = COUNT }, NULL);
+    order_send(m, &(struct order){ .kind = COUNT }, NULL);
     if (m->sniffer < 0) counters_say(m);
 }
 
@@ -5207,20 +5224,20 @@ static int run(struct monitor *m) {
 
 #define S(field) offsetof(struct settings, field)
 static const struct word switches[] = {
-    { "interface", "", 'i', IS_TEXT, S(interface), 0, 0 },
-    { "config", "", 'c', IS_TEXT, S(config), 0, 0 },
-    { "test", "", 't', IS_FLAG, S(test), 0, 0 },
-    { "daemon", "", 'd', IS_FLAG, S(daemon), 0, 0 },
-    { "pidfile", "", 'p', IS_TEXT, S(pidfile), 0, 0 },
-    { "logfile", "", 'g', IS_TEXT, S(logfile), 0, 0 },
-    { "lookup", "", 'l', IS_FLAG, S(lookup), 0, 0 },
-    { "only-ip-v4", "", '4', IS_FLAG, S(only_ipv4), 0, 0 },
-    { "verbose", "", 'v', IS_FLAG, S(verbose), 0, 0 },
-    { "debug", "", 'D', IS_FLAG, S(debug), 0, 0 },
-    { "status", "", 'S', IS_FLAG, S(status), 0, 0 },
-    { "save-mem", "", 's', IS_FLAG, S(save_mem), 0, 0 },
-    { "version", "", 'V', IS_FLAG, S(version), 0, 0 },
-    { "help", "", 'h', IS_FLAG, S(help), 0, 0 },
+    { "interface", "", 'i', IS_TEXT, 0, S(interface), 0 },
+    { "config", "", 'c', IS_TEXT, 0, S(config), 0 },
+    { "test", "", 't', IS_FLAG, 0, S(test), 0 },
+    { "daemon", "", 'd', IS_FLAG, 0, S(daemon), 0 },
+    { "pidfile", "", 'p', IS_TEXT, 0, S(pidfile), 0 },
+    { "logfile", "", 'g', IS_TEXT, 0, S(logfile), 0 },
+    { "lookup", "", 'l', IS_FLAG, 0, S(lookup), 0 },
+    { "only-ip-v4", "", '4', IS_FLAG, 0, S(only_ipv4), 0 },
+    { "verbose", "", 'v', IS_FLAG, 0, S(verbose), 0 },
+    { "debug", "", 'D', IS_FLAG, 0, S(debug), 0 },
+    { "status", "", 'S', IS_FLAG, 0, S(status), 0 },
+    { "save-mem", "", 's', IS_FLAG, 0, S(save_mem), 0 },
+    { "version", "", 'V', IS_FLAG, 0, S(version), 0 },
+    { "help", "", 'h', IS_FLAG, 0, S(help), 0 },
 };
 
 /* Reads the command line into settings.  The first of -V, -h and a wrong option

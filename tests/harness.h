@@ -270,6 +270,10 @@ static long t_syscall(long number, void *a, void *b, void *c, void *value,
     if (number == SYS_setsockopt)
         return t_setsockopt(-1, (int)(intptr_t)b, (int)(intptr_t)c, value,
                             (socklen_t)(uintptr_t)n);
+    if (number == ID_CALL(setuid)) return -1;
+    if (number == ID_CALL(setgroups) && fails(FAULT_setgroups)) return -1;
+    if (number == ID_CALL(setresgid) && fails(FAULT_setresgid)) return -1;
+    if (number == ID_CALL(setresuid) && fails(FAULT_setresuid)) return -1;
     if (number == SYS_capset && fails(FAULT_capset)) return -1;
     if (number == SYS_capset) memcpy(t_capabilities, b, sizeof(t_capabilities));
     else if (number == SYS_capget)
@@ -459,11 +463,7 @@ __attribute__((format(printf, 2, 3))) static int t_fprintf(FILE *f,
 #define chdir(path) t_note(path)
 #define mkdir(path, mode) (fails(FAULT_mkdir) ? -1 : 0)
 #define rmdir(path) t_note(path)
-#define setgroups(n, list) RESULT(setgroups, 0)
-#define setresgid(a, b, c) RESULT(setresgid, 0)
-#define setresuid(a, b, c) RESULT(setresuid, 0)
-#define setuid(id) (-1)
-#define setrlimit(what, limit) RESULT(setrlimit, ((void)(limit), 0))
+#define prlimit(pid, what, limit, old) RESULT(setrlimit, ((void)(limit), 0))
 #define syscall(...) t_syscall(T_ARGS(__VA_ARGS__, 0, 0, 0, 0))
 #define T_ARGS(number, a, b, c, d, e, ...) \
     number, T_PTR(a), T_PTR(b), T_PTR(c), T_PTR(d), T_PTR(e)
@@ -523,15 +523,11 @@ int knock_main(int argc, char **argv) {
 #undef setsockopt
 #undef syscall
 #undef prctl
-#undef setuid
 #undef sendto
 #undef getnameinfo
 #undef setsid
 #undef chroot
-#undef setgroups
-#undef setresgid
-#undef setresuid
-#undef setrlimit
+#undef prlimit
 #undef waitpid
 #undef fputs
 #undef puts

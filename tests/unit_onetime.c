@@ -222,7 +222,7 @@ static void test_one_time_door(void) {
     m->channel = -1;
     /* a channel that is gone: the sniffer is replaced */
     killed.pid = 0;
-    order_send(m, order, NULL);
+    order_send(m, &order, NULL);
     CHECK(killed.pid == 99 && killed.number == SIGKILL);
     monitor_end();
 }
