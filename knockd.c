@@ -3878,8 +3878,9 @@ static void room_make(struct monitor *m, struct share *s) {
 
 /* The set has opened the door, and no command is to run. */
 static void opening_hold(struct monitor *m, struct opening *o) {
+    unsigned least = 1 + running(m, o, STOP);
     if (o->state == GONE && is_crowded(m, o->share)) room_make(m, o->share);
-    o->times = 1 + running(m, o, STOP);
+    if (o->times < least) o->times = least;
     opening_move(m, o, HELD, o->until);
 }
 

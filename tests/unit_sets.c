@@ -259,6 +259,19 @@ static void test_set_and_commands(void) {
         CHECK(!m->nopenings && !strcmp(command_text(0), "stop a 192.0.2.1"));
         shop[0].start = NULL;
     }
+    /* a reload takes the start command away: its rules go all the same */
+    shop[0].start = "start a %IP%";
+    for (int i = 0; i < 4; i++) {
+        if (i == 3) shop[0].start = NULL;
+        knock_at(m, &shop[0], "192.0.2.1");
+        reap_all(m, 0);
+    }
+    forget();
+    unsigned before = ncommands;
+    clock_ms += 5000;
+    turn(m);
+    reap_all(m, 0);
+    CHECK(ncommands == before + 3 && !m->nopenings, "%u", ncommands - before);
     set_end();
 }
 
