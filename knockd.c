@@ -2736,6 +2736,9 @@ static void sniff(struct sniffer *s) {
 /* The program: the sniffer, on the descriptors that the monitor gave it. */
 static void sniffer_main(void) {
     static struct sniffer s; /* all zero: takes no room in the file */
+    /* Anybody may start a file with capabilities by our name, and tell us
+     * anything: we have none of them from here on. */
+    if (getauxval(AT_SECURE)) no_capabilities();
     prctl(PR_SET_NAME, SNIFFER_NAME);
     s.channel = CHANNEL_FD;
     s.packets = PACKETS_FD;

@@ -346,6 +346,35 @@ refused() {
 	grep -q 'needs CAP_NET_RAW' "$T/e"
 }
 
+@test "a file with cap_net_raw+p: whoever starts it as a sniffer has no capability of it" {
+	need setcap setpriv python3
+	copy_for_all
+	setcap cap_net_raw+p "$T/copy" 2>/dev/null || skip "no file capabilities here"
+	# A channel where nothing comes, and memory for the ring.
+	cat >"$T/start.py" <<-EOF2
+	import os, socket, sys
+	ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+	ring = os.memfd_create("ring")
+	os.ftruncate(ring, 1 << 20)
+	pid = os.fork()
+	if not pid:
+	    os.dup2(theirs.fileno(), 0)
+	    os.dup2(ring, 1)
+	    os.execvp(sys.argv[1], sys.argv[1:])
+	theirs.close()
+	print(pid, flush=True)
+	os.waitpid(pid, 0)
+	EOF2
+	bg "$S" python3 "$T/start.py" setpriv --reuid=1000 --regid=1000 --clear-groups \
+		--inh-caps=-all bash --norc -c 'exec -a "knockd: sniffer" "$0"' "$T/copy" \
+		>"$T/out" 2>"$T/err"
+	wait_for_line "$T/out" '^[0-9]'
+	sniffer=$(cat "$T/out")
+	wait_for_line "/proc/$sniffer/status" '^Name:.knockd: sniffer$'
+	is "$(grep '^CapPrm' "/proc/$sniffer/status")" $'CapPrm:\t0000000000000000'
+	kill -KILL "$sniffer"
+}
+
 forging_doors() {
 	conf <<-EOF2
 	[d]
