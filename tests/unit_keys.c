@@ -164,12 +164,12 @@ static struct sniffer *sealed_sniffer(const struct conf *c) {
     static struct watches *w;
     struct sniffer *s = sniffer_new(&none);
     struct order order = { .kind = NEW_DOORS };
-    size_t bytes;
+    uint32_t bytes;
     int ends[2];
 
     free(w);
     w = watches_make(c, &bytes);
-    order.bytes = (uint32_t)bytes;
+    order.bytes = bytes;
     CHECK(!socketpair(AF_UNIX, SOCK_STREAM, 0, ends));
     CHECK(write(ends[1], &order, sizeof(order)) == sizeof(order) &&
           write(ends[1], w, bytes) == (ssize_t)bytes);
