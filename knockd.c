@@ -4411,7 +4411,7 @@ static bool locals_read(struct monitor *m, struct locals *l,
         unsigned index = if_nametoindex(name);
         good = index || errno == ENODEV;
         bool label = strchr(name, ':');
-        if (index && label) if_indextoname(index, name); /* without label */
+        if (index && !label) if_indextoname(index, name); /* its first name */
         if (index) why = locals_take(l, all, name, index);
         if (why && n < TEXT_MAX)
             n += (size_t)snprintf(waiting + n, TEXT_MAX - n, "%s%s %s",
