@@ -618,8 +618,8 @@ quicker 10.77.0.2'
 	command = sleep 1000
 	[ssh]
 	sequence = 7000,8000
-	start_command = iptables -w -I INPUT -s %IP% -j ACCEPT
-	start_command_6 = ip6tables -w -I INPUT -s %IP% -j ACCEPT
+	start_command = iptables -w -I INPUT -s %IP% -j ACCEPT && echo %IP% >> $T/did
+	start_command_6 = ip6tables -w -I INPUT -s %IP% -j ACCEPT && echo %IP% >> $T/did
 	cmd_timeout = 2
 	stop_command = iptables -w -D INPUT -s %IP% -j ACCEPT
 	stop_command_6 = ip6tables -w -D INPUT -s %IP% -j ACCEPT
@@ -629,7 +629,7 @@ quicker 10.77.0.2'
 		from "$me" ports=6000
 		logged "$me: public: OPEN SESAME"
 		knock_a "$to" 7000 8000
-		until_true "$WAIT" has_rules "$tool" 1
+		did "$me"
 		until_true "$WAIT" has_rules "$tool" 0
 		logged "$me: ssh: CLOSE SESAME"
 	done <<-EOF2
@@ -787,8 +787,8 @@ has_children() {
 	[ssh]
 	sequence = 7000,8000
 	tcpflags = syn
-	start_command = iptables -w -I INPUT -s %IP% -j ACCEPT
-	start_command_6 = ip6tables -w -I INPUT -s %IP% -j ACCEPT
+	start_command = iptables -w -I INPUT -s %IP% -j ACCEPT && echo %IP% >> $T/did
+	start_command_6 = ip6tables -w -I INPUT -s %IP% -j ACCEPT && echo %IP% >> $T/did
 	cmd_timeout = 1
 	stop_command = iptables -w -D INPUT -s %IP% -j ACCEPT
 	stop_command_6 = ip6tables -w -D INPUT -s %IP% -j ACCEPT
@@ -799,10 +799,10 @@ has_children() {
 	gen_b src=fd99::1 dst=fd77::1 ports=6000 sources=12000 rate=2000 &
 	for n in 1 2 3; do
 		knock_a 10.77.0.1 7000 8000
-		until_true "$WAIT" has_rules iptables 1
+		did 10.77.0.2 $n
 		until_true "$WAIT" has_rules iptables 0
 		knock_a fd77::1 7000 8000
-		until_true "$WAIT" has_rules ip6tables 1
+		did fd77::2 $n
 		until_true "$WAIT" has_rules ip6tables 0
 	done
 	wait "$f" $!

@@ -427,9 +427,10 @@ image() {
 	is "$(stage empty RUN)" ''
 	rm "$R/knockd"
 	while read -r _ from to; do
-		cp --preserve=mode,xattr "${from/#\/out/$T/out-dir}" "$R$to"
+		cp -r --preserve=mode,xattr "${from/#\/out/$T/out-dir}" "$R$to"
 	done < <(stage empty COPY)
 	is "$(files)" './knock ./knockd '
+	is "$(stat -c %a "$R/var/lib/knockd")" 700
 	is "$(stage empty ENTRYPOINT)" '["/knockd"]'
 	is "$(stage empty CMD)" '["-v"]'
 }

@@ -201,9 +201,11 @@ exposure() {
 		START_KNOCKD=0; start_pre'
 	is "$status" 1
 	matches "$output" disabled
-	run sh -c 'KNOCKD=./knockd OPTS="-c knockd.conf.example"
+	run sh -c 'checkpath() { echo "made: $*"; }
+		KNOCKD=./knockd OPTS="-c knockd.conf.example"
 		. contrib/knockd.openrc; start_pre'
 	is "$status" 0
+	matches "$output" 'made: -d -m 0700 /var/lib/knockd'
 }
 
 # debian PACKAGE...: their files are in build/debs, or are fetched there.
