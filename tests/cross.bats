@@ -5,7 +5,7 @@
 load lib
 
 # The unit tests under an emulated processor, on a slow machine.
-BATS_TEST_TIMEOUT=900
+export BATS_TEST_TIMEOUT=900
 
 setup() {
 	cd "$ROOT" || return
