@@ -1253,6 +1253,7 @@ static void config_read(struct conf *c, const char *path) {
     spot.path = path;
     spot.line = 1;
     if (!next) {
+        if (fd >= 0) close(fd);
         if (error == EACCES && !fstatat(cwd, path, &st, 0))
             sprintf(
                 hint,

@@ -478,7 +478,11 @@ static void test_files(void) {
     CHECK(has_text("could not open none: No such file or directory"));
     config_free(&c);
     forget();
+    int next = dup(STDIN_FILENO); /* the first that is free */
+    close(next);
     CHECK(!config_load(&c, directory));
+    CHECK(dup(STDIN_FILENO) == next, "a descriptor is left open");
+    close(next);
     CHECK(has_text("Is a directory"), "%s", kept);
     config_free(&c);
     CHECK(load_text(&c, "", true) && has_text("conf has no doors"));
