@@ -238,10 +238,12 @@ static ssize_t write_line(int fd, const char *head, const char *text) {
     return sendto(fd, line, n, MSG_DONTWAIT, (const void *)&un, sizeof un);
 }
 
-/* The local time, for the logs. */
-static struct moment {
+struct moment {
     char time[80], day[24]; /* "2026-01-31 23:59:59", "Jan 31" */
-} moment_now(void) {
+};
+
+/* The local time. */
+static struct moment moment_now(void) {
     static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
     struct moment m;
     time_t now = time(NULL);
