@@ -636,8 +636,9 @@ static bool keygen(const char *client, const char *name) {
 const struct word *option_next(int argc, char **argv, const struct word *first,
                                size_t n, bool *wrong) {
     struct option names[WORDS + 1] = { 0 }, *name = names;
-    char letters[2 * WORDS + 1] = "", *end = letters;
+    char letters[2 * WORDS + 1], *end = letters;
     const struct word *w, *last = first + n;
+    *end = '\0';
     for (w = first; w < last; w++) {
         int needs = w->kind == IS_FLAG ? no_argument : required_argument;
         *name++ = (struct option){ w->name, needs, NULL, w->letter };

@@ -54,9 +54,9 @@
 
 /* Code between these, which each packet needs, is fast even with -Os. */
 #if defined __OPTIMIZE_SIZE__ && !defined __clang__
-#define FAST                    \
-    _Pragma("GCC push_options") \
-        _Pragma("GCC optimize(\"O2\",\"no-align-loops\",\"no-align-jumps\")")
+#define FAST                             \
+    _Pragma("GCC push_options") _Pragma( \
+        "GCC optimize(\"O2,no-align-loops,no-align-jumps,no-caller-saves\")")
 #define FAST_END _Pragma("GCC pop_options")
 #else
 #define FAST
