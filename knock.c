@@ -694,6 +694,7 @@ int knock_main(int argc, char **argv) {
     peers_find();
     for (peer = peers; peer < peers + npeers; peer++) knock_peer();
     peer = peers;
+    if (given.close) return 0; /* nothing opens: a profile's wait is void */
     if (given.connect) join(door_enter(given.connect));
     else if (given.wait) door_enter(given.wait);
     return 0;

@@ -302,9 +302,11 @@ opens() {
 	[home]
 	host = 10.77.0.1
 	ports = 62201
+	wait = 22
 	key = ssh:$KEY
 	EOF2
 	is "$(at_home -W 22 home <<<'it works')" 'it works'
+	# Nothing that it could wait for opens.
 	at_home --close home
 	logged 'CLOSE SESAME'
 	at_home home
