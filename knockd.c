@@ -743,17 +743,16 @@ static char *next_word(char **rest) {
  * if they are others. */
 static bool set_read(struct set *s, const char *words) {
     static const char families[][8] = SET_FAMILIES;
-    char *rest = s->text;
+    *s = (struct set){ .table = "", .name = "" };
     if (strlen(words) >= sizeof s->text) return false;
-    strcpy(rest, words);
-    const char *kind = next_word(&rest);
+    char *rest = strcpy(s->text, words);
+    const char *kind = next_word(&rest), *family = "";
     bool nft = !strcmp(kind, "nft");
-    const char *family = nft ? next_word(&rest) : "";
-    s->table = nft ? next_word(&rest) : "";
+    if (nft) family = next_word(&rest);
+    if (nft) s->table = next_word(&rest);
     s->name = next_word(&rest);
-    s->family = 0;
-    for (uint8_t i = 0; i < LENGTH(families); i++)
-        if (*family && !strcmp(families[i], family)) s->family = i;
+    for (unsigned i = 0; i < LENGTH(families); i++)
+        if (*family && !strcmp(families[i], family)) s->family = (uint8_t)i;
     if (!*s->name || *next_word(&rest)) return false;
     if (nft) return s->family;
     return !strcmp(kind, "ipset") && strlen(s->name) <= IPSET_NAME_MAX;
@@ -2845,8 +2844,7 @@ struct state_file {
     char *path; /* NULL: there is none */
     int fd;
     unsigned records, gone; /* in the file */
-    FILE *lines;            /* to be appended, in memory: text */
-    char *text;
+    char *text;             /* lines to be appended: n bytes */
     size_t n;
     bool bad;      /* it could not be written */
     int64_t again; /* ms: then it is tried again */
@@ -2996,16 +2994,19 @@ static int file_replace(const char *path, const char *text, size_t n) {
     return -1;
 }
 
-/* Writes a line that ends in its own sum. */
+/* Appends a line that ends in its own sum, for state_write(). */
 FORMAT(2)
-static void line_put(FILE *f, const char *fmt, ...) {
+static void line_put(struct state_file *f, const char *fmt, ...) {
     char *line;
     va_list ap;
     va_start(ap, fmt);
     int n = vasprintf(&line, fmt, ap);
     va_end(ap);
     if (n < 0) die("out of memory");
-    fprintf(f, "%s %016" PRIx64 "\n", line, checksum(line, (size_t)n));
+    f->text =
+        allocate(f->text, f->n + (size_t)n + sizeof " 0123456789abcdef\n");
+    f->n += (size_t)sprintf(f->text + f->n, "%s %016" PRIx64 "\n", line,
+                            checksum(line, (size_t)n));
     free(line);
 }
 
@@ -3142,19 +3143,6 @@ static int64_t deadline_of(const struct opening *o) {
     return closing || o->state == FAILED ? now_ms() : orphaned(o);
 }
 
-/* The lines that state_close() will return. */
-static FILE *state_lines(struct state_file *f) {
-    if (!f->lines) f->lines = open_memstream(&f->text, &f->n);
-    if (!f->lines) die("out of memory");
-    return f->lines;
-}
-
-/* Ends the lines: they are text, n bytes, to be freed. */
-static void state_close(struct state_file *f) {
-    if (fclose(state_lines(f))) die("out of memory");
-    f->lines = NULL;
-}
-
 /* Brings the record of an opening up to date: in memory, for state_write(). */
 static void record_change(struct monitor *m, struct opening *o) {
     struct state_file *f = &m->state;
@@ -3163,13 +3151,12 @@ static void record_change(struct monitor *m, struct opening *o) {
     if (!f->path) return;
     if (closes(o) && o->times && o->state != GONE) {
         o->record = ++f->records;
-        line_put(state_lines(f), "open %" PRId64 " %u %u %s %s %s",
-                 deadline_of(o), o->timeout, o->times, o->ip, o->client,
-                 o->share->name);
-        if (o->stop) line_put(state_lines(f), "stop %s", o->stop);
-        if (o->set) line_put(state_lines(f), "set %s", o->set);
+        line_put(f, "open %" PRId64 " %u %u %s %s %s", deadline_of(o),
+                 o->timeout, o->times, o->ip, o->client, o->share->name);
+        if (o->stop) line_put(f, "stop %s", o->stop);
+        if (o->set) line_put(f, "set %s", o->set);
     }
-    if (old) line_put(state_lines(f), "gone %u", old);
+    if (old) line_put(f, "gone %u", old);
     f->gone += old > 0;
 }
 
@@ -3177,21 +3164,20 @@ static void record_change(struct monitor *m, struct opening *o) {
 static void state_save(struct monitor *m) {
     struct state_file *f = &m->state;
     if (!f->path) return;
-    state_close(f);
-    free(f->text);
     f->records = f->gone = 0;
-    fputs(STATE_HEAD, state_lines(f));
+    f->n = strlen(STATE_HEAD);
+    f->text = allocate(f->text, f->n + 1);
+    strcpy(f->text, STATE_HEAD);
     for (unsigned i = 0; i < m->nopenings; i++) {
         m->openings[i]->record = 0;
         record_change(m, m->openings[i]);
     }
-    state_close(f);
     int fd = file_replace(f->path, f->text, f->n);
     if (fd < 0 && !f->bad)
         say(TROUBLE,
             "could not write %s: %s: if knockd is killed, open doors stay open",
             f->path, strerror(errno));
-    free(f->text);
+    f->n = 0;
     f->bad = fd < 0;
     f->again = now_ms() + RETRY_MS;
     if (fd < 0) return;
@@ -3205,13 +3191,12 @@ static void state_write(struct monitor *m, int64_t now) {
     struct state_file *f = &m->state;
     struct stat st;
     if (f->bad && now >= f->again) state_save(m);
-    if (!f->lines || f->bad) return;
-    state_close(f);
+    if (!f->n || f->bad) return;
     bool removed = fstat(f->fd, &st) || !st.st_nlink;
     bool full = f->gone > f->records / 2 + STATE_SLACK;
     ssize_t n = removed || full ? 0 : write(f->fd, f->text, f->n);
     bool whole = n != (ssize_t)f->n;
-    free(f->text);
+    f->n = 0;
     if (whole) state_save(m);
 }
 
@@ -3392,15 +3377,16 @@ static void message_put(struct request *q, unsigned type, unsigned how) {
     attr_put(q, NFTA_NAME, s->name, strlen(s->name) + 1); /* = IPSET_NAME */
 }
 
-/* Appends a message that puts an address into an nft set, or takes it out. */
-static void nft_put(struct request *q, unsigned type, const uint8_t *address,
-                    unsigned seconds) {
+/* Appends a message that puts an address into an nft set, or takes it out.  how:
+ * NLM_ACK if it is the last one, whose answer follows the errors of all. */
+static void nft_put(struct request *q, unsigned type, unsigned how,
+                    const uint8_t *address, unsigned seconds) {
     const size_t head = sizeof(struct attr_);
     size_t n = q->v4 ? 4 : 16, element = 2 * head + n;
     uint64_t ms = htobe64(seconds * UINT64_C(1000));
     bool adds = type == NFT_NEWSETELEM;
     if (adds) element += head + sizeof ms;
-    message_put(q, type, NLM_ACK | NLM_CREATE);
+    message_put(q, type, NLM_CREATE | how);
     attr_put(q, ATTR_NESTED | NFTA_ELEMENTS, NULL, head + element);
     attr_put(q, ATTR_NESTED | NFTA_LIST_ELEM, NULL, element);
     attr_put(q, ATTR_NESTED | NFTA_ELEM_KEY, NULL, head + n);
@@ -3466,7 +3452,8 @@ static int ipset_look(const uint8_t *p, size_t n, bool v4) {
     const uint8_t *data = attr_find(p, n, IPSET_DATA, &inner);
     const uint8_t *family = attr_find(p, n, IPSET_FAMILY, &bytes);
     char type[IPSET_NAME_MAX + 1] = "";
-    if (!family || *family != (v4 ? AF_INET : AF_INET6)) return OTHER_TYPE;
+    if (!family || !bytes) return OTHER_TYPE;
+    if (*family != (v4 ? AF_INET : AF_INET6)) return OTHER_TYPE;
     p = attr_find(p, n, IPSET_TYPE, &bytes);
     if (p) snprintf(type, sizeof type, "%.*s", (int)bytes, (const char *)p);
     if (strcmp(type, "hash:ip") && strcmp(type, "hash:net") &&
@@ -3513,11 +3500,13 @@ static int answers_read(const struct request *q, const uint8_t *p, size_t n,
     return error;
 }
 
-/* Sends a request and reads its answers, which are there when send() returns:
- * nothing is waited for.  Returns 0, an error number or a fault. */
+/* Sends a request and reads its answer, which is there when send() returns:
+ * nothing is waited for.  An ipset is described by a dump, which goes on until
+ * all is read.  Returns 0, an error number or a fault. */
 static int set_ask(struct monitor *m, const struct request *q) {
     uint8_t answer[SET_BYTES];
     int error = NO_ANSWER;
+    bool dump = q->looks && !q->set->family;
     if (m->sets < 0)
         m->sets = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETFILTER);
     if (m->sets < 0 || send(m->sets, q->b, q->n, 0) < 0) return errno;
@@ -3526,6 +3515,7 @@ static int set_ask(struct monitor *m, const struct request *q) {
         if (n < 0 && errno == EAGAIN) return error;
         if (n < 0 && errno != EINTR) break; /* some are lost */
         if (n > 0) error = answers_read(q, answer, (size_t)n, error);
+        if (error != NO_ANSWER && !dump) return error;
     }
     return NO_ANSWER;
 }
@@ -3558,9 +3548,9 @@ static int set_write(struct monitor *m, const struct set *s,
     if (!s->family) ipset_put(&q, address, seconds);
     else {
         message_put(&q, NFNL_BATCH_BEGIN, 0);
-        if (seconds) nft_put(&q, NFT_NEWSETELEM, address, seconds);
-        nft_put(&q, NFT_DELSETELEM, address, 0);
-        if (seconds) nft_put(&q, NFT_NEWSETELEM, address, seconds);
+        if (seconds) nft_put(&q, NFT_NEWSETELEM, 0, address, seconds);
+        nft_put(&q, NFT_DELSETELEM, seconds ? 0 : NLM_ACK, address, 0);
+        if (seconds) nft_put(&q, NFT_NEWSETELEM, NLM_ACK, address, seconds);
         message_put(&q, NFNL_BATCH_END, 0);
     }
     int error = set_ask(m, &q);

@@ -70,8 +70,7 @@ static void kernel_asked(const void *data, size_t n) {
     if (add) kernel.adds++;
     else kernel.takes++;
     if (kernel.nerrors) error = kernel.errors[--kernel.nerrors];
-    acknowledge(head.seq, 0);
-    acknowledge(head.seq, error);
+    if (error) acknowledge(head.seq, error);
     acknowledge(head.seq, 0);
 }
 
