@@ -473,6 +473,12 @@ wrong() {
 	in_s nft delete table inet knock
 }
 
+# has_bitmask: the line for such a set, or nothing where there is none.
+has_bitmask() {
+	! in_s ipset create bits hash:ip bitmask 255.255.255.0 timeout 0 2>/dev/null ||
+		echo 'hash:ip bitmask 255.255.255.0 timeout 0|with a mask an address would stand for its whole network'
+}
+
 s_door() {
 	conf <<-EOF2
 	[d]
@@ -507,6 +513,7 @@ s_door() {
 	s_door 'ipset s'
 	start
 	while IFS='|' read -r definition text; do
+		[ -n "$definition" ] || continue
 		# shellcheck disable=SC2086
 		in_s ipset create s $definition
 		rc=0
@@ -524,6 +531,7 @@ s_door() {
 	hash:ip,port timeout 0|its type is another
 	list:set timeout 0|its type is another
 	hash:ip netmask 24 timeout 0|with a mask an address would stand for its whole network
+	$(has_bitmask)
 	EOF2
 	in_s ipset create s hash:net timeout 0
 	knock_a 10.77.0.1 7000 8000
@@ -544,8 +552,9 @@ s_door() {
 	in_s nft flush ruleset
 	# It lives as long as that nft.
 	mkfifo "$T/nft"
+	exec {OWNER}<>"$T/nft"
+	# shellcheck disable=SC2217
 	bg "$S" nft -i <"$T/nft" >"$T/owner" 2>&1
-	exec {OWNER}>"$T/nft"
 	echo 'add table inet knock { flags owner; }' >&"$OWNER"
 	echo 'add set inet knock s { type ipv4_addr; flags timeout; }' >&"$OWNER"
 	made() { in_s nft list set inet knock s >/dev/null 2>&1; }
@@ -598,4 +607,122 @@ s_door() {
 	grep NETLINK_NETFILTER "$T/trace" | grep INJECTED
 	is "$rc" 1
 	has_lines "$T/out" 'set nft inet knock s: the kernel lacks nf_tables or ip_set: load the module' 1
+}
+
+# --- faults -----------------------------------------------------------------------------
+
+# failing OPTION... -- COMMAND...: the command, while strace makes calls of the
+# monitor fail.
+failing() {
+	local options=() tracer
+
+	while [ "$1" != -- ]; do
+		options+=("$1")
+		shift
+	done
+	shift
+	: >"$T/trace"
+	strace -qq -o "$T/trace" -p "$PID" "${options[@]}" 3>&- &
+	tracer=$!
+	joined() { ! running "$PID" || grep -q "^TracerPid:.*$tracer$" "/proc/$PID/status"; }
+	until_true "$WAIT" joined
+	"$@"
+	kill -INT "$tracer" 2>/dev/null || :
+	wait "$tracer" || :
+}
+
+# knock_says TEXT
+knock_says() {
+	: >"$LOG"
+	knock_a 10.77.0.1 7000 8000
+	logged "10.77.0.2: d: set nft inet knock ssh4: $1"
+}
+
+@test "the kernel refuses, with each error: said, the door is not open, the next knock opens" {
+	local error text
+
+	need strace python3
+	nft_sets
+	set_door nft
+	start
+	while read -r error text; do
+		failing -e trace=sendto -e inject="sendto:error=$error" -- knock_says "$text"
+		grep -q INJECTED "$T/trace"
+		mark
+		is "$error: $(status)" "$error: "
+		not_member nft 10.77.0.2
+	done <<-EOF2
+	EPERM knockd lacks CAP_NET_ADMIN
+	EINVAL the kernel lacks nf_tables
+	ENOENT there is no such set
+	ENOMEM [A-Z]
+	ENOBUFS [A-Z]
+	EINTR [A-Z]
+	EAGAIN [A-Z]
+	ECONNREFUSED [A-Z]
+	EMSGSIZE [A-Z]
+	EIO [A-Z]
+	EOVERFLOW [A-Z]
+	EOF2
+	# Once is no error: what follows is asked once more.
+	: >"$LOG"
+	once() {
+		knock_a 10.77.0.1 7000 8000
+		until_true "$WAIT" member nft 10.77.0.2
+	}
+	failing -e trace=sendto -e inject=sendto:error=ENOBUFS:when=2 -- once
+	grep -q INJECTED "$T/trace"
+	not_logged 'set nft'
+	stop_knockd
+	empty nft
+}
+
+# Answers that are lost: who has not heard that the address is in takes it out all the
+# same, and nothing hangs.
+@test "answers are lost, the queue was full: no hang, and the address leaves at the end" {
+	local fd error
+
+	need strace python3
+	nft_sets
+	set_door nft
+	start
+	fd=$(in_s awk '$2 == 12 && $3 { print "socket:[" $10 "]" }' /proc/net/netlink)
+	readlink "/proc/$PID/fd/"* | grep -qxF "$fd"
+	for error in EAGAIN ENOBUFS ENOMEM EINTR; do
+		failing -P "$fd" -e trace=recvfrom -e inject="recvfrom:error=$error" -- \
+			knock_says 'the kernel has not answered: the address may be there'
+		grep -q INJECTED "$T/trace"
+		mark
+		status_has '10.77.0.2.*nft'
+		knock_a fd77::1 7000 8000
+		until_true "$WAIT" member nft fd77::2
+	done
+	stop_knockd
+	empty nft
+}
+
+# At each of its system calls in turn.
+@test "SIGKILL at each system call of a knock: nothing stays open" {
+	local n
+
+	need strace python3
+	nft_sets
+	set_door nft 3
+	for ((n = 1; n < 60; n++)); do
+		: >"$LOG"
+		start
+		failing -e trace=all -e inject="all:signal=KILL:when=$n" -- knocked_or_killed
+		running "$PID" || { crash; continue; }
+		crash
+		break
+	done
+	# It has gone through all of them.
+	[ "$n" -gt 10 ] && [ "$n" -lt 60 ]
+	until_true "$WAIT" empty nft
+}
+
+knocked_or_killed() {
+	knock_a 10.77.0.1 7000 8000
+	done_or_dead() { ! running "$PID" || grep -q '^set nft' "$T/k.state" 2>/dev/null; }
+	until_true "$WAIT" done_or_dead
 }
