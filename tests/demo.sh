@@ -26,6 +26,7 @@ tool cc gcc gcc
 command -v apk >/dev/null 2>&1 || tool musl-gcc musl-tools musl-dev
 tool ip iproute2 iproute2 iproute2
 tool iptables iptables iptables
+tool ipset ipset ipset
 tool unshare util-linux util-linux util-linux
 tool nsenter util-linux util-linux util-linux
 tool socat socat socat

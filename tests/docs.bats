@@ -379,7 +379,7 @@ rules_for_a() {
 	local h
 
 	printf ' 1,2,3,4\n' >"$T/once"
-	for h in iptables nftables ufw firewalld 'One-time sequences' 'A router'; do
+	for h in iptables 'iptables and ipset' nftables ufw firewalld 'One-time sequences' 'A router'; do
 		conf_of "$h" | sed "s,/etc/knockd-once,$T/once," >"$T/c"
 		grep -q '^\[' "$T/c" || { echo "no example for $h"; return 1; }
 		./knockd -t -c "$T/c" >/dev/null
@@ -390,9 +390,11 @@ rules_for_a() {
 		sed 's/four ports.*/1,2,3,4/' >"$T/c"
 	grep -q command_6 "$T/c"
 	./knockd -t -c "$T/c" >/dev/null
-	sed -n '/^#     \[SSH\]/,/^#$/s/^#     //p' contrib/nftables.conf |
-		sed 's/four ports.*/1,2,3,4/' >"$T/c"
-	grep -q command_6 "$T/c"
+	sed -n '/^#     \[SSH\]/,/^# No program/s/^#     //p' contrib/nftables.conf |
+		sed "s/four ports.*/1,2,3,4/; s,/etc/knockd.keys,$T/keys," >"$T/c"
+	is "$(grep -c set_6 "$T/c")" 2
+	: >"$T/keys"
+	chmod 600 "$T/keys"
 	./knockd -t -c "$T/c" >/dev/null
 }
 
@@ -457,18 +459,32 @@ opens_both() {
 	in_s nft -f "$ROOT/contrib/nftables.conf"
 	# twice: what is there is replaced
 	in_s nft -f "$ROOT/contrib/nftables.conf"
-	sed -n '/^#     \[SSH\]/,/^#$/s/^#     //p' contrib/nftables.conf |
-		sed 's/four ports.*/4001,4004,4002/; s/timeout 1h/timeout 6s/' >"$T/c"
+	sed -n '/^#     \[SSH\]/,/^# No program/s/^#     //p' contrib/nftables.conf |
+		sed "s/four ports.*/4001,4004,4002/; s/= 3600/= 15/; s,/etc/knockd.keys,$T/keys," >"$T/c"
+	"$KNOCK" --keygen anna sealed >"$T/new"
+	(umask 077; head -n 1 "$T/new" >"$T/keys"; sed -n 's/^key = //p' "$T/new" >"$T/key")
 	conf <"$T/c"
 	start
 	opens_both "$T/c"
 	# whoever is in stays in
 	in_a bash -c 'exec 5<>/dev/tcp/10.77.0.1/22; exec sleep 600' >/dev/null 2>&1 3>&- &
 	until_true "$WAIT" established
-	stop_knockd
+	crash
 	until_true "$WAIT" reaches_not a 10.77.0.1
 	until_true "$WAIT" reaches_not a fd77::1
 	established
+	# the sealed door, for both families
+	start
+	for ip in 10.77.0.1 fd77::1; do
+		sealed_reaches() {
+			knock_a -k "$T/key" "$ip" 62201
+			reaches a "$ip"
+		}
+		until_true "$WAIT" sealed_reaches
+		knock_a -k "$T/key" --close "$ip" 62201
+		until_true "$WAIT" reaches_not a "$ip"
+	done
+	stop_knockd
 }
 
 # established: a session to port 22 of S is there.
@@ -476,27 +492,21 @@ established() {
 	grep -qE ' [0-9A-F]+:0016 [0-9A-F]+:[0-9A-F]{4} 01 ' "/proc/$S/net/tcp" "/proc/$S/net/tcp6"
 }
 
-@test "example: nftables, a second knock prolongs by three steps" {
-	local cmd
-
-	need nft
+@test "example: iptables and ipset, closed by the kernel" {
+	need iptables ipset nc
 	net_up
-	in_s nft -f "$ROOT/contrib/nftables.conf"
-	cmd=$(sed -n "s/^command = \(.*nft 'add.*\)/\1/p" man/knockd.conf.5)
-	matches "$cmd" "delete element"
-	printf '%s\n' '[SSH]' ' sequence = 4001,4004,4002' ' tcpflags = syn' \
-		" command = $cmd" | conf
+	in_s ipset list >/dev/null 2>&1 || skip "no ip_set in this kernel"
+	serve_both
+	text_of 'iptables and ipset' >"$T/rules"
+	in_s sh -e "$T/rules"
+	in_s sh -ec "$(sed 's/iptables/ip6tables/; s/knock4/knock6/; s/hash:ip/& family inet6/' "$T/rules")"
+	conf_of 'iptables and ipset' | sed 's/= 3600/= 15/' >"$T/c"
+	conf <"$T/c"
 	start
-	in_s nft add element inet knock ssh4 '{ 10.77.0.2 timeout 100s }'
-	knock_a 10.77.0.1 4001 4004 4002
-	logged 'running command'
-	until_true "$WAIT" prolonged
-	not_logged 'status code|killed by'
-	stop_knockd
-}
-
-prolonged() {
-	in_s nft list set inet knock ssh4 | grep -qE 'expires 59m|expires 1h'
+	opens_both "$T/c"
+	crash
+	until_true "$WAIT" reaches_not a 10.77.0.1
+	until_true "$WAIT" reaches_not a fd77::1
 }
 
 @test "example: ufw" {

@@ -152,20 +152,29 @@ docker_rules() {
 	EOF2
 }
 
-@test "docker: a published port is shut, and opens for one address" {
+@test "docker: a published port is shut, and opens for one address, by commands" {
+	docker_recipe 'With commands' 1
+}
+
+@test "docker: a published port is shut, and opens for one address, by an ipset" {
+	need ipset
+	in_s ipset list >/dev/null 2>&1 || skip "no ip_set in this kernel"
+	docker_recipe 'With an ipset' 2
+}
+
+docker_recipe() {
 	need iptables nc socat
 	house 172.17.0.1 172.17.0.2
 	docker_rules
 	in_h socat TCP-LISTEN:80,fork,reuseaddr EXEC:cat 2>/dev/null 3>&- &
 	until_true "$WAIT" listens "$H" tcp 80
 	until_true "$WAIT" web a 8080
-	grep '^    iptables' docs/docker.md >"$T/rules"
-	is "$(wc -l <"$T/rules")" 1
+	code docker "$1" | grep -E '^ip(tables|set)' >"$T/rules"
+	is "$(wc -l <"$T/rules")" "$2"
 	in_s sh -e "$T/rules"
 	in_s iptables -S DOCKER-USER >"$T/before"
 	web_not a 8080
-	sed -n '/^    \[web\]/,/^$/s/^    //p' docs/docker.md |
-		sed 's/= 3600/= 4/' | conf
+	block docker "$1" '[web]' | sed 's/= 3600/= 4/' | conf
 	start
 	knock_a 10.77.0.1 23811 4172 51266 9345
 	until_true "$WAIT" web a 8080
@@ -177,7 +186,7 @@ docker_rules() {
 	echo one >&"$SAY"
 	wait_for_line "$T/heard" '^one$'
 	logged 'CLOSE SESAME'
-	web_not a 8080
+	until_true "$WAIT" web_not a 8080
 	in_s iptables -S DOCKER-USER | diff - "$T/before"
 	# whoever is in stays in
 	echo two >&"$SAY"
