@@ -375,6 +375,102 @@ row_rule() {
 	[ -n "$QUICK" ] || timed 'the same, nft add element, p50, ms' nft '' 50
 }
 
+# bench_set nft|ipset|iptables: what shuts UDP port 2222 but for a set, or for rules;
+# set_lines: what a door has to open it.
+bench_set() {
+	in_s iptables -F INPUT
+	in_s nft delete table inet bench 2>/dev/null
+	case $1 in
+	nft)
+		in_s nft -f - <<-EOT
+		table inet bench {
+			set open { type ipv4_addr; flags timeout; }
+			chain in {
+				type filter hook input priority 5; policy accept;
+				udp dport 2222 ip saddr != @open drop
+			}
+		}
+		EOT
+		;;
+	ipset)
+		in_s ipset -exist create open hash:ip timeout 0
+		in_s ipset flush open
+		in_s iptables -A INPUT -p udp --dport 2222 -m set ! --match-set open src -j DROP
+		;;
+	iptables) in_s iptables -A INPUT -p udp --dport 2222 -j DROP ;;
+	esac
+}
+
+set_lines() {
+	case $1 in
+	nft) printf 'set = nft inet bench open\ncmd_timeout = 3600\n' ;;
+	ipset) printf 'set = ipset open\ncmd_timeout = 3600\n' ;;
+	iptables) echo "command = $(command -v iptables) -I INPUT -s %IP% -p udp --dport 2222 -j ACCEPT" ;;
+	esac
+}
+
+# lost: the daemon is killed, and what it had open forgotten.
+lost() {
+	for p in $(daemon_pids); do kill -KILL "$p"; done
+	wait "$PID" 2>/dev/null
+	in_s rm -f /run/bench.state /run/bench.pid
+	until_true 10 no_daemon_left
+}
+
+# Set beside iptables -I: from the last knock to a datagram that gets in; with
+# 10,000 doors open; system calls; 1,000 knocks in a second.
+row_set() {
+	local how i is_open most n pids ports tracer t
+
+	n=$(by 10 30)
+	for ((i = 0; i < ROUNDS; i++)); do
+		for how in iptables nft ipset; do
+			bench_set $how
+			config < <(doors 1 "$(set_lines $how)")
+			up new
+			in_a "$PROBE" rule "/proc/$S/ns/net" "$ME4" 7000,8000,9000 "$n" "10.78.$i.1" \
+				>>"$R/set.$how"
+			lost
+		done
+	done
+	add 'last knock to open, iptables -I, p50, ms' - "$(ms_at 50 set.iptables)" ''
+	most=$(awk -v v="$(percentile 50 "$R/set.iptables")" 'BEGIN { printf "%.2f", v * 0.45 / 1000 }')
+	for how in nft ipset; do
+		add "last knock to open, Set $how, p50, ms" - "$(ms_at 50 set.$how)" "$most"
+		add "last knock to open, Set $how, p99, ms" - "$(ms_at 99 set.$how)" ''
+		[ -z "$QUICK" ] || continue
+		bench_set $how
+		config < <(
+			doors 1 "$(set_lines $how)"
+			printf '[second]\nsequence = 7001,8001,9001\n%s\n' "$(set_lines $how)"
+		)
+		up new
+		settle
+		pids=$(daemon_pids | sed 's/^/-p /' | tr '\n' ' ')
+		# shellcheck disable=SC2086
+		strace -q -o "$T/strace" $pids &
+		tracer=$!
+		until_true 10 traced
+		in_a "$PROBE" rule "/proc/$S/ns/net" "$ME4" 7000,8000,9000 20 10.78.90.1 >/dev/null
+		settle
+		kill -INT $tracer
+		wait $tracer 2>/dev/null
+		sed -E 's/^[0-9]+ +//; /^(<\.\.\.|---|\+\+\+)/d; s/\(.*//' "$T/strace" >"$T/calls"
+		add "system calls per knock, Set $how" - "$(wc -l <"$T/calls" | awk '{ printf "%.1f", $1 / 20 }')" 20
+		for ports in 7000,8000,9000 7001,8001,9001; do
+			load src=10.88.0.1 sources=5000 ports=$ports rate=2700
+			settle
+		done
+		is_open=$(in_s "$KNOCKD" -S -c "$T/knockd.conf" -p /run/bench.pid | wc -l)
+		rm -f "$R/set.many"
+		in_a "$PROBE" rule "/proc/$S/ns/net" "$ME4" 7000,8000,9000 30 10.78.99.1 >"$R/set.many"
+		t=$(awk -v v="$(percentile 50 "$R/set.$how")" 'BEGIN { printf "%.2f", v * 1.5 / 1000 }')
+		add "the same with $is_open open doors, Set $how, p50, ms" - "$(ms_at 50 set.many)" "$t"
+		lost
+	done
+	bench_set none
+}
+
 # first_knocks NAME.WHO SECONDS KNOCKS [rate=...]: a flood of first knocks from a
 # million addresses, and honest knocks from B meanwhile. Appends to NAME.opened,
 # .lost (per cent) and .cpu.
@@ -1003,7 +1099,7 @@ DAEMONS=new
 [ -z "$NOISE" ] || { OLD_KNOCKD=("$KNOCKD"); DAEMONS='old new'; }
 have_old || echo "bench: no knockd 0.8 in $OLD_DIR: its columns stay empty" >&2
 network
-for row in latency rule flood memory noise kernel nft_only start idle syscalls size thousand growth; do
+for row in latency rule set flood memory noise kernel nft_only start idle syscalls size thousand growth; do
 	[ -z "$ONLY" ] || [[ $ONLY == *" $row "* ]] || continue
 	begin=$SECONDS
 	"row_$row"
