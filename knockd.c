@@ -2561,17 +2561,15 @@ static void ring_find(struct sniffer *s) {
 /* Takes a few packets from the ring; returns how many.  Table entries are
  * prefetched: in a flood they are in no cache. */
 static uint32_t ring_read(struct sniffer *s) {
-    union slot slot;
     struct packet p[FRAMES_AT_ONCE];
     uint32_t n = 0, good = 0;
     for (; n < FRAMES_AT_ONCE; n++) {
-        union slot *next = &s->ring[s->at];
-        if (!is_full(next)) break;
-        slot = *next;
-        s->at = (s->at + 1) % FRAMES;
-        __atomic_store_n(&next->head.status, 0, __ATOMIC_RELEASE);
-        if (frame(s, &slot, &p[good]))
+        union slot *slot = &s->ring[s->at];
+        if (!is_full(slot)) break;
+        if (frame(s, slot, &p[good]))
             __builtin_prefetch(bucket(s, hash(s, &p[good++].src)));
+        __atomic_store_n(&slot->head.status, 0, __ATOMIC_RELEASE);
+        s->at = (s->at + 1) % FRAMES;
     }
     for (uint32_t i = 0; i < good && s->active; i++)
         __builtin_prefetch(*bucket(s, hash(s, &p[i].src)));
