@@ -108,6 +108,7 @@ static const char *get_file(const char *name, size_t *size) {
 #include "unit_start.c"
 #include "unit_sealed.c"
 #include "unit_keys.c"
+#include "unit_year.c"
 
 /* ---- All of them -------------------------------------------------------- */
 
@@ -244,6 +245,7 @@ static const struct {
     { "sealed: the wall clock is set", test_sealed_clock_set },
     { "sealed: the stamps outlive us", test_stamps },
     { "sealed: clients come and go", test_clients_change },
+    { "a year of knocks, restarts, clock steps and suspends", test_year },
 };
 
 enum { TESTS = sizeof(tests) / sizeof(*tests) };
