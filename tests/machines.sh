@@ -127,6 +127,15 @@ binary() {
 	[ ! -x "$b" ] || echo "$b"
 }
 
+# rogue ARCHITECTURE FILE: a build whose sniffer does what it must not (tests/rogue.c).
+rogue() {
+	local cc specs=build/cross/${1/ppc64el/ppc64le}/musl/specs
+	cc=$(dpkg-architecture -a "$1" -q DEB_HOST_GNU_TYPE)-gcc
+	[ -e "$specs" ] && cc="$cc -specs=$specs"
+	# shellcheck disable=SC2086
+	$cc -std=c11 -D_GNU_SOURCE -O1 -static -o "$2" tests/rogue.c >"$OUT/rogue.log" 2>&1
+}
+
 # prepare: kernel and initramfs in $OUT/$name.
 prepare() {
 	local d=$OUT/$name root=$OUT/$name/root knockd p tree version
@@ -148,6 +157,7 @@ prepare() {
 		[ -n "$p" ] || { echo "FAILED: $name: no kernel" && return 1; }
 		cp "$p" "$d/kernel"
 	fi
+	rogue "$arch" "$d/rogue" || { echo "$name: no rogue" && return 1; }
 	tree=$(dirname "$(find "$d/packages" -type d -path '*/modules/*' -name kernel | head -n 1)")
 	version=$(basename "$tree")
 	mkdir -p "$d/depmod/lib/modules"
@@ -157,6 +167,7 @@ prepare() {
 	mkdir -p "$root"/{bin,sbin,dev,proc,sys,tmp,run,etc,lib,var/run}
 	install -m 755 "$(find "$d/busybox" -type f -path '*bin/busybox')" "$root/bin/busybox"
 	install -m 755 "$knockd" "$root/bin/knockd"
+	install -m 755 "$d/rogue" "$root/bin/rogue"
 	ln -s knockd "$root/bin/knock"
 	install -m 755 tests/machines/init "$root/init"
 	modules "$tree" "$root" "$version"
