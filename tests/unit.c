@@ -118,6 +118,7 @@ static const struct {
 } tests[] = {
     { "config: sequences", test_sequences },
     { "config: TCP flags", test_flags_of_doors },
+    { "config: sets", test_set_directives },
     { "config: networks", test_nets },
     { "config: networks at random", test_nets_at_random },
     { "config: defaults", test_defaults },

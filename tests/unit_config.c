@@ -111,6 +111,36 @@ static void test_sequences(void) {
     config_free(&c);
 }
 
+/* Doors whose addresses go into a set: the words, and the time. */
+static void test_set_directives(void) {
+    static const struct {
+        const char *lines, *says; /* NULL: it is good */
+    } cases[] = {
+        { "set = nft inet filter open\ncmd_timeout = 5\n", NULL },
+        { "set = ipset open\nset_6 = nft ip6 t open6\ncmd_timeout = 5\n",
+          NULL },
+        { "set = open\ncmd_timeout = 5\n",
+          "conf:3: Set 'open' is neither nft FAMILY TABLE NAME (such as nft" },
+        { "set = nft inet open\ncmd_timeout = 5\n",
+          "'nft inet open' is neither nft FAMILY TABLE NAME" },
+        { "set = nft inet filter open\ncmd_timeout = 0\n",
+          "conf:4: Cmd_Timeout 0 leaves the set no time" },
+        { "set_6 = nft inet filter open\ncmd_timeout = 0\n",
+          "conf:4: Cmd_Timeout 0 leaves the set no time" },
+    };
+    struct conf c;
+
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        char text[300];
+
+        snprintf(text, sizeof(text), "sequence = 1,2\n%s", cases[i].lines);
+        bool good = load_door(&c, text, false);
+        CHECK(good == !cases[i].says, "%u: %s", i, kept);
+        CHECK(!cases[i].says || has_text(cases[i].says), "%u: %s", i, kept);
+        config_free(&c);
+    }
+}
+
 static void test_flags_of_doors(void) {
     static const struct {
         const char *lines;

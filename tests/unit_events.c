@@ -98,6 +98,16 @@ static void test_channel(void) {
     forget();
     e.kind = STAGE;
     SEND(sizeof(e));
+    /* several in a record; those of the record before are not taken again */
+    struct event both[2] = { e, e };
+    both[1].stage = 7;
+    CHECK(write(ends[1], both, sizeof(both)) == sizeof(both) &&
+          record_take(m) == 2);
+    SEND(sizeof(e));
+    CHECK(count_text("Stage 1\n") == 3 && count_text("Stage 7\n") == 1, "%s",
+          kept);
+    forget();
+    SEND(sizeof(e));
     e.kind = TIMEOUT;
     e.stage = 2;
     SEND(sizeof(e));
@@ -325,6 +335,9 @@ static void test_lines(void) {
     CHECK(!strcmp(kept, "x\n"));
     out.started = true;
     /* a file; reopened; a broken path */
+    time_t was = time(NULL), now;
+    char before[32], after[32];
+
     c.logfile = "log";
     unlinkat(directory_fd, "log", 0);
     m->conf = c;
@@ -335,6 +348,18 @@ static void test_lines(void) {
     CHECK(!*kept && got[0] == '[' && strlen(got) == 25 &&
               !strcmp(got + 17, "] hello\n"),
           "%s", got);
+    strftime(before, sizeof(before), "%Y-%m-%d %H:%M", localtime(&was));
+    now = time(NULL);
+    strftime(after, sizeof(after), "%Y-%m-%d %H:%M", localtime(&now));
+    CHECK(!strncmp(got + 1, before, 16) || !strncmp(got + 1, after, 16),
+          "%s, not %s", got, after);
+    /* what is in it stays */
+    put_text("log", "first\n");
+    log_open(m);
+    say(LOG, "second");
+    CHECK(!strncmp(get_file("log", NULL), "first\n[", 7) &&
+              strstr(get_file("log", NULL), "] second\n"),
+          "%s", get_file("log", NULL));
     unlinkat(directory_fd, "log", 0);
     settings.verbose = true;
     log_open(m);
@@ -353,9 +378,13 @@ static void test_lines(void) {
           "%s", kept);
     m->conf.logfile = NULL;
     settings.logfile = "/dev/stderr";
+    settings.verbose = true;
     log_open(m);
-    CHECK(out.file >= 3);
-    log_open(m);
+    CHECK(out.file >= 3 && has_text("closing log file: log\n"), "%s", kept);
+    forget();
+    log_open(m); /* that one needs no reopening */
+    CHECK(!*kept, "%s", kept);
+    settings.verbose = false;
     settings.logfile = NULL;
     log_open(m);
     CHECK(out.file == -1);
