@@ -4695,12 +4695,12 @@ static void sealed_knock(struct monitor *m, const struct event *e) {
                                   (uint64_t)wall, (uint64_t)elapsed, &a);
     if (v == FORGED) m->forged++;
     if (v == FORGED) return;
+    if (memcmp(&before, &y->stamps, sizeof before)) stamps_save(m);
     bool copied = !memcmp(y->tag, s.tag, sizeof s.tag);
     if (copied && !addr_cmp(&y->last, &e->src)) return;
     memcpy(y->tag, s.tag, sizeof s.tag);
     y->last = e->src;
     if (v == GOOD || v == UNUSABLE) y->first = e->src;
-    if (memcmp(&before, &y->stamps, sizeof before)) stamps_save(m);
     bool denied =
         !allowed(&d->allow, &d->deny, &a) || in_nets(&d->deny, &e->src);
     if (v == GOOD && denied) v = UNUSABLE;

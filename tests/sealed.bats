@@ -511,6 +511,30 @@ opens() {
 	stop_knockd
 }
 
+@test "a copy is silent, but what the clock makes of it is kept, too" {
+	local old
+
+	need python3
+	sealed_door
+	build_rogue
+	KNOCKD=$ROGUE_BIN
+	order '' 0
+	ROGUE=$T/orders start
+	old=$(packet -660000)
+	raw a "$old"
+	logged 'anna: clock 6[0-9]{2} s behind$'
+	order '' -3600 # now it is of the future
+	raw a "$old"
+	mark
+	stop_knockd
+	order '' -690 # and now half a minute ahead
+	ROGUE=$T/orders start
+	raw b "$old"
+	logged '10.77.0.3: ssh: anna: replayed$'
+	opens 0
+	stop_knockd
+}
+
 @test "Allow and Deny hold for the address, Deny for the source; what they refuse is used up" {
 	local p
 
