@@ -17,7 +17,7 @@ long=''
 [ "${1:-}" != long ] || long=1
 runs=${1:-200000}
 shift
-targets=${*:-packet world config state onetime event knock}
+targets=${*:-packet world config state onetime event keys sealed knock}
 statistics=build/fuzz-statistics
 
 # The longest input that makes sense, in bytes.
@@ -26,6 +26,7 @@ longest() {
 	packet) echo 128 ;;
 	world) echo 300 ;;
 	config) echo 2048 ;;
+	keys) echo 1024 ;;
 	*) echo 512 ;;
 	esac
 }

@@ -469,12 +469,19 @@ static bool right_record(const struct monitor *m, const struct event *e,
                          size_t n) {
     const struct door *d;
 
-    if (n != sizeof(*e) || e->kind > 7) return false;
+    if (n != sizeof(*e) || e->kind > 8) return false;
+    if (e->kind == 8) {
+        bool v6 = memcmp(e->src.b, mapped.b, 12) != 0;
+
+        return e->door < m->conf.nclients && good_source(e->src.b, v6) &&
+               !(settings.only_ipv4 && v6);
+    }
     if (e->kind == 7) return e->stage < 7; /* a counter */
     if (e->kind == 0 || e->kind > 3) return true;
     if (e->door >= m->conf.ndoors || e->stage < 1 || e->stage > 32)
         return false;
     d = &m->conf.doors[e->door];
+    if (d->keys) return false;
     if (e->kind == 2 && e->stage != d->seq.n) return false;
     if (settings.only_ipv4 && memcmp(e->src.b, mapped.b, 12) != 0) return false;
     return good_source(e->src.b, memcmp(e->src.b, mapped.b, 12) != 0) &&
