@@ -22,6 +22,11 @@ load rogue
 	schedules starting kills
 }
 
+@test "a kill at each system call of a sealed knock: the same bytes never open again" {
+	need strace python3
+	schedules sealing kills
+}
+
 @test "random schedules of openings, closings, kills, reloads and ends" {
 	SCHEDULES=${SCHEDULES:-100} SEED=${SEED:-1} schedules random
 }

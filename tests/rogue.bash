@@ -91,6 +91,7 @@ schedules() {
 	unshare -n -p -f --mount-proc --kill-child bash -c '
 		ip link set lo up
 		mount -t tmpfs none /run
+		mount -t tmpfs none /var/lib
 		for a in 192.0.2.1 192.0.2.2 192.0.2.3; do ip addr add $a/32 dev lo; done
 		for a in fd88::1 fd88::2; do ip addr add $a/128 dev lo nodad; done
 		exec bash "$@"' - "$ROOT/tests/schedules.bash" "$KNOCKD" "$dir" "$@" 3>&- || status=$?

@@ -4,6 +4,9 @@
 #
 #	tests/schedules.bash KNOCKD DIR opening|ending|starting kills
 #		kills the monitor at each system call in turn
+#	tests/schedules.bash KNOCKD DIR sealing kills
+#		kills both processes at each system call of a sealed knock, and
+#		sends the same bytes to their successors
 #	tests/schedules.bash KNOCKD DIR opening|ending|... faults
 #		makes each system call in turn fail, once
 #		With FULL set: also the many calls of the start, and in turn with
@@ -86,6 +89,14 @@ configure() {
 	[close]
 	sequence = 7005:udp
 	command = echo -c %IP% long >> $JOURNAL
+	EOF2
+	[ "$MODE" != sealing ] || cat >>"$FILE.new" <<-EOF2
+	[keys]
+	sequence = 7006:udp
+	keys = $DIR/keys
+	start_command = echo + %IP% keys >> $JOURNAL
+	cmd_timeout = 0
+	stop_command = echo - %IP% keys >> $JOURNAL
 	EOF2
 	[ "$1" != bad ] || echo 'nonsense = 1' >>"$FILE.new"
 	mv "$FILE.new" "$FILE"
@@ -177,7 +188,7 @@ is_sniffer() {
 }
 
 # What the journal says of the firewall; CLOSING: a daemon was told to end, so
-# stop commands may run before their time.
+# stop commands may run before their time. R: a reboot, after which it is empty.
 replay() {
 	local sign ip door closing=0
 	declare -A rules=()
@@ -187,6 +198,7 @@ replay() {
 		+) rules[$ip $door]=$((${rules[$ip $door]:-0} + 1)); continue ;;
 		T) closing=1; continue ;;
 		E) closing=0; continue ;;
+		R) rules=(); continue ;;
 		esac
 		[ "$sign $door $closing" != '- long 0' ] || failed "closed too early: $ip $door"
 		[ "${rules[$ip $door]:-0}" = 0 ] || rules[$ip $door]=$((${rules[$ip $door]} - 1))
@@ -409,6 +421,57 @@ sniffing() {
 	untraced
 }
 
+# sealed ADDRESS: a sealed knock of now for it, to standard output.
+KEY=5ea1ed0000000000000000000000000000000000000000000000000000000001
+sealed() {
+	local hex
+
+	hex=$(python3 -S "${BASH_SOURCE%/*}/knock1/knock1.py" make "$KEY" keys \
+		$((${EPOCHREALTIME/[.,]/} / 1000)) "$1")
+	# shellcheck disable=SC2059
+	printf "$(sed 's/../\\x&/g' <<<"$hex")"
+}
+
+# What has been seen opens nothing more: from the same address, from another. A
+# later knock, which the monitor judges after it, does.
+opens_once() {
+	local n
+
+	logged '192.0.2.3: keys: OPEN SESAME' 1 || :
+	n=$FOUND
+	cat "$DIR/seen" >/dev/udp/192.0.2.1/7006
+	cat "$DIR/seen" >/dev/udp/192.0.2.2/7006
+	sealed 192.0.2.3 >"$DIR/fresh"
+	cat "$DIR/fresh" >/dev/udp/192.0.2.1/7006
+	wait_for logged '192.0.2.3: keys: OPEN SESAME' $((n + 1))
+	! logged '192.0.2.1: keys: OPEN SESAME' 2 || failed 'it opened again'
+	! logged '192.0.2.2: keys: OPEN SESAME' 1 || failed 'it opened for another'
+}
+
+# A sealed knock without an address in it. All of it is killed; then there are
+# successors: one that has all files, one after a reboot, which has no state file,
+# and one that has lost the stamps, too.
+sealing() {
+	sealed '' >"$DIR/seen"
+	traced "$MONITOR" "$@"
+	cat "$DIR/seen" >/dev/udp/192.0.2.1/7006
+	soon logged '192.0.2.1: keys: CLOSE SESAME' 1
+	untraced
+	killed both
+	begin
+	opens_once
+	killed both
+	wait_for alone
+	rm -f "$STATE"
+	echo R >>"$JOURNAL"
+	begin
+	opens_once
+	killed both
+	rm /var/lib/knockd/*stamps
+	begin
+	opens_once
+}
+
 # one OPTION...: the schedule, with these options for strace; in the end all is
 # closed.
 one() {
@@ -496,6 +559,8 @@ at_each_call() {
 	declare -A seen=()
 
 	NOW=$MODE OPS=("$MODE") LOST='' GAVE_UP=''
+	echo "anna $KEY" >"$DIR/keys"
+	chmod 600 "$DIR/keys"
 	configure good
 	one -o "$DIR/trace" -e trace=all
 	[ -s "$DIR/trace" ] || failed 'nothing was traced'
@@ -528,6 +593,6 @@ at_each_call() {
 
 case $MODE in
 random) random ;;
-opening | ending | starting | sandboxing | reloading | sniffing) at_each_call ;;
+opening | ending | starting | sealing | sandboxing | reloading | sniffing) at_each_call ;;
 *) echo "no such mode: $MODE"; exit 1 ;;
 esac
