@@ -1,7 +1,7 @@
 /*
  * knockd with a sniffer that turns against it, as one would that a packet had
  * taken over; and with clocks of the wall that jump.  All of knockd.c is in it,
- * as it is: only read(), mmap(), prctl() and the clocks are asked
+ * as it is: only read(), write(), mmap(), prctl() and the clocks are asked
  * through here.
  *
  * ROGUE names a file of 128 bytes, which stays mapped: 96 for a deed, 32 for
@@ -16,6 +16,9 @@
  *	                                writes so many records, each longer by
  *	                                MORE bytes than it should be (-1000:
  *	                                empty)
+ *	replay CLIENT ADDRESS COUNT     writes the last sealed knock that it had
+ *	                                so many times, as another client's and
+ *	                                from this address
  *	garbage SEED COUNT              writes records of random bytes
  *	poison                          every slot of the ring is full and lies;
  *	                                then it dies
@@ -42,6 +45,7 @@ static int sniffing, locked;
 static void *ring;
 
 static ssize_t hook_read(int fd, void *buf, size_t n);
+static ssize_t hook_write(int fd, const void *buf, size_t n);
 static int hook_clock_gettime(clockid_t id, struct timespec *t);
 static time_t hook_time(time_t *t);
 static int no_seccomp(void);
@@ -52,6 +56,7 @@ static void *hook_mmap(void *at, size_t n, int how, int flags, int fd);
 #undef FIELD
 
 #define read(fd, buf, n) hook_read(fd, buf, n)
+#define write(fd, buf, n) hook_write(fd, buf, n)
 #define mmap(at, n, how, flags, fd, offset) hook_mmap(at, n, how, flags, fd)
 #define clock_gettime(id, t) hook_clock_gettime(id, t)
 #define time(t) hook_time(t)
@@ -60,6 +65,7 @@ static void *hook_mmap(void *at, size_t n, int how, int flags, int fd);
                                                 : prctl(option, __VA_ARGS__))
 #include "../knockd.c"
 #undef read
+#undef write
 #undef mmap
 #undef clock_gettime
 #undef time
@@ -216,6 +222,29 @@ static void forge(int channel, const char *deed) {
         if (write(channel, &r.e, size < 0 ? 0 : (size_t)size) < 0) _exit(96);
 }
 
+static struct event last_sealed;
+
+/* Keeps the last sealed knock that goes to the monitor. */
+static ssize_t hook_write(int fd, const void *buf, size_t n) {
+    const struct event *e = buf;
+
+    if (sniffing && fd == CHANNEL_FD && n >= sizeof(*e) && e->kind == SEALED)
+        last_sealed = *e;
+    return write(fd, buf, n);
+}
+
+static void replay(int channel, const char *deed) {
+    struct event e = last_sealed;
+    char address[64];
+    int count;
+
+    if (sscanf(deed, "replay %u %63s %d", &e.door, address, &count) != 3)
+        _exit(94);
+    if (!addr_parse(address, &e.src)) _exit(93);
+    while (count-- > 0)
+        if (write(channel, &e, sizeof(e)) < 0) _exit(92);
+}
+
 static void garbage(int channel, const char *deed) {
     unsigned seed = 0, count = 0, bytes[64];
 
@@ -254,6 +283,7 @@ static ssize_t hook_read(int fd, void *buf, size_t n) {
         _exit(result < 0 ? errno : 0);
     }
     if (!strncmp(deed, "forge", 5)) forge(fd, deed);
+    if (!strncmp(deed, "replay", 6)) replay(fd, deed);
     if (!strncmp(deed, "garbage", 7)) garbage(fd, deed);
     if (!strncmp(deed, "poison", 6)) {
         poison();
