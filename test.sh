@@ -144,6 +144,7 @@ tools() {
 	tool shellcheck shellcheck shellcheck
 	tool debootstrap debootstrap -
 	tool s390x-linux-gnu-gcc 'gcc-s390x-linux-gnu libc6-dev-s390x-cross' -
+	tool i686-linux-gnu-gcc 'gcc-i686-linux-gnu libc6-dev-i386-cross' -
 	tool arm-linux-gnueabihf-gcc 'gcc-arm-linux-gnueabihf libc6-dev-armhf-cross' -
 	tool qemu-s390x-static qemu-user-static -
 }

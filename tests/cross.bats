@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # make cross: for a processor whose bytes are in the other order it is built, runs under
-# both names, and the unit tests pass, under qemu-user; for armhf it is static.
+# both names, and the unit tests pass, under qemu-user; also for one of 32 bits; for
+# armhf it is static.
 
 load lib
 
@@ -22,6 +23,15 @@ teardown() {
 	matches "$(tail -n 1 "$T/out")" '^s390x +(musl|glibc) +[0-9]+  ok [0-9]+'
 	# the byte in the ELF header that says so
 	is "$(od -An -j 5 -N 1 -t u1 build/cross/s390x/knockd | tr -d ' ')" 2
+}
+
+@test "make cross: i386, 32 bits, builds, runs and passes the unit tests" {
+	need i686-linux-gnu-gcc qemu-i386-static
+	timeout 280 contrib/cross.sh i386 >"$T/out" 2>&1 </dev/null ||
+		{ tail -n 20 "$T/out"; return 1; }
+	matches "$(tail -n 1 "$T/out")" '^i386 +(musl|glibc) +[0-9]+  ok [0-9]+'
+	# the byte in the ELF header that says so
+	is "$(od -An -j 4 -N 1 -t u1 build/cross/i386/knockd | tr -d ' ')" 1
 }
 
 @test "make cross: armhf is static, at any address where musl is to be had, and runs" {
