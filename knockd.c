@@ -3326,6 +3326,7 @@ struct request {
     uint32_t seq;
     const struct set *set;
     bool v4, looks; /* looks: for the set's description */
+    bool done;      /* the last answer has come */
 };
 
 /* Why a set can't be used; beside the kernel's error numbers. */
@@ -3464,24 +3465,27 @@ static int ipset_look(const uint8_t *p, size_t n, bool v4) {
 
 /* What an answer of n bytes says: 0, an error or a fault, or NO_ANSWER if it is
  * not one to what was asked. */
-static int answer_read(const struct request *q, const uint8_t *p, size_t n) {
+static int answer_read(struct request *q, const uint8_t *p, size_t n) {
     struct netlink_ head;
     uint32_t error = 0; /* as a negative number */
     memcpy(&head, p, sizeof head);
     if (head.seq != q->seq) return NO_ANSWER;
-    if (head.type == NLM_ERROR || head.type == NLM_DONE) {
+    bool ends = head.type == NLM_ERROR || head.type == NLM_DONE;
+    q->done |= ends;
+    if (ends) {
         memcpy(&error, p + offsetof(struct netlink_, family), sizeof error);
         return q->looks && !error ? NO_ANSWER : (int)-error;
     }
     p += sizeof head;
     n -= sizeof head;
     if (!q->looks) return NO_ANSWER;
+    q->done |= q->set->family; /* an ipset's is a dump */
     return q->set->family ? nft_look(p, n, q->v4) : ipset_look(p, n, q->v4);
 }
 
 /* The same of all answers in n bytes.  The first error counts; error: of those
  * before. */
-static int answers_read(const struct request *q, const uint8_t *p, size_t n,
+static int answers_read(struct request *q, const uint8_t *p, size_t n,
                         int error) {
     struct netlink_ head;
     while (n >= sizeof head) {
@@ -3499,12 +3503,10 @@ static int answers_read(const struct request *q, const uint8_t *p, size_t n,
 }
 
 /* Sends a request and reads its answer, which is there when send() returns:
- * nothing is waited for.  An ipset is described by a dump, which goes on until
- * all is read.  Returns 0, an error number or a fault. */
-static int set_ask(struct monitor *m, const struct request *q) {
+ * nothing is waited for.  Returns 0, an error number or a fault. */
+static int set_ask(struct monitor *m, struct request *q) {
     uint8_t answer[SET_BYTES];
     int error = NO_ANSWER;
-    bool dump = q->looks && !q->set->family;
     if (m->sets < 0)
         m->sets = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETFILTER);
     if (m->sets < 0 || send(m->sets, q->b, q->n, 0) < 0) return errno;
@@ -3513,7 +3515,7 @@ static int set_ask(struct monitor *m, const struct request *q) {
         if (n < 0 && errno == EAGAIN) return error;
         if (n < 0 && errno != EINTR) break; /* some are lost */
         if (n > 0) error = answers_read(q, answer, (size_t)n, error);
-        if (error != NO_ANSWER && !dump) return error;
+        if (q->done) return error;
     }
     return NO_ANSWER;
 }
