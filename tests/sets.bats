@@ -603,7 +603,7 @@ s_door() {
 	need strace
 	s_door 'nft inet knock s'
 	in_s strace -qq -o "$T/trace" -e trace=socket -e inject=socket:error=EPROTONOSUPPORT:when=1 \
-		"$KNOCKD" -t -i eth0 -c "$T/knockd.conf" >"$T/out" 2>&1 || rc=$?
+		"$KNOCKD" -i eth0 -p "$T/k.pid" -c "$T/knockd.conf" >"$T/out" 2>&1 || rc=$?
 	grep NETLINK_NETFILTER "$T/trace" | grep INJECTED
 	is "$rc" 1
 	has_lines "$T/out" 'set nft inet knock s: the kernel lacks nf_tables or ip_set: load the module' 1
