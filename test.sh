@@ -96,6 +96,7 @@ tools() {
 	tool iptables iptables iptables
 	tool iptables-legacy iptables iptables-legacy
 	tool nft nftables nftables
+	tool ipset ipset ipset
 	tool conntrack conntrack conntrack-tools
 	tool ufw ufw ufw
 	tool firewalld firewalld -
