@@ -4215,7 +4215,9 @@ static void state_load(struct monitor *m) {
  * Those of keys that no client has are forgotten after STAMPS_DAYS. */
 static void stamps_save(struct monitor *m) {
     if (!m->stamps_file) return;
-    uint64_t oldest = wall_ms() - STAMPS_DAYS * UINT64_C(86400000);
+    uint64_t keep = STAMPS_DAYS * UINT64_C(86400000), now = wall_ms();
+    uint64_t oldest = now - keep;
+    if (now < keep) oldest = 0;
     char *text = NULL;
     size_t n = 0;
     FILE *f = open_memstream(&text, &n);

@@ -659,6 +659,15 @@ static void test_stamps(void) {
           "%s", get_file("stamps", NULL));
     reap_all(m, 0);
     sealed_monitor_end(m);
+    /* no key is old for a clock that begins in 1970 */
+    t_wall = -clock_ms;
+    put_text("stamps", "seen 0000000000000001 5\n");
+    m = sealed_monitor("anna " KEY_A "\n");
+    sealed_request(m, "192.0.2.1", 0, 0, 0, NULL);
+    CHECK(strstr(get_file("stamps", NULL), "seen 0000000000000001 5\n"), "%s",
+          get_file("stamps", NULL));
+    reap_all(m, 0);
+    sealed_monitor_end(m);
     unlinkat(directory_fd, "stamps", 0);
     t_wall = 0;
 }
