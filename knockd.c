@@ -4657,7 +4657,7 @@ static enum verdict sealed_judge(const struct hmac *key, struct stamps *stamps,
 /* Logs why a sealed knock with a right tag is refused.  ms: how far its stamp is
  * from the clock, from the last one that was accepted, or from the start. */
 static void sealed_refuse(struct monitor *m, const struct client *k,
-                          const struct addr *src, enum verdict v, int64_t ms,
+                          const struct addr *src, enum verdict v, uint64_t ms,
                           const struct addr *a) {
     static const char *const reasons[][2] = {
         [MALFORMED] = { "bad request", "" },
@@ -4670,11 +4670,12 @@ static void sealed_refuse(struct monitor *m, const struct client *k,
     const struct addr *first = &k->of->first;
     const char *name = m->conf.doors[k->door].name;
     char ip[ADDR_TEXT], n[64] = "";
-    int s = (int)(ms / 1000);
+    uint64_t s = ms / 1000;
     bool counts = v == FUTURE || v == PAST || v == BEFORE_START;
     bool other = v == REPLAY && !ms && addr_cmp(first, src);
-    if (counts) sprintf(n, "%d", s);
-    if (counts && s >= 1000) sprintf(n, "%d,%03d", s / 1000, s % 1000);
+    if (counts) sprintf(n, "%" PRIu64, s);
+    if (counts && s >= 1000)
+        sprintf(n, "%" PRIu64 ",%03d", s / 1000, (int)(s % 1000));
     if (other && addr_usable(first))
         sprintf(n, ", first from %s", addr_text(first, ip));
     if (v == UNUSABLE) addr_text(a, n);
@@ -4692,11 +4693,11 @@ static void sealed_knock(struct monitor *m, const struct event *e) {
     char ip[ADDR_TEXT], other[ADDR_TEXT];
     struct addr a;
     clock_look(m);
-    int64_t now = now_ms(), wall = (int64_t)wall_ms();
-    int64_t elapsed = now - y->since;
-    if (elapsed > now - m->clock_set) elapsed = now - m->clock_set;
-    enum verdict v = sealed_judge(&k->key, &y->stamps, &s, &e->src,
-                                  (uint64_t)wall, (uint64_t)elapsed, &a);
+    int64_t now = now_ms(), since = y->since;
+    if (since < m->clock_set) since = m->clock_set;
+    uint64_t wall = wall_ms(), elapsed = (uint64_t)(now - since);
+    enum verdict v =
+        sealed_judge(&k->key, &y->stamps, &s, &e->src, wall, elapsed, &a);
     if (v == FORGED) m->forged++;
     if (v == FORGED) return;
     if (memcmp(&before, &y->stamps, sizeof before)) stamps_save(m);
@@ -4708,9 +4709,10 @@ static void sealed_knock(struct monitor *m, const struct event *e) {
     bool denied =
         !allowed(&d->allow, &d->deny, &a) || in_nets(&d->deny, &e->src);
     if (v == GOOD && denied) v = UNUSABLE;
-    int64_t stamp = (int64_t)be64toh(s.plain.stamp), ms = llabs(wall - stamp);
-    if (v == REPLAY) ms = stamp - (int64_t)y->stamps.floor;
-    if (v == BEFORE_START) ms = wall - elapsed - stamp + 1000;
+    uint64_t stamp = be64toh(s.plain.stamp), ms = wall - stamp;
+    if (v == FUTURE) ms = stamp - wall;
+    if (v == REPLAY) ms = stamp - y->stamps.floor;
+    if (v == BEFORE_START) ms = ms - elapsed + 1000;
     if (v != GOOD) {
         sealed_refuse(m, k, &e->src, v, ms, &a);
         return;

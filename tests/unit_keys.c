@@ -452,6 +452,8 @@ static void test_sealed_refused(void) {
     } cases[] = {
         { 600001, 0, "192.0.2.1", NULL, "anna: clock 600 s ahead" },
         { 1500000, 0, "192.0.2.1", NULL, "anna: clock 1,500 s ahead" },
+        { INT64_MIN, 0, "192.0.2.1", NULL,
+          "anna: clock 9223372036854,775 s ahead" },
         { -600001, 0, "192.0.2.1", NULL, "anna: clock 600 s behind" },
         { -3000000, 1, "192.0.2.1", NULL, "anna: clock 3,000 s behind" },
         { 0, 2, "192.0.2.1", NULL, "anna: bad request" },
