@@ -111,8 +111,7 @@ struct door {
     int line, lines[KEYWORDS_MAX]; /* of [name] and each directive, or 0 */
     bool bad;                      /* the section has an error */
     /* Set by the monitor: */
-    int64_t quiet_until; /* ms: cooldown, of a door with keys */
-    bool renew;          /* its next one-time sequence is still to be sent */
+    bool renew; /* its next one-time sequence is still to be sent */
     int64_t renewed, believed, said; /* see in_rate() */
 };
 
@@ -2795,6 +2794,7 @@ struct share {
         unsigned running;
         uint64_t served; /* when it got its last slot: a counter */
     } queue[2];
+    int64_t quiet_until; /* ms: cooldown, of a door with keys */
     unsigned outputs;
     bool mute;      /* it has been said that an output is lost */
     int64_t second; /* in which these lines were logged: */
@@ -4717,8 +4717,8 @@ static void sealed_knock(struct monitor *m, const struct event *e) {
         sealed_refuse(m, k, &e->src, v, ms, &a);
         return;
     }
-    if (!s.plain.request && now < d->quiet_until) return;
     struct share *share = share_of(m, d->name);
+    if (!s.plain.request && now < share->quiet_until) return;
     addr_text(&e->src, ip);
     if (!addr_cmp(&a, &e->src))
         say_of(m, share, ip, CLIENTS, "key of %s", k->name);
@@ -4727,8 +4727,10 @@ static void sealed_knock(struct monitor *m, const struct event *e) {
                addr_text(&a, other));
     m->client = k->name;
     if (s.plain.request) openings_close(m, d->name, &a);
-    else door_open(m, d, &a);
-    if (!s.plain.request) d->quiet_until = now + d->cooldown * INT64_C(1000);
+    else {
+        door_open(m, d, &a);
+        share->quiet_until = now + d->cooldown * INT64_C(1000);
+    }
     m->client = NULL;
 }
 

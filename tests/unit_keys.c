@@ -674,6 +674,32 @@ static void test_stamps(void) {
     t_wall = 0;
 }
 
+/* A cooldown goes on, whatever is read meanwhile. */
+static void test_sealed_cooldown(void) {
+    t_wall = 1700000000000;
+    unlinkat(directory_fd, "stamps", 0);
+    struct monitor *m = sealed_monitor("anna " KEY_A "\n");
+    struct conf new;
+
+    sealed_request(m, "192.0.2.1", 0, 0, 0, NULL);
+    CHECK(has_text("OPEN SESAME"), "%s", kept);
+    reap_all(m, 0);
+    CHECK(load_sealed(&new, "anna " KEY_A "\n"));
+    memories_take(m, &new);
+    config_free(&m->conf);
+    m->conf = new;
+    clock_ms += 2999;
+    sealed_request(m, "192.0.2.1", 0, 0, 0, NULL);
+    CHECK(!kept_length, "%s", kept);
+    clock_ms += 1;
+    sealed_request(m, "192.0.2.1", 0, 0, 0, NULL);
+    CHECK(has_text("OPEN SESAME"), "%s", kept);
+    reap_all(m, 0);
+    sealed_monitor_end(m);
+    unlinkat(directory_fd, "stamps", 0);
+    t_wall = 0;
+}
+
 /* A configuration without a client closes what it has open, and no other. */
 static void test_clients_change(void) {
     t_wall = 1700000000000;
