@@ -1207,6 +1207,7 @@ static void keys_read(struct conf *c, const struct door *d) {
     else if (st.st_mode & 077) doubt = "others may use it: chmod 600";
     else if (st.st_uid && st.st_uid != geteuid())
         doubt = "it belongs neither to root nor to this user";
+    if (doubt) st.st_size = 0;
     size_t bytes = (size_t)st.st_size + 1;
     char *text = secrets_map(bytes), *rest = text;
     if (!doubt && read(fd, text, bytes) != st.st_size) doubt = "it changes";

@@ -119,6 +119,10 @@ static void test_key_doors(void) {
     CHECK(!symlinkat(".", directory_fd, "keys"));
     check_doubt("keys: it is not a file of keys");
     unlinkat(directory_fd, "keys", 0);
+    put_text("keys", "");
+    CHECK(!truncate("keys", INT64_C(1) << 42)); /* more than memory */
+    check_doubt("keys: it is not a file of keys");
+    unlinkat(directory_fd, "keys", 0);
     put_text("keys", "anna " KEY_A "\n");
     if (!geteuid() && !fchownat(directory_fd, "keys", 12345, 0, 0))
         check_doubt("keys: it belongs neither to root nor to this user");
