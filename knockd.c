@@ -1295,12 +1295,10 @@ static void close_check(struct conf *c, const struct door *d) {
 
 /* A set holds an address for some time, an ipset not for more than so long. */
 static void cmd_timeout_check(struct door *d) {
-    struct set s;
-    const char *words = d->set ? d->set : d->set6;
+    bool ipset = (d->set && *d->set == 'i') || (d->set6 && *d->set6 == 'i');
     be_at(d, D(cmd_timeout));
     if (!d->cmd_timeout) wrong("Cmd_Timeout 0 leaves the set no time");
-    if (!set_read(&s, words) || s.family) return;
-    if (d->cmd_timeout <= IPSET_S_MAX) return;
+    if (!ipset || d->cmd_timeout <= IPSET_S_MAX) return;
     d->cmd_timeout = IPSET_S_MAX;
     warn("an ipset holds an address for %u s at most", d->cmd_timeout);
 }

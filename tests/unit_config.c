@@ -650,6 +650,9 @@ static void test_warnings(void) {
         { "[d]\nsequence=9,5", "2: fewer than 3 ports are easily guessed" },
         { "[d]\nsequence=5,5", "2: fewer than 3 ports are easily guessed" },
         { "[d]\nsequence=5", "2: fewer than 3 ports are easily guessed" },
+        { "[d]\nsequence=5,9,1\nset=nft inet t a\nset_6=ipset b\n"
+          "cmd_timeout=31536000",
+          "5: an ipset holds an address for 2147483 s at most" },
         { "[d]\nsequence=5,9,1", "1: no command: the door only logs" },
         { "[d]\nsequence=5,9,1\ncommand=", "1: no command: the door only" },
         { "[d]\nsequence=5,9,1\nstop_command=true\ncommand=id",
