@@ -9,7 +9,7 @@ static struct {
     size_t nabout;          /* the description of the set */
     int errors[8];          /* of the next changes; then 0 */
     unsigned nerrors, news; /* news: NEWSETELEM */
-    unsigned adds, takes, looks;
+    unsigned adds, dels, takes, looks;
     bool mute;      /* no answers */
     int look_error; /* instead of the description */
     uint32_t seq_off;
@@ -54,6 +54,7 @@ static void kernel_asked(const void *data, size_t n) {
             abort();
         add |= head.type == NFT_NEWSETELEM || head.type == IPSET_ADD;
         kernel.news += head.type == NFT_NEWSETELEM;
+        kernel.dels += head.type == NFT_DELSETELEM;
         look |= head.type == NFT_GETSET || head.type == IPSET_LIST;
         if (head.type == NFT_DELSETELEM)
             memcpy(kernel.taken, b + at + head.bytes - 4, 4);
@@ -169,7 +170,7 @@ static void test_set_opening(void) {
         knock_at(m, &shop[0], "192.0.2.1");
         CHECK(has_text("192.0.2.1: a: OPEN SESAME\n") && !ncommands);
         CHECK(kernel.looks == 1 && kernel.adds == 1 &&
-              kernel.news == (ipset ? 0 : 2));
+              kernel.news == (ipset ? 0 : 2) && kernel.dels == (ipset ? 0 : 1));
         CHECK(m->nopenings == 1 && m->openings[0]->state == HELD);
         snprintf(line, sizeof(line), "\nset %s ", words);
         CHECK(strstr(get_file("k.state", NULL), line) != NULL);
