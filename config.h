@@ -1,6 +1,6 @@
 /*
  * knockd and knock: compile-time limits, default paths and times, and the
- * few words of the kernel that a libc need not know.  Nothing here executes.
+ * few constants of the kernel that a libc need not have.  Nothing here executes.
  */
 #ifndef CONFIG_H
 #define CONFIG_H
@@ -80,10 +80,10 @@ const struct word *option_next(int argc, char **argv, const struct word *first,
 #define MARK_TICK_MS 256      /* ... in this unit: 16 bits hold 4.6 hours */
 #define EXPIRE_MS 200         /* between two looks for timed-out attempts */
 #define TWIN_MS 100           /* the same packet from another interface */
-#define REST_PACKETS 16       /* so many packets ... */
-#define REST_WITHIN_MS 2      /* ... so fast: read by the clock ... */
+#define REST_PACKETS 16       /* this number of packets ... */
+#define REST_WITHIN_MS 2      /* ... in this time: read by the clock ... */
 #define REST_MS 3             /* ... at this interval ... */
-#define REST_EMPTY 5          /* ... until it found nothing so often */
+#define REST_EMPTY 5          /* ... until this number of reads is empty */
 #define PERIODS_AROUND 90     /* of ids known, each way: 26 hours; ... */
 #define IDS_MAX 65536         /* ... of all clients; but one each way */
 #define ODD_IDS_A_SECOND 100  /* packets of a client whose time is far off */
@@ -95,10 +95,10 @@ const struct word *option_next(int argc, char **argv, const struct word *first,
 
 /* The monitor. */
 #define CHILDREN_MAX 640   /* commands at once */
-#define RUN_MAX 8          /* ... of which so many may be young: */
+#define RUN_MAX 8          /* ... of which this number may be young: */
 #define RUN_MS 1000        /* younger than this */
 #define END_RUN_MS 200     /* ... or this, at the daemon's end */
-#define ORDER_MS 2000      /* a command waits so long for the one before it */
+#define ORDER_MS 2000      /* a command waits this long for the one before */
 #define RECORDS_A_TURN 16  /* from the sniffer, each full */
 #define QUEUE_MAX 4096     /* start commands that wait */
 #define OPENINGS_MAX 16384 /* doors open */
@@ -124,9 +124,9 @@ const struct word *option_next(int argc, char **argv, const struct word *first,
 #define NAME_BYTES 256      /* of a host name */
 #define NAME_LETTERS \
     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
-#define NAMER_ID 65532        /* uid and gid of who looks them up, -l */
+#define NAMER_ID 65532        /* uid and gid of the process of -l */
 #define LOOKUP_SECONDS 1      /* for a name to be found ... */
-#define LOOKUP_PAUSE_MS 10000 /* ... else none is looked for so long */
+#define LOOKUP_PAUSE_MS 10000 /* ... else no name is looked up for this time */
 #define ORPHAN_MS 10000       /* for a start command that we left alone */
 #define DRAIN_MS 1000         /* for a sniffer that is told to end */
 #define SHUTDOWN_MS 8000      /* for the stop commands at the end */

@@ -29,7 +29,7 @@
 
 static uint32_t turn_right(uint32_t x, int n) { return x >> n | x << (32 - n); }
 
-/* Takes a block into the state (FIPS 180-4, 6.2.2; the names are its own).  No
+/* Adds a block to the state (FIPS 180-4, 6.2.2, which has these names).  No
  * branch and no address depends on the bytes. */
 static void compress(uint32_t state[8], const uint8_t block[64]) {
     static const uint32_t k[64] = { SHA256_K };
@@ -103,7 +103,7 @@ void hmac(const struct hmac *key, const char *label, const void *bytes,
 
 /* ---- Sealed knocks ---------------------------------------------------- */
 
-/* Makes D, the key of a door, of a key that a client and a server share. */
+/* Makes D, the key of a door, from a key that a client and a server share. */
 void door_key(struct hmac *door, const uint8_t key[KEY_BYTES],
               const char *name) {
     uint8_t d[HASH_BYTES];
@@ -149,8 +149,8 @@ void seal(const struct hmac *door, struct sealed *s) {
     mask(door, s);
 }
 
-/* Unmasks a packet.  True if the tag is right; how long that takes says nothing
- * about the bytes. */
+/* Unmasks a packet.  True if the tag is right; the time that this needs does
+ * not depend on the bytes. */
 static bool unseal(const struct hmac *door, struct sealed *s) {
     uint8_t hash[HASH_BYTES], other = 0;
     mask(door, s);
@@ -165,8 +165,8 @@ static bool is_burnt(const struct stamps *s, uint64_t stamp) {
     return false;
 }
 
-/* Refuses a stamp from now on.  The ranges are sorted; of too many the two that
- * are closest become one. */
+/* Refuses a stamp from now on.  The ranges are sorted; if there are too many,
+ * the two closest become one. */
 static void burn(struct stamps *s, uint64_t stamp) {
     struct span *r = s->burnt + s->nburnt, *closest = s->burnt;
     if (is_burnt(s, stamp)) return;
@@ -231,7 +231,7 @@ static struct given {
 } given = { .delay = 10, .timeout = 10 };
 
 /* Words that only a profile has, then those that are options too, then other
- * options.  One without a short form has a letter that nobody types. */
+ * options.  A word without a short form has a letter that nobody types. */
 #define FIELD(name) offsetof(struct given, name)
 static const struct word words[] = {
     { "host", "name", 0, IS_TEXT, 0, FIELD(host), 0 },
@@ -264,7 +264,7 @@ static struct knock { /* a port to hit */
 } knocks[KNOCKS_MAX];
 static unsigned nknocks;
 static struct hmac door;          /* the key of sealed knocks */
-static bool sealed, exposed;      /* it is given; others may use its file */
+static bool sealed, exposed;      /* a key is given; others may use its file */
 static char where[PATH_MAX + 32]; /* "FILE:LINE: ", "--OPTION: " or "" */
 static char searched[TEXT_MAX];   /* the files and the profiles in them */
 
@@ -313,7 +313,7 @@ static char *file_read(const char *path) {
     return text;
 }
 
-/* Takes the key of sealed knocks, DOOR:KEY, of a profile or a file. */
+/* Reads the key of sealed knocks, DOOR:KEY, from a profile or a file. */
 static void key_take(char *text) {
     uint8_t key[KEY_BYTES];
     if (*text == '/' || *where == '-') text = file_read(text);
@@ -331,7 +331,7 @@ static void key_take(char *text) {
     explicit_bzero(key, sizeof key);
 }
 
-/* Takes an option, or a directive of a profile, with its value. */
+/* Stores the value of an option, or of a directive of a profile. */
 static void word_take(const struct word *w, char *value) {
     void *field = (char *)&given + w->field;
     unsigned *number = field;
@@ -346,8 +346,8 @@ static void word_take(const struct word *w, char *value) {
     }
 }
 
-/* Takes a line of a profile; strtok() returned its first word.  An option on
- * the command line beats the profile. */
+/* Reads a line of a profile, whose first word strtok() has returned.  An option
+ * on the command line beats the profile. */
 static void profile_line(const char *name) {
     const struct word *w = words, *end = words + IN_PROFILE;
     while (w < end && strcasecmp(name, w->name)) w++;
@@ -367,12 +367,12 @@ static void profile_line(const char *name) {
         die("%s'%s' has too many words\n", where, name);
 }
 
-/* Says what was searched, after what was said before. */
+/* Adds to the list of files and profiles that were searched. */
 static void searched_add(const char *text) {
     strncat(searched, text, sizeof searched - strlen(searched) - 1);
 }
 
-/* Takes the section of this heading in the file dir/base, unless there are
+/* Reads the section with this heading in the file dir/base, unless there are
  * ports already. */
 static void profile_read(const char *dir, const char *base,
                          const char *heading) {
@@ -425,7 +425,7 @@ static int reach(int type, unsigned port, int *error) {
     return fd;
 }
 
-/* Takes an address as a peer if it has a route.  Returns 0, or the error. */
+/* Makes a peer of an address that has a route.  Returns 0, or the error. */
 static int peer_try(const struct addrinfo *at) {
     struct sockaddr_storage from = { 0 };
     socklen_t size = sizeof from;
@@ -568,7 +568,7 @@ static int lane_move(struct lane *l) {
 }
 
 /* Copies stdin to the connection and that to stdout until both have ended.  A
- * peer that ended its side may be gone: then silence of stdin is an end too. */
+ * peer that ended its side may be gone: then silence of stdin is an end, too. */
 static void join(int fd) {
     static struct lane up, down;
     int got = 0, sent = 0;  /* errors */
@@ -631,8 +631,8 @@ static bool keygen(const char *client, const char *name) {
                    hex) < 0;
 }
 
-/* Takes the next option of n, whose value optarg is.  NULL at the end, or if
- * getopt_long() has called one unknown.  wrong: that, or the value is missing. */
+/* Returns the next option, one of n; optarg is its value.  NULL at the end, or
+ * if it is unknown.  *wrong: it is unknown, or its value is missing. */
 const struct word *option_next(int argc, char **argv, const struct word *first,
                                size_t n, bool *wrong) {
     struct option names[WORDS + 1] = { 0 }, *name = names;
@@ -665,7 +665,7 @@ static void options_take(int argc, char **argv) {
     where[0] = '\0';
 }
 
-/* Takes HOST PORT... or PROFILE. */
+/* Reads HOST PORT... or PROFILE. */
 static void operands_take(char **operands) {
     char heading[NI_MAXHOST];
     given.host = *operands;
@@ -685,7 +685,7 @@ static void operands_take(char **operands) {
 }
 
 int knock_main(int argc, char **argv) {
-    signal(SIGPIPE, SIG_IGN); /* whoever reads -v's lines may leave */
+    signal(SIGPIPE, SIG_IGN); /* the reader of -v's lines may end */
     options_take(argc, argv);
     if (given.generate) return generate(given.generate);
     if (given.keygen) return keygen(given.keygen, argv[optind]);
@@ -694,7 +694,7 @@ int knock_main(int argc, char **argv) {
     peers_find();
     for (peer = peers; peer < peers + npeers; peer++) knock_peer();
     peer = peers;
-    if (given.close) return 0; /* nothing opens: a profile's wait is void */
+    if (given.close) return 0; /* no port opens: nothing to wait for */
     if (given.connect) join(door_enter(given.connect));
     else if (given.wait) door_enter(given.wait);
     return 0;

@@ -1,6 +1,6 @@
 /*
- * knockd - port knocking for Linux: runs a command for an address that hits
- * the right ports in the right order.  A drop-in replacement for knockd 0.8.
+ * knockd - port knocking for Linux: opens the firewall, or runs a command, for an
+ * address that hits the right ports in the right order.  A drop-in for knockd 0.8.
  *
  * Three programs share the binary; main(), at the end, chooses one of them.
  * knock (knock.c) is the client.  The sniffer has no privilege: it reads packets
@@ -8,10 +8,10 @@
  * reports events of a fixed size.  The monitor, its parent, checks each event
  * and does what needs privilege: configuration, log, commands, timers, reload.
  *
- * How to read this file: what sniffer and monitor share comes first: types,
+ * How to read this file: sniffer and monitor share the first sections: types,
  * messages, helpers, the configuration.  Two towers follow: the sniffer, in the
- * order in which a packet travels, and the monitor.  What joins them is struct
- * event and struct order.  In a section callees come first.
+ * order in which a packet travels, and the monitor.  struct order and struct event
+ * join the towers.  Within a section, callees come first.
  *
  * SPDX-License-Identifier: ISC
  */
@@ -52,7 +52,8 @@
 
 #include "config.h"
 
-/* Code between these, which each packet needs, is fast even with -Os. */
+/* Code between these two runs for each packet: it is compiled for speed even
+ * with -Os. */
 #if defined __OPTIMIZE_SIZE__ && !defined __clang__
 #define FAST                             \
     _Pragma("GCC push_options") _Pragma( \
@@ -63,7 +64,7 @@
 #define FAST_END
 #endif
 
-enum { TCP = 6, UDP = 17, ROUTING = 43, FRAGMENT = 44, AUTH = 51 }; /* IP's */
+enum { TCP = 6, UDP = 17, ROUTING = 43, FRAGMENT = 44, AUTH = 51 }; /* in IP */
 enum { SYN = 2, ACK = 16 };                  /* TCP flags */
 enum { TO_UDP = 1 << 16, KNOCKS = 2 << 16 }; /* a knock: port, + TO_UDP */
 
@@ -128,8 +129,8 @@ struct conf { /* strings point into the texts that are kept */
 
 /* What the sniffer knows of the doors: what to look for, in a message without
  * pointers.  First struct watches, then a struct watch for each door, then the
- * networks of all doors, of which each has ranges, then a struct key for each
- * client.  Equal configurations make equal messages. */
+ * networks of all doors (a door's struct range says which are its own), then a
+ * struct key for each client.  Equal configurations make equal messages. */
 struct range {
     uint32_t at, n;
 };
@@ -162,7 +163,7 @@ struct watch {
     uint32_t wide;       /* bool, see index_doors() */
     uint32_t next_first; /* next door with this first knock, + 1 */
     int64_t quiet_until; /* ms: cooldown */
-    int64_t second;      /* in which it has told so many events: */
+    int64_t second;      /* in which told[] was counted */
     uint32_t told[KINDS];
 };
 
@@ -171,8 +172,8 @@ struct watches {
     struct watch door[];
 };
 
-/* Our interfaces and addresses.  full: there are more addresses than fit, and
- * whatever the kernel takes for this host is local. */
+/* Our interfaces and addresses. full: there are more addresses than fit, and
+ * every packet is local that the kernel accepts for this host. */
 struct locals {
     uint32_t any, full, ninterfaces, naddrs, interface[INTERFACES_MAX];
     struct addr addr[ADDRESSES_MAX]; /* sorted */
@@ -227,8 +228,8 @@ static struct {
 } out = { .file = -1, .syslog = -1, .namer = -1 };
 
 /* Writes a line in one call, so that the lines of several processes never mix.
- * syslogd (RFC 3164) may have been restarted: a datagram is sent to its path.
- * If its queue is full, the line is lost. */
+ * A line for syslogd (RFC 3164) is a datagram to its path, since syslogd may
+ * have been restarted.  If its queue is full, the line is lost. */
 static ssize_t write_line(int fd, const char *head, const char *text) {
     static const struct sockaddr_un un = { AF_UNIX, SYSLOG_PATH };
     char line[TEXT_MAX + NAME_BYTES + 128];
@@ -254,8 +255,8 @@ static struct moment moment_now(void) {
 }
 
 /* Writes a line to stdout with -v, else to stderr as long as that is where the
- * log goes.  On a terminal the time stands before it: green for an opened door,
- * yellow for trouble. */
+ * log goes.  On a terminal the time precedes the line: green for an opened
+ * door, yellow for trouble. */
 static void write_screen(const char *text, enum severity severity,
                          const char *clock) {
     static const char colours[] = "6236"; /* ANSI's, of LOG to QUIET */
@@ -311,8 +312,8 @@ static unsigned character(const uint8_t *p) {
     return surrogate ? 0 : n;
 }
 
-/* Makes '?' of each byte that is not part of a printable character: a command's
- * output or a DNS name can fake no log line. */
+/* Replaces each byte that is not part of a printable character by '?': a
+ * command's output or a DNS name can fake no log line. */
 static void make_printable(char *text) {
     for (unsigned n; *text; text += n) {
         n = character((const uint8_t *)text);
@@ -380,7 +381,8 @@ static char *copy(const char *text) {
 
 static bool is_given(const char *text) { return text && *text; }
 
-/* Cuts the blanks off the end of s; returns where they end at its start. */
+/* Cuts the blanks off the end of s; returns the end of the blanks at its
+ * start. */
 static char *trim(char *s) {
     s += strspn(s, BLANKS);
     for (char *end = s + strlen(s); end > s && strchr(BLANKS, end[-1]);)
@@ -434,7 +436,7 @@ static char *read_all(int fd, size_t *n) {
     return NULL;
 }
 
-/* Sorts n items as qsort() does, by comb sort: that of musl has 2 KiB. */
+/* Sorts n items as qsort() does, by comb sort: musl's qsort() has 2 KiB. */
 static void sort(void *items, size_t n, size_t size,
                  int (*cmp)(const void *, const void *)) {
     char *first = items;
@@ -454,8 +456,8 @@ static void sort(void *items, size_t n, size_t size,
     }
 }
 
-/* mmap() or die.  fd: the ring's socket, or -1 for zeroed memory, whose pages
- * take no room until they are touched. */
+/* mmap() or die. fd: the ring's socket, or -1 for zeroed memory, whose pages
+ * use no memory until they are touched. */
 static void *map(size_t bytes, int flags, int fd) {
     void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, flags, fd, 0);
     if (!p || p == MAP_FAILED) die("mmap: %s", strerror(errno));
@@ -480,15 +482,15 @@ static int addr_cmp(const void *a, const void *b) {
     return memcmp(a, b, sizeof(struct addr));
 }
 
-/* The address whose four bytes stand in an IPv4 header or a sockaddr_in. */
+/* The address whose four bytes are in an IPv4 header or a sockaddr_in. */
 static struct addr addr_v4(const void *four) {
     struct addr a = mapped;
     memcpy(a.b + 12, four, 4);
     return a;
 }
 
-/* Multilinear hashing (Lemire and Kaser, 2014) with a secret key: addresses
- * can't be chosen so that they meet in one bucket. */
+/* Multilinear hashing (Lemire and Kaser, 2014) with a secret key: nobody can
+ * choose addresses that meet in one bucket. */
 static uint64_t addr_hash(const uint64_t key[5], const struct addr *a) {
     uint64_t h = key[0];
     uint32_t w[4];
@@ -554,7 +556,7 @@ static bool addr_parse(const char *text, struct addr *a) {
 
 enum { NOWHERE, OPTIONS, DOOR };
 
-/* What is read at the moment; messages are about it. */
+/* The place that is being read; messages name it. */
 static struct {
     const char *path;
     int line, section;
@@ -602,8 +604,8 @@ enum { KEYWORDS = LENGTH(keywords), FLAG_BITS = 6 };
 _Static_assert(KEYWORDS <= KEYWORDS_MAX, "room for the line of each");
 static const char flags[][4] = { "fin", "syn", "rst", "psh", "ack", "urg" };
 
-/* Prints what is wrong in the current line and counts it or, with a kind of
- * "warning: ", what is doubtful, under -t alone.  Returns false. */
+/* Prints an error in the current line, and counts the error.  With a kind of
+ * "warning: ", prints a doubt, under -t alone.  Returns false. */
 FORMAT(2)
 static bool complain(const char *kind, const char *fmt, ...) {
     char text[TEXT_MAX];
@@ -619,8 +621,8 @@ static bool complain(const char *kind, const char *fmt, ...) {
 #define wrong(...) complain("", __VA_ARGS__)
 #define warn(...) complain("warning: ", __VA_ARGS__)
 
-/* Lets messages be about a directive of a door, or its [name] if that has no
- * such directive; field: where the directive is kept in the door. */
+/* Lets messages name the line of a door's directive or, if the door has no such
+ * directive, of its [name]. field: the directive's place in struct door. */
 static void be_at(const struct door *d, size_t field) {
     spot.path = d->path;
     spot.line = d->line;
@@ -707,8 +709,8 @@ static bool list_parse(item_parser *parse, void *field, char *list) {
     return good;
 }
 
-/* Stores a path, a text, a list of names or a command in *field.  In [options]
- * an empty one counts as if not given. */
+/* Stores a path, a text, a list of names or a command in *field.  An empty
+ * value in [options] counts as not given. */
 static bool text_parse(const struct keyword *k, char **field, char *value) {
     char first = value[strspn(value, LIST)], name[IFNAMSIZ + 1];
     const char *list = k->kind == NAMES ? value : "";
@@ -731,15 +733,15 @@ struct set {
     char text[SET_TEXT];
 };
 
-/* Takes the next word off *rest; "" at the end. */
+/* Cuts the next word off *rest; "" at the end. */
 static char *next_word(char **rest) {
     char *word = "";
     while (*rest && !*word) word = strsep(rest, BLANKS);
     return word;
 }
 
-/* Takes the words of Set apart: "nft FAMILY TABLE NAME" or "ipset NAME".  False
- * if they are others. */
+/* Parses the words of Set: "nft FAMILY TABLE NAME" or "ipset NAME".  False if
+ * the words are anything else. */
 static bool set_read(struct set *s, const char *words) {
     static const char families[][8] = SET_FAMILIES;
     *s = (struct set){ .table = "", .name = "" };
@@ -781,7 +783,8 @@ static const char *last_part(const char *path) {
     return slash ? slash + 1 : path;
 }
 
-/* The path of a file whose name begins at the directory of another path. */
+/* The path of a file by its name, which may be relative to the directory of
+ * another path. */
 static char *path_beside(struct conf *c, const char *path, const char *name) {
     int n = *name == '/' ? 0 : (int)(last_part(path) - path);
     char *joined = allocate(NULL, strlen(path) + strlen(name) + 1);
@@ -819,8 +822,8 @@ static void include_all(struct conf *c, const char *path) {
     while (from < to) config_read(c, c->kept[from++]);
 }
 
-/* Reads the file or the files of an Include.  A relative name begins at the
- * directory of this file. */
+/* Reads the file or the files of an Include.  A relative name is relative to
+ * the directory of this file. */
 static void include(struct conf *c, const char *name) {
     const char *path = spot.path;
     int line = spot.line;
@@ -931,7 +934,7 @@ static void start_review(const struct door *d, const char *start) {
         if (strstr(start, behind[i][0]))
             warn("'%s' goes behind the rules that reject: did you mean '%s'?",
                  behind[i][0], behind[i][1]);
-    if (sets) return; /* whatever it does, it does beside them */
+    if (sets) return; /* the sets open the door */
     if (!strstr(start, "%IP%")) {
         if (d->seq.n != 1 || d->keys)
             warn("no %%IP%% in the command: is the door for everyone?");
@@ -944,14 +947,14 @@ static void start_review(const struct door *d, const char *start) {
         warn("no Stop_Command: another door must close this one");
 }
 
-/* Are these networks, and all of IPv4, or else all of IPv6? */
+/* Are there networks in the list, all of them IPv4 or, without v4, IPv6? */
 static bool only_of(const struct nets *l, bool v4) {
     for (unsigned i = 0; i < l->n; i++)
         if (is_v4(&l->net[i].addr) != v4) return false;
     return l->n;
 }
 
-/* Is the door for IPv4 alone, or else for IPv6 alone? */
+/* Is the door for IPv4 alone or, without v4, for IPv6 alone? */
 static bool door_only(const struct door *d, bool v4) {
     if (v4 && settings.only_ipv4) return true;
     return only_of(&d->target, v4) || only_of(&d->allow, v4);
@@ -1056,8 +1059,8 @@ static const struct keyword *keyword_of(const char *line, size_t n, int where) {
     return found;
 }
 
-/* Parses a line of the file; false if the line is wrong.  '#' after white space
- * begins a comment, but not in a command, where it may be part of it. */
+/* Parses a line of the file; false if the line is wrong. '#' after white space
+ * begins a comment, except in a command, which may contain a '#'. */
 static bool config_line(struct conf *c, char *line) {
     spot.line++;
     line = trim(line);
@@ -1109,10 +1112,11 @@ static bool same_sequence(const struct sequence *a, const struct sequence *b) {
     return a->n == b->n && !memcmp(a->knock, b->knock, a->n * sizeof *a->knock);
 }
 
-/* Gives a door the first unused sequence of its one-time file.  With spend, its
- * present one is first marked as used, on disk: a '#' before each line that has
- * it.  Returns how many are left; 0 disables the door, and so does -1: the file
- * can't be read or marked, which is logged. */
+/* Gives a door the first unused sequence of its one-time file.  With spend,
+ * first marks the present sequence as used, on disk: a '#' replaces the first
+ * byte of each line that has it.  Returns how many sequences are left.  0
+ * disables the door, and so does -1: the file can't be read or marked, which is
+ * logged. */
 static int one_time(struct door *d, bool spend) {
     struct sequence old = d->seq, next = old;
     bool marked = false, failed = false;
@@ -1124,7 +1128,7 @@ static int one_time(struct door *d, bool spend) {
     d->seq.n = 0;
     if (!text)
         wrong("door '%s': %s: %s", d->name, d->one_time, strerror(errno));
-    unsigned errors = spot.errors; /* a wrong line is no error of ours */
+    unsigned errors = spot.errors; /* a wrong line is skipped */
     spot.path = d->one_time;
     for (spot.line = 1; (line = strsep(&rest, "\n")); spot.line++) {
         off_t start = line - text;
@@ -1169,8 +1173,8 @@ static void client_add(struct conf *c, const struct door *d, const char *name,
             wrong("%s and %s have the same key", o->name, name);
 }
 
-/* Parses a line of a key file, "NAME KEY".  No message quotes a word of it,
- * which may be a key. */
+/* Parses a line of a key file, "NAME KEY".  No message quotes a word of the
+ * line: the word may be a key. */
 static void keys_line(struct conf *c, const struct door *d, char *line) {
     uint8_t key[KEY_BYTES], vectors[KEY_BYTES];
     spot.line++;
@@ -1247,7 +1251,7 @@ static void config_read(struct conf *c, const char *path) {
     struct stat st;
     size_t n;
     int how = O_RDONLY | O_CLOEXEC;
-    if (out.started) how |= O_NONBLOCK; /* it could be a pipe */
+    if (out.started) how |= O_NONBLOCK; /* path may be a pipe */
     int fd = openat(cwd, path, how);
     char *next = read_all(fd, &n), hint[128] = "";
     int error = errno;
@@ -1293,7 +1297,7 @@ static void close_check(struct conf *c, const struct door *d) {
         wrong("door '%s' has neither Set nor Stop_Command", d->close);
 }
 
-/* A set holds an address for some time, an ipset not for more than so long. */
+/* An address in a set needs a time, which an ipset limits to IPSET_S_MAX. */
 static void cmd_timeout_check(struct door *d) {
     bool ipset = (d->set && *d->set == 'i') || (d->set6 && *d->set6 == 'i');
     be_at(d, D(cmd_timeout));
@@ -1303,8 +1307,8 @@ static void cmd_timeout_check(struct door *d) {
     warn("an ipset holds an address for %u s at most", d->cmd_timeout);
 }
 
-/* Checks a door when all of its section has been read, and completes it.  What
- * an error in the section may have caused is not looked at. */
+/* Checks and completes a door whose whole section has been read.  Ignores
+ * faults that an error in the section may have caused. */
 static void door_finish(struct conf *c, struct door *d) {
     be_at(d, D(seq_timeout));
     if (d->seq_timeout == 0 && d->seq.n > 1)
@@ -1369,7 +1373,7 @@ static void directive_print(const struct keyword *k, const void *field) {
     char item[64];
     const char *const *text = field, *before = " = ";
     switch (k->kind) {
-    case GLOB: return; /* what it had is printed */
+    case GLOB: return; /* its doors are printed */
     case NUMBER: printf("%s = %u\n", k->name, *(const unsigned *)field); return;
     case FLAG:
         if (*(const bool *)field) printf("%s\n", k->name);
@@ -1505,8 +1509,8 @@ static struct {
 } program;
 
 /* Prepends an instruction and returns its label.  A test goes on at yes or no,
- * through a JA if that is further away than BPF's 255 instructions; a JA goes
- * to yes. */
+ * through a JA if the label is further away than BPF's 255 instructions; a JA
+ * goes to yes. */
 static unsigned put(unsigned code, uint32_t k, unsigned yes, unsigned no) {
     struct bpf_insn_ insn = { .code = (uint16_t)code, .k = k };
     if (code == JEQ || code == JGE || code == JSET) {
@@ -1692,16 +1696,16 @@ struct packet {
     uint8_t flags;     /* of TCP */
     bool bulk, part;   /* see filter_ip(); first fragment */
     bool may_return;   /* TCP sends it again if nobody answers */
-    bool to_host;      /* the kernel takes it for this host */
-    bool known, local; /* by match(), as what follows: door's port; to us */
+    bool to_host;      /* the kernel accepts it for this host */
+    bool known, local; /* set by match(): a door's port; for us */
 };
 
 static unsigned get16(const uint8_t *b) { return (unsigned)b[0] << 8 | b[1]; }
 
-/* Parses a TCP header (RFC 9293).  n bytes of it are captured, size bytes are
- * left of the packet by its IP header.  Every TCP of ours and of others sends
- * its SYN with options and starts at a random number: a SYN without options, and
- * any segment with number 0, is made by hand, and by nobody sent again. */
+/* Parses a TCP header (RFC 9293). n bytes of it are captured, size bytes are
+ * left of the packet by its IP header.  Every TCP implementation sends its SYN
+ * with options and starts at a random number: a SYN without options, and a
+ * segment with number 0, is made by hand, and no TCP sends it again. */
 static bool parse_tcp(const uint8_t *h, size_t n, size_t size,
                       struct packet *p) {
     if (n < 20) return false;
@@ -1794,8 +1798,8 @@ FAST_END
 /* ---- The sniffer: match ------------------------------------------------- */
 
 /* Lists where the ranges of bulk ports begin and end, in turn, and those of
- * sealed ones.  If there are too many of both together, the last range has no
- * end, as the limits are odd: too much passes then. */
+ * sealed ones.  If both lists together are too long, the last range has no end,
+ * as the limits are odd: the filter then passes too much. */
 static void find_edges(struct sniffer *s) {
     uint32_t *n = &s->nedges, *sealed = &s->nsealed_edges;
     *n = *sealed = 0;
@@ -1809,9 +1813,9 @@ static void find_edges(struct sniffer *s) {
 }
 
 /* Makes the table of ports from the doors.  A door is wide if bulk packets can
- * knock on it: it has a UDP port, or TCPFlags that an ACK fits.  Ports near such
- * a knock are bulk too: the filter then shows us a scan that passes by at once,
- * not only after it has been widened. */
+ * knock on it: it has a UDP port, or TCPFlags that an ACK fits.  Ports near
+ * such a knock are bulk too: the filter then shows us a passing scan at once,
+ * and not only after the filter has been widened. */
 static void index_doors(struct sniffer *s) {
     if (s->indexed) memset(s->ports, 0, KNOCKS * sizeof *s->ports);
     s->indexed = true; /* new memory is zero already */
@@ -1914,8 +1918,9 @@ static bool is_twin(struct sniffer *s, const struct packet *p) {
     return false;
 }
 
-/* The set in which p's mark is or will be.  First knocks have sets of their own:
- * whoever knows no more of a sequence can wash out no other mark. */
+/* The set in which p's mark is or will be.  First knocks have sets of their
+ * own: a stranger who knows no other knock of a sequence can wash out no other
+ * mark. */
 static uint64_t *mark_set(const struct sniffer *s, const struct packet *p,
                           bool first) {
     return s->marks[p->mark % MARK_SETS + (first ? MARK_SETS : 0)];
@@ -1926,7 +1931,7 @@ static uint16_t mark_age(const struct sniffer *s, uint64_t mark) {
     return (uint16_t)((uint64_t)s->now / MARK_TICK_MS - mark);
 }
 
-/* Has p been of use before, and TCP sends it again (rule 2)? */
+/* Has p been of use before, so that TCP now sends it again (rule 2)? */
 static bool is_marked(const struct sniffer *s, const struct packet *p) {
     for (int first = 0; first < 2; first++) {
         const uint64_t *set = mark_set(s, p, first);
@@ -1948,8 +1953,8 @@ static void mark_keep(struct sniffer *s, const struct packet *p) {
 
 /* src has an attempt at a wide door: the filter must pass all that src sends,
  * as its strays count, and with too many such sources all that anyone sends.
- * True if the filter has to change.  Only expire() narrows it: strangers can't
- * toggle it. */
+ * True if the filter has to change.  Only expire() narrows the filter:
+ * strangers can't toggle it. */
 static bool wide_begins(struct sniffer *s, const struct addr *src) {
     for (uint32_t i = 0; i < s->nwide; i++)
         if (!addr_cmp(&s->wide[i], src)) return false;
@@ -1958,8 +1963,9 @@ static bool wide_begins(struct sniffer *s, const struct addr *src) {
     return true;
 }
 
-/* Changes an attempt's stage; nothing else does.  From 0 it begins, to 0 it is
- * over.  The attempts of a stage form a ring, oldest first. */
+/* Changes an attempt's stage; nothing else does.  An attempt begins when its
+ * stage leaves 0, and is over when its stage becomes 0.  The attempts of a
+ * stage form a ring, oldest first. */
 static void attempt_move(struct sniffer *s, struct attempt *a, unsigned stage) {
     struct attempt *head = &s->stages[stage], **link;
     unsigned was = a->stage;
@@ -2012,7 +2018,7 @@ static void cancel(struct sniffer *s, struct attempt *a) {
     attempt_move(s, a, 0);
 }
 
-/* Is a an attempt of src?  Those of one source stand side by side in their
+/* Is a an attempt of src?  The attempts of one source are side by side in their
  * bucket, in the order of the doors, at each door the youngest first. */
 static bool is_from(const struct attempt *a, const struct addr *src) {
     return a && !addr_cmp(&a->src, src);
@@ -2024,7 +2030,7 @@ static bool is_of(const struct attempt *a, const struct addr *src,
 }
 
 /* Returns the link in src's bucket to its first attempt, or to where it would
- * be.  Ends those of src that have timed out. */
+ * be.  Ends attempts of src that have timed out. */
 static struct attempt **attempts_of(struct sniffer *s, struct attempt **link,
                                     const struct addr *src) {
     struct attempt **first;
@@ -2102,15 +2108,16 @@ static void advance(struct sniffer *s, struct attempt *a, struct packet *p) {
         tell_stage(s, STAGE, a->door, a->stage, &a->src);
 }
 
-/* Which of the 64 bits of a set of stray ports one has: neighbours differ. */
+/* The bit of a stray port in a set of 64, by a secret hash. */
 static uint64_t stray_bit(const struct sniffer *s, uint32_t knock) {
     return 1ull << (spread(s->key[0] ^ knock) >> 58);
 }
 
 /* Rules 6 and 7: no attempt at the door has a use for p.  A port of the door's
- * own ends those of the source, from *link on.  Any other is a stray, which
- * ends those that have seen too many.  Bulk packets are strays at wide doors
- * alone: at others nobody can knock with them, and the filter drops most. */
+ * own ends the source's attempts, from *link on.  Any other port is a stray,
+ * which ends the attempts that have seen too many.  Bulk packets are strays at
+ * wide doors alone: at other doors nobody can knock with them, and the filter
+ * drops most of them. */
 static void spoil(struct sniffer *s, struct attempt **link,
                   const struct packet *p, bool own) {
     uint32_t door = (*link)->door;
@@ -2127,8 +2134,8 @@ static void spoil(struct sniffer *s, struct attempt **link,
 }
 
 /* Shows p to a door where its source has attempts, from *link on: rules 3, 4, 6
- * and 7.  An attempt with only a first knock begins again with that knock: it
- * may have been given up long ago. */
+ * and 7.  An attempt with only a first knock begins again with the same knock:
+ * the client may have given up long ago. */
 static void door_hit(struct sniffer *s, struct attempt **link,
                      struct packet *p) {
     struct attempt *next = NULL, *same = NULL, *a = *link;
@@ -2167,7 +2174,7 @@ static unsigned noted_packets(const struct sniffer *s,
 static void cancel_guesses(struct sniffer *s, struct attempt **first,
                            const struct packet *p) {
     struct attempt *a, *next;
-    if (!is_from((*first)->next, &p->src)) return; /* there is one alone */
+    if (!is_from((*first)->next, &p->src)) return; /* only one attempt */
     for (a = *first; is_from(a, &p->src); a = a->next)
         if (a->packet[a->stage - 1] == p->serial) note_packets(s, a, true);
     for (a = *first; is_from(a, &p->src); a = next) {
@@ -2201,9 +2208,10 @@ static struct attempt *complete(const struct sniffer *s, struct attempt *a,
     return best;
 }
 
-/* Rule 8: opens the doors that p completes; false if there is none.  What has
- * opened one is used up: the source's other attempts at that door end, and
- * those elsewhere that have accepted some of the same packets and no others. */
+/* Rule 8: opens the doors that p completes; false if there is none.  The
+ * packets that have opened a door are used up: the source's other attempts at
+ * this door end, and so do its attempts elsewhere that have accepted some of
+ * these packets and no others. */
 static bool open_doors(struct sniffer *s, struct attempt **first,
                        const struct packet *p) {
     struct attempt *c, *a, *next;
@@ -2224,8 +2232,9 @@ static bool open_doors(struct sniffer *s, struct attempt **first,
 }
 
 /* Rule 5 for a door that begins with p: a new attempt, inserted at *link, in
- * place of the source's weakest if it has many.  Not if one has advanced or
- * ignored p; then that one has p as its last knock. */
+ * place of the source's weakest if the source has many.  None begins if p has
+ * advanced an attempt here or is ignored as a repeat: that attempt has p as its
+ * last knock. */
 static void begin(struct sniffer *s, struct attempt **link, uint32_t door,
                   struct packet *p) {
     struct attempt *a, *weakest = *link;
@@ -2307,8 +2316,8 @@ FAST_END
 
 /* ---- The sniffer: sealed knocks ----------------------------------------- */
 
-/* Makes the tables of a message's keys.  Of each client the ids of as many
- * periods around now are known as fit. */
+/* Makes the tables of a message's keys.  They have the ids of each client for
+ * as many periods around now as fit. */
 static void readers_init(struct sniffer *s, const struct key *keys,
                          uint32_t n) {
     uint32_t around = PERIODS_AROUND;
@@ -2354,9 +2363,9 @@ static void ids_make(struct sniffer *s) {
     }
 }
 
-/* Queues a datagram at a door with keys, for each client whose id it has; there
- * is one at most.  False if there is none: the datagram is a stray.  Those with
- * an id of another time are few, and limited. */
+/* Queues a datagram at a door with keys, for the client whose id the datagram
+ * has.  False if there is no such client: the datagram is a stray.  Datagrams
+ * with an id of another time are limited. */
 static bool sealed_take(struct sniffer *s, const struct packet *p,
                         const uint8_t *datagram) {
     struct event e = { .kind = SEALED, .src = p->src };
@@ -2401,7 +2410,7 @@ enum { CHANNEL_FD, PACKETS_FD };
 
 static bool execed; /* see sniffer_exec() */
 
-/* Makes a directory that is deleted the root: nothing can be put there. */
+/* Makes a deleted directory the root: nobody can put anything there. */
 static bool empty_root(void) {
     static const char bases[][12] = { EMPTY_ROOTS };
     for (unsigned i = 0; i < LENGTH(bases); i++) {
@@ -2415,15 +2424,17 @@ static bool empty_root(void) {
     return false;
 }
 
-/* By system calls: libc's functions would ask every thread, and this is one. */
+/* Changes user and group by system calls: libc's functions would do so in every
+ * thread, and there is only one. */
 static bool own_id(unsigned id) {
     return !syscall(ID_CALL(setgroups), 0, NULL) &&
            !syscall(ID_CALL(setresgid), id, id, id) &&
            !syscall(ID_CALL(setresuid), id, id, id);
 }
 
-/* Empties all capability sets, and with them the ambient one (capset(2)).
- * Then proves it: reads them back, and tries to become root unless we are. */
+/* Empties all capability sets, and with them the ambient one (capset(2)).  Then
+ * proves the loss: reads the sets back, and tries to become root unless we are
+ * root. */
 static bool no_capabilities(void) {
     static const uint32_t none[6];
     uint32_t head[2] = { CAP_VERSION_3, 0 }, sets[6] = { 0 };
@@ -2491,8 +2502,8 @@ static const struct {
                       { "memory of its own", own_memory } };
 enum { SANDBOX_STEPS = LENGTH(sandbox_steps) };
 
-/* Gives up every privilege.  Returns a bit for each step that the environment,
- * say a container, forbids: it is skipped. */
+/* Gives up every privilege.  Returns a bit for each step that is skipped
+ * because the environment, say a container, forbids the step. */
 static unsigned sandbox(void) {
     unsigned skipped = 0;
     for (unsigned i = 0; i < SANDBOX_STEPS; i++)
@@ -2593,8 +2604,9 @@ static bool rest(struct sniffer *s, uint32_t n) {
     return s->resting;
 }
 
-/* Ends attempts that have timed out, and lists the sources at wide doors.  That
- * walks the whole table: when due, and once in EXPIRE_MS at most. */
+/* Ends attempts that have timed out, and lists the sources at wide doors.  It
+ * walks through the whole table, so only when something is due, and once in
+ * EXPIRE_MS at most. */
 static void expire(struct sniffer *s) {
     struct attempt *end = s->attempts + s->used;
     int64_t next = INT64_MAX;
@@ -2643,7 +2655,7 @@ static void sequence_change(struct sniffer *s, uint32_t door,
 }
 
 /* Reads what the monitor sends, in pieces.  If the channel has closed, tells
- * what has been counted, in case the monitor listens still, and ends. */
+ * what has been counted, in case the monitor still listens, and ends. */
 static void receive(struct sniffer *s, void *to, size_t bytes) {
     for (char *at = to; bytes;) {
         ssize_t n = read(s->channel, at, bytes);
@@ -2733,9 +2745,9 @@ static void sniff(struct sniffer *s) {
 
 /* The program: the sniffer, on the descriptors that the monitor gave it. */
 static void sniffer_main(void) {
-    static struct sniffer s; /* all zero: takes no room in the file */
-    /* Anybody may start a file with capabilities by our name, and tell us
-     * anything: we have none of them from here on. */
+    static struct sniffer s; /* all zero: needs no room in the file */
+    /* A stranger may start a file with capabilities under this name, and send
+     * us anything: we drop the capabilities first. */
     if (getauxval(AT_SECURE)) no_capabilities();
     prctl(PR_SET_NAME, SNIFFER_NAME);
     s.channel = CHANNEL_FD;
@@ -2782,7 +2794,7 @@ enum topic {
     TOPICS
 };
 
-/* What the doors of one name have of each table, so that none takes all. */
+/* What the doors of one name have of each table, so that none fills a table. */
 struct share {
     struct share *next;
     char name[DOOR_NAME_MAX + 1];
@@ -2928,7 +2940,7 @@ static struct share *share_of(struct monitor *m, const char *name) {
 }
 
 /* Logs a line about a door, and about an address unless ip is NULL.  Beyond
- * so many in a second the line is only counted. */
+ * LINES_PER_SECOND (output: OUTPUT_LINES_MAX) the line is only counted. */
 FORMAT(5)
 static void say_of(struct monitor *m, struct share *s, const char *ip,
                    enum topic topic, const char *fmt, ...) {
@@ -2977,7 +2989,7 @@ static int file_replace(const char *path, const char *text, size_t n) {
     int how = O_WRONLY | O_APPEND | O_CREAT | O_EXCL | O_CLOEXEC;
     char new[PATH_MAX];
     snprintf(new, sizeof new, "%s.new", path);
-    unlinkat(cwd, new, 0); /* left by one that was killed */
+    unlinkat(cwd, new, 0); /* a killed daemon may have left it */
     int fd = openat(cwd, new, how, 0600);
     if (fd < 0) return -1;
     errno = ENOSPC; /* a short write() sets none */
@@ -3007,9 +3019,9 @@ static void line_put(struct state_file *f, const char *fmt, ...) {
     free(line);
 }
 
-/* Takes the next line off *text; summed: its sum must be right, and is cut
- * off.  NULL if the sum is wrong, and at the end, where a line without an end
- * may be left: whoever wrote it was killed. */
+/* Takes the next line off *text; summed: its sum must be right, and is cut off.
+ * NULL if the sum is wrong, and at the end of the text, where half a line is
+ * left if the daemon was killed while it wrote. */
 static char *line_take(char **text, bool summed) {
     char *line = *text, *end = strchr(line, '\n');
     if (!end) return NULL;
@@ -3044,7 +3056,7 @@ struct record { /* strings point into the file's text */
     const char *client, *door, *stop, *set;
 };
 
-/* Has it all of its lines that matter? */
+/* Does a record have a line that says how its opening closes? */
 static bool is_whole(const struct record *r) { return r->stop || r->set; }
 
 struct records {
@@ -3091,7 +3103,7 @@ static bool record_read(struct record *r, char *line, bool old) {
            number(times, 1, SECONDS_MAX, &r->times) && addr_parse(ip, &r->src);
 }
 
-/* Reads a line of a state file; false if it can't stand there. */
+/* Reads a line of a state file; false if no such line can be there. */
 static bool records_line(struct records *rs, char *line) {
     struct record *last = rs->n ? &rs->list[rs->n - 1] : NULL;
     struct set set;
@@ -3222,9 +3234,9 @@ static bool needs_shell(const char *command) {
 }
 
 /* Starts a command by posix_spawn(), whose cost does not grow with our memory.
- * Without shell syntax it is split and run directly, or by the shell should
- * there be no such program (a shell's own word, a script without #!).
- * Returns 0 or an error number. */
+ * Without shell syntax it is split and run directly, or by the shell if there
+ * is no such program (a shell's own word, a script without #!).  Returns 0 or
+ * an error number. */
 static int spawn(char *command, const posix_spawn_file_actions_t *act,
                  const posix_spawnattr_t *attr, pid_t *pid) {
     extern char **environ;
@@ -3244,8 +3256,8 @@ static int spawn(char *command, const posix_spawn_file_actions_t *act,
     return error;
 }
 
-/* Makes the pipe for what a command prints; false if there is none to be had,
- * which is said once. */
+/* Makes the pipe for what a command prints; false if no pipe is left, which is
+ * logged once. */
 static bool output_open(struct monitor *m, struct share *s, int pipes[2]) {
     bool full = s->outputs + m->noutputs >= m->most_outputs;
     if (full || pipe2(pipes, O_CLOEXEC)) {
@@ -3375,7 +3387,7 @@ static void message_put(struct request *q, unsigned type, unsigned how) {
     attr_put(q, NFTA_NAME, s->name, strlen(s->name) + 1); /* = IPSET_NAME */
 }
 
-/* Appends a message that puts an address into an nft set, or takes it out.  how:
+/* Appends a message that puts an address into an nft set, or removes it. how:
  * NLM_ACK if it is the last one, whose answer follows the errors of all. */
 static void nft_put(struct request *q, unsigned type, unsigned how,
                     const uint8_t *address, unsigned seconds) {
@@ -3536,9 +3548,10 @@ static int set_look(struct monitor *m, const struct set *s, bool v4) {
     return error;
 }
 
-/* Puts an address into a set for so many seconds or, with 0, takes it out.
- * Added again an nft element keeps its time before Linux 6.12: in one batch it is
- * put in, should it not be there, taken out and put in. */
+/* Puts an address into a set for a number of seconds or, with 0, removes the
+ * address.  Before Linux 6.12 an nft element that is added again keeps its old
+ * time: so one batch adds the element, which may be missing, deletes it, and
+ * adds it with the new time. */
 static int set_write(struct monitor *m, const struct set *s,
                      const struct addr *a, unsigned seconds) {
     struct request q = { .set = s, .v4 = is_v4(a) };
@@ -3558,7 +3571,7 @@ static int set_write(struct monitor *m, const struct set *s,
     return error;
 }
 
-/* Says what is wrong with the set of these words, and the remedy. */
+/* Writes what is wrong with the set of these words, and the remedy. */
 static void set_describe(char text[TEXT_MAX], const char *words,
                          const struct set *s, bool v4, int error) {
     static const char *const faults[] = {
@@ -3591,10 +3604,10 @@ static void set_describe(char text[TEXT_MAX], const char *words,
                 v4 ? "" : " family inet6");
 }
 
-/* Puts an opening's address into its set for so many seconds or, with 0, takes
- * it out.  After an error once more: before Linux 6.12 an element can end in the
- * middle of a batch.  Returns whether the address may be there now; an error is
- * logged. */
+/* Puts an opening's address into its set for a number of seconds or, with 0,
+ * removes the address.  Tries twice: before Linux 6.12 an element can end in
+ * the middle of a batch.  Returns whether the address may be in the set now; an
+ * error is logged. */
 static bool set_change(struct monitor *m, struct opening *o, unsigned seconds) {
     struct set s;
     bool v4 = is_v4(&o->src);
@@ -3612,8 +3625,8 @@ static bool set_change(struct monitor *m, struct opening *o, unsigned seconds) {
     return error == NO_ANSWER;
 }
 
-/* Looks at the sets of all doors: at the start, at SIGHUP and for -t.  One that
- * is not there may come later, with the firewall; one of another kind is an
+/* Looks at the sets of all doors: at the start, at SIGHUP and for -t.  A
+ * missing set may come later, with the firewall; a set of another kind is an
  * error. */
 static void sets_review(struct monitor *m, struct conf *c) {
     char text[TEXT_MAX];
@@ -3684,9 +3697,10 @@ static void heap_put(struct monitor *m, struct opening *o, unsigned at) {
     o->at = at;
 }
 
-/* An address's next command waits for a slot only, unless an earlier one of the
- * address does so, or runs, and has not done so for ORDER_MS.  Whoever floods a
- * door in the name of another holds up no other door of theirs. */
+/* Lets the next command of an address wait for a slot, unless an earlier
+ * command of the address waits for one, or runs, and has done so for less than
+ * ORDER_MS.  So a stranger who floods a door in the name of an address holds up
+ * no other door of that address for long. */
 static void address_turn(struct monitor *m, const struct addr *src) {
     struct opening *first = NULL, *o = *bucket_of(m, src);
     for (unsigned i = m->nchildren; i-- && !m->children[i].passed;)
@@ -3722,7 +3736,7 @@ static void opening_free(struct opening *o) {
     free(o);
 }
 
-/* Takes an opening that is over out of all tables. */
+/* Removes an opening that is over from all tables. */
 static void opening_forget(struct monitor *m, struct opening *o) {
     struct opening **link = bucket_of(m, &o->src);
     struct opening *last = m->openings[--m->nopenings];
@@ -3765,8 +3779,8 @@ static bool same_text(const char *a, const char *b) {
     return a && b ? !strcmp(a, b) : a == b;
 }
 
-/* The opening that a and b are for: of one door, of one stop command and set, or
- * else of one start command. */
+/* Are a and b one opening: of one door, with one stop command and set or,
+ * without these, with one start command? */
 static bool is_same(const struct opening *a, const struct opening *b) {
     if (a->share != b->share || !same_text(a->stop, b->stop)) return false;
     if (!same_text(a->set, b->set)) return false;
@@ -3774,7 +3788,7 @@ static bool is_same(const struct opening *a, const struct opening *b) {
 }
 
 /* Puts a new opening into all tables, unless there is one of its door and its
- * address: that one takes over the start command and the timeout. */
+ * address: the old one then gets the start command and the timeout. */
 static struct opening *opening_keep(struct monitor *m, struct opening *o) {
     struct opening **link = bucket_of(m, &o->src), *old = *link;
     while ((old = of_address(old, &o->src)) && !is_same(old, o))
@@ -3880,7 +3894,8 @@ static void opening_hold(struct monitor *m, struct opening *o) {
 }
 
 /* A knock at door d: the address is put into the set, and the start command is
- * queued unless it is already.  What the set refuses opens nothing. */
+ * queued unless it waits already.  If the set refuses the address, nothing
+ * opens. */
 static void opening_knock(struct monitor *m, const struct door *d,
                           const struct addr *src) {
     struct share *s = share_of(m, d->name);
@@ -3919,15 +3934,15 @@ static void openings_close(struct monitor *m, const char *name,
     }
 }
 
-/* A command has waited for its slot for so long that the next one of its
- * address need not wait for it any more. */
+/* A command has waited for its slot for ORDER_MS: the next command of its
+ * address does not wait for it any longer. */
 static void turn_passes(struct monitor *m, struct opening *o) {
     o->when = NEVER;
     heap_put(m, o, o->at);
     address_turn(m, &o->src);
 }
 
-/* Takes the address of an opening whose time is over out of the set.  The
+/* Removes the address of an opening whose time is over from the set.  The
  * kernel does so too, but by a clock that stops while the machine is suspended.
  * An address that another door has put into the same set stays. */
 static void set_expire(struct monitor *m, struct opening *o) {
@@ -3963,8 +3978,8 @@ static void openings_end(struct monitor *m) {
     free(all);
 }
 
-/* The round of an opening's stop commands has failed.  There are a few more,
- * at the daemon's end as many as there is time for. */
+/* The round of an opening's stop commands has failed.  A few more follow, at
+ * the daemon's end as many as there is time for. */
 static void round_failed(struct monitor *m, struct opening *o) {
     static const int pauses[] = { ROUNDS_MS };
     unsigned rounds = LENGTH(pauses);
@@ -4028,9 +4043,10 @@ static void command_reap(struct monitor *m, pid_t pid, int status) {
     command_end(m, c, !status);
 }
 
-/* Begins the command of an opening whose turn it is.  Of too many start
- * commands one is undone before one more begins.  If no process is to be had
- * the command keeps its place, and all wait for a while. */
+/* Begins the command of an opening whose turn it is.  If the opening has
+ * TIMES_MAX start commands, a stop command undoes one of them first.  If the
+ * kernel has no process left, the command keeps its place, and all commands
+ * wait for a while. */
 static void command_begin(struct monitor *m, struct opening *o, int64_t now) {
     enum state was = o->state, next = was == DUE ? STOPPING : STARTING;
     if (was == QUEUED && o->stop && o->times >= TIMES_MAX) next = CROWDED;
@@ -4063,8 +4079,8 @@ static void command_begin(struct monitor *m, struct opening *o, int64_t now) {
     command_end(m, c, false);
 }
 
-/* A start command of this door is about to run.  If its door has all the
- * openings that it may have, the oldest is closed first, one at a time. */
+/* Does the door lack room for the start command that is next?  If so, its
+ * oldest opening closes first, one at a time. */
 static bool room_lacks(struct monitor *m, struct share *s) {
     struct ring *first = s->queue[START].ready.newer;
     struct opening *o = (struct opening *)first;
@@ -4090,13 +4106,14 @@ static struct opening *queue_next(struct monitor *m, enum command which) {
     return (struct opening *)best->ready.newer;
 }
 
-/* How long a command takes a slot: ms.  At the end there is not much time. */
+/* How long a command keeps a slot, in ms.  At the daemon's end there is little
+ * time. */
 static int64_t run_ms(const struct monitor *m) {
     return m->ending ? END_RUN_MS : RUN_MS;
 }
 
-/* How many commands may begin now.  Commands that are no longer young take no
- * slot, and nobody of their address waits for them. */
+/* How many commands may begin now.  Commands that are no longer young need no
+ * slot, and after ORDER_MS no other command of their address waits for them. */
 static unsigned slots_free(struct monitor *m, int64_t now) {
     unsigned young = 0;
     for (unsigned i = m->nchildren; i-- && !m->children[i].passed;) {
@@ -4126,8 +4143,9 @@ static void commands_run(struct monitor *m, int64_t now) {
 
 /* ---- The monitor: openings of an earlier run ---------------------------- */
 
-/* Takes over an opening that an earlier run has left.  Of version 2 there is a
- * record for each of its start commands; of two others the later one holds. */
+/* Takes over an opening that an earlier run has left.  A file of version 2 has
+ * a record for each start command of an opening: the last deadline holds.  In a
+ * later version the last record of an opening holds. */
 static void opening_restore(struct monitor *m, const struct record *r,
                             bool old) {
     struct door d = { .name = r->door,
@@ -4208,10 +4226,10 @@ static void state_load(struct monitor *m) {
     if (fd >= 0) close(fd);
 }
 
-/* Writes the stamps, before anything is done that they must prevent later.  The
- * file has a line for each key at a door that was used:
- *     seen ID FLOOR LOW-HIGH...        (ms since 1970)
- * Those of keys that no client has are forgotten after STAMPS_DAYS. */
+/* Writes the stamps, before the daemon does what they must prevent later.  The
+ * file has a line for each key at a door that was used: seen ID FLOOR
+ * LOW-HIGH... (ms since 1970) Stamps of keys that no client has are forgotten
+ * after STAMPS_DAYS. */
 static void stamps_save(struct monitor *m) {
     if (!m->stamps_file) return;
     uint64_t keep = STAMPS_DAYS * UINT64_C(86400000), now = wall_ms();
@@ -4432,8 +4450,8 @@ static bool pieces_send(const struct monitor *m, const void *data,
     return true;
 }
 
-/* Sends an order and its data, if there is a sniffer.  One that does not read
- * them hangs, and is killed. */
+/* Sends an order and its data, if there is a sniffer.  A sniffer that does not
+ * read them hangs, and is killed. */
 static void order_send(struct monitor *m, const struct order *o,
                        const void *data) {
     if (m->sniffer < 0) return;
@@ -4472,8 +4490,8 @@ static void locals_changed(struct monitor *m) {
 
 /* ---- The monitor: host names (-l) --------------------------------------- */
 
-/* Logs a line that begins with an address, with its host name; false if it has
- * none.  The alarm kills this process if the look-up hangs. */
+/* Logs a line that begins with an address, with the host name; false if the
+ * address has none.  The alarm kills this process if the look-up hangs. */
 static bool log_named(char *text, enum severity severity) {
     static struct addrinfo numeric = { .ai_flags = AI_NUMERICHOST }, *a;
     char line[TEXT_MAX + NAME_BYTES + 8], name[NAME_BYTES];
@@ -4495,7 +4513,7 @@ static bool log_named(char *text, enum severity severity) {
 
 /* -l: looks names up in a process of its own, so that slow DNS delays no knock;
  * all lines but the first and last go through it, and stay in order.  After a
- * look-up that takes too long, lines have no name for a while. */
+ * look-up of more than LOOKUP_SECONDS, lines have no name for a while. */
 static void namer(int from) {
     char line[TEXT_MAX + 1], *text = line + 1; /* see send_namer() */
     int64_t again = 0;
@@ -4535,8 +4553,8 @@ static void namer_start(struct monitor *m) {
 
 /* ---- The monitor: doors ------------------------------------------------- */
 
-/* Is there time enough for one more thing, of which so many are allowed a
- * second?  *spent: the us that are used up; at most burst_ms are saved. */
+/* May one more thing happen, of which per_second are allowed?  *spent: up to
+ * when, in us, the time is used up; at most burst_ms of it are saved. */
 static bool in_rate(int64_t *spent, int per_second, int burst_ms) {
     int64_t now = now_ms() * 1000, least = now - burst_ms * INT64_C(1000);
     int64_t next = (*spent < least ? least : *spent) + 1000000 / per_second;
@@ -4545,8 +4563,8 @@ static bool in_rate(int64_t *spent, int per_second, int burst_ms) {
     return true;
 }
 
-/* Sends doors their next one-time sequences.  Of each door not too many a
- * second, so that a hijacked sniffer can't use up a file. */
+/* Sends doors their next one-time sequences.  Each door gets only
+ * RENEWS_A_SECOND, so that a hijacked sniffer can't use up a file. */
 static void sequences_send(struct monitor *m) {
     m->renew_at = INT64_MAX;
     for (uint32_t i = 0; i < m->conf.ndoors; i++) {
@@ -4682,7 +4700,7 @@ static void sealed_refuse(struct monitor *m, const struct client *k,
            k->name, reasons[v][0], n, reasons[v][1]);
 }
 
-/* Takes a sealed packet: judges it, saves the stamps, opens or closes. */
+/* Judges a sealed packet, saves the stamps, opens or closes the door. */
 static void sealed_knock(struct monitor *m, const struct event *e) {
     const struct client *k = &m->conf.clients[e->door];
     struct door *d = &m->conf.doors[k->door];
@@ -4748,7 +4766,8 @@ static void notify_ready(void) {
     close(fd);
 }
 
-/* The first sniffer is ready: tells whoever waits for it, once. */
+/* The first sniffer is ready: tells the log, the service manager and the parent
+ * of -d, once. */
 static void started(struct monitor *m, uint64_t skipped) {
     char list[512] = "";
     if (m->ready) return;
@@ -4864,7 +4883,7 @@ static void event_take(struct monitor *m, const struct event *e) {
     }
 }
 
-/* Takes a record from the sniffer; returns how many events it had, or -1 if
+/* Receives a record from the sniffer; returns how many events it has, or -1 if
  * there is none, or if the channel has closed. */
 static int record_take(struct monitor *m) {
     static struct event events[EVENTS_MAX];
@@ -5059,7 +5078,7 @@ static bool has_client(const struct conf *c, const struct opening *o) {
     return false;
 }
 
-/* Closes what clients have open that a configuration does not have. */
+/* Closes the openings of clients that are not in the configuration c. */
 static void clients_remove(struct monitor *m, const struct conf *c) {
     for (unsigned i = 0; i < BUCKETS; i++)
         for (struct opening *o = m->buckets[i], *next; o; o = next) {
@@ -5315,8 +5334,8 @@ static char *stamps_path(const char *pidfile) {
     return path;
 }
 
-/* Does a daemon hold the lock of a pidfile?  Whoever may read the file can lock
- * it for reading, which means nothing (fcntl(2)). */
+/* Does a daemon hold the lock of a pidfile?  A user who may read the file can
+ * lock it for reading, which means nothing (fcntl(2)). */
 static bool is_locked(int fd) {
     struct flock lock = { .l_type = F_WRLCK };
     return !fcntl(fd, F_GETLK, &lock) && lock.l_type == F_WRLCK;
@@ -5340,8 +5359,8 @@ static void pidfile_open(struct monitor *m, const char *path) {
     if (strcmp(path, PID_PATH)) exit(1);
 }
 
-/* Finds the interfaces; false, with a message, if one does not exist.  Up and
- * with an address they may be later. */
+/* Finds the interfaces; false, with a message, if one does not exist.  An
+ * interface that is down or without an address may be used later. */
 static bool interfaces_find(struct monitor *m) {
     char there[TEXT_MAX / 2] = "";
     struct ifaddrs *all = NULL, *a;
@@ -5451,7 +5470,7 @@ static int null_open(void) {
 }
 
 static int monitor_main(int argc, char **argv) {
-    static struct monitor m; /* all zero: takes no room in the file */
+    static struct monitor m; /* all zero: needs no room in the file */
     struct rlimit files;
     m.channel = m.state.fd = m.ready_fd = m.sniffer = m.clock = m.sets = -1;
     m.alarm = m.until = m.sum_up = NEVER;
