@@ -164,8 +164,8 @@ const struct word *option_next(int argc, char **argv, const struct word *first,
     "      --both            knock at the host's IPv4 and at its IPv6"       \
     " address\n"                                                             \
     "  -k, --key FILE        send a sealed knock, with the key in FILE\n"    \
-    "      --for ADDRESS     open for ADDRESS, or for our own, not the "     \
-    "source's\n"                                                             \
+    "      --for ADDRESS     open for ADDRESS, or for our own address (own)" \
+    "\n"                                                                     \
     "      --close           close what is open, with a sealed knock\n"      \
     "  -i, --interface NAME  send through this interface or from this "      \
     "address\n"                                                              \

@@ -292,7 +292,7 @@ static unsigned port_of(const char *text) {
  * the text is cut in two and kept. */
 static void knock_add(char *text) {
     struct knock *k = &knocks[nknocks++];
-    if (nknocks == KNOCKS_MAX) die("%sthese are too many ports\n", where);
+    if (nknocks == KNOCKS_MAX) die("%stoo many ports\n", where);
     k->text = strsep(&text, ":/");
     k->udp = text && !strcasecmp(text, "udp");
     if (text && !k->udp && strcasecmp(text, "tcp"))
@@ -622,7 +622,7 @@ static bool keygen(const char *client, const char *name) {
     uint8_t key[KEY_BYTES];
     char hex[KEY_DIGITS + 1];
     if (!is_client_name(client))
-        die("'%s' can't be a client: letters, digits, . _ @ -\n", client);
+        die("'%s' can't be a client: use letters, digits, . _ @ -\n", client);
     if (!name || !*name || strlen(name) > DOOR_NAME_MAX)
         die("--keygen %s needs the name of a door, too\n", client);
     random_take(key, sizeof key);

@@ -1,6 +1,6 @@
 /*
- * knockd - port knocking for Linux: opens the firewall, or runs a command, for an
- * address that hits the right ports in the right order.  A drop-in for knockd 0.8.
+ * knockd - port knocking for Linux: opens the firewall or runs a command for an
+ * address that hits the right ports in the right order.  A drop-in for 0.8.
  *
  * Three programs share the binary; main(), at the end, chooses one of them.
  * knock (knock.c) is the client.  The sniffer has no privilege: it reads packets
@@ -10,8 +10,8 @@
  *
  * How to read this file: sniffer and monitor share the first sections: types,
  * messages, helpers, the configuration.  Two towers follow: the sniffer, in the
- * order in which a packet travels, and the monitor.  struct order and struct event
- * join the towers.  Within a section, callees come first.
+ * order in which a packet travels, and the monitor.  struct order and struct
+ * event join the towers.  Within a section, callees come first.
  *
  * SPDX-License-Identifier: ISC
  */
@@ -52,8 +52,7 @@
 
 #include "config.h"
 
-/* Code between these two runs for each packet: it is compiled for speed even
- * with -Os. */
+/* Code between these runs for each packet: it is made for speed even with -Os. */
 #if defined __OPTIMIZE_SIZE__ && !defined __clang__
 #define FAST                             \
     _Pragma("GCC push_options") _Pragma( \
@@ -172,7 +171,7 @@ struct watches {
     struct watch door[];
 };
 
-/* Our interfaces and addresses. full: there are more addresses than fit, and
+/* Our interfaces and addresses.  full: there are more addresses than fit, and
  * every packet is local that the kernel accepts for this host. */
 struct locals {
     uint32_t any, full, ninterfaces, naddrs, interface[INTERFACES_MAX];
@@ -456,7 +455,7 @@ static void sort(void *items, size_t n, size_t size,
     }
 }
 
-/* mmap() or die. fd: the ring's socket, or -1 for zeroed memory, whose pages
+/* mmap() or die.  fd: the ring's socket, or -1 for zeroed memory, whose pages
  * use no memory until they are touched. */
 static void *map(size_t bytes, int flags, int fd) {
     void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, flags, fd, 0);
@@ -622,7 +621,7 @@ static bool complain(const char *kind, const char *fmt, ...) {
 #define warn(...) complain("warning: ", __VA_ARGS__)
 
 /* Lets messages name the line of a door's directive or, if the door has no such
- * directive, of its [name]. field: the directive's place in struct door. */
+ * directive, of its [name].  field: the directive's place in struct door. */
 static void be_at(const struct door *d, size_t field) {
     spot.path = d->path;
     spot.line = d->line;
@@ -1059,7 +1058,7 @@ static const struct keyword *keyword_of(const char *line, size_t n, int where) {
     return found;
 }
 
-/* Parses a line of the file; false if the line is wrong. '#' after white space
+/* Parses a line of the file; false if the line is wrong.  '#' after white space
  * begins a comment, except in a command, which may contain a '#'. */
 static bool config_line(struct conf *c, char *line) {
     spot.line++;
@@ -1214,7 +1213,8 @@ static void keys_read(struct conf *c, const struct door *d) {
     if (doubt) st.st_size = 0;
     size_t bytes = (size_t)st.st_size + 1;
     char *text = secrets_map(bytes), *rest = text;
-    if (!doubt && read(fd, text, bytes) != st.st_size) doubt = "it changes";
+    if (!doubt && read(fd, text, bytes) != st.st_size)
+        doubt = "the file has changed";
     if (fd >= 0) close(fd);
     if (hidden) warn("%s is not checked: %s", d->keys, doubt);
     else if (doubt) wrong("%s: %s", d->keys, doubt);
@@ -1702,7 +1702,7 @@ struct packet {
 
 static unsigned get16(const uint8_t *b) { return (unsigned)b[0] << 8 | b[1]; }
 
-/* Parses a TCP header (RFC 9293). n bytes of it are captured, size bytes are
+/* Parses a TCP header (RFC 9293).  n bytes of it are captured, size bytes are
  * left of the packet by its IP header.  Every TCP implementation sends its SYN
  * with options and starts at a random number: a SYN without options, and a
  * segment with number 0, is made by hand, and no TCP sends it again. */
@@ -3387,7 +3387,7 @@ static void message_put(struct request *q, unsigned type, unsigned how) {
     attr_put(q, NFTA_NAME, s->name, strlen(s->name) + 1); /* = IPSET_NAME */
 }
 
-/* Appends a message that puts an address into an nft set, or removes it. how:
+/* Appends a message that puts an address into an nft set, or removes it.  how:
  * NLM_ACK if it is the last one, whose answer follows the errors of all. */
 static void nft_put(struct request *q, unsigned type, unsigned how,
                     const uint8_t *address, unsigned seconds) {
@@ -4210,7 +4210,7 @@ static void state_load(struct monitor *m) {
     else if (!error && !locked) {
         say(TROUBLE,
             "another knockd uses %s: give this one a pid file of its "
-            "own (-p), or its doors stay open if it is killed",
+            "own (-p), or doors stay open if this one is killed",
             m->state.path);
         free(m->state.path);
         m->state.path = m->stamps_file = NULL;
@@ -4227,9 +4227,9 @@ static void state_load(struct monitor *m) {
 }
 
 /* Writes the stamps, before the daemon does what they must prevent later.  The
- * file has a line for each key at a door that was used: seen ID FLOOR
- * LOW-HIGH... (ms since 1970) Stamps of keys that no client has are forgotten
- * after STAMPS_DAYS. */
+ * file has a line for each key at a door that was used:
+ *     seen ID FLOOR LOW-HIGH...        (ms since 1970)
+ * Stamps of keys that no client has are forgotten after STAMPS_DAYS. */
 static void stamps_save(struct monitor *m) {
     if (!m->stamps_file) return;
     uint64_t keep = STAMPS_DAYS * UINT64_C(86400000), now = wall_ms();
