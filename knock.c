@@ -369,7 +369,8 @@ static void profile_line(const char *name) {
 
 /* Adds to the list of files and profiles that were searched. */
 static void searched_add(const char *text) {
-    strncat(searched, text, sizeof searched - strlen(searched) - 1);
+    size_t n = strlen(searched);
+    snprintf(searched + n, sizeof searched - n, "%s", text);
 }
 
 /* Reads the section with this heading in the file dir/base, unless there are

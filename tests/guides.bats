@@ -272,10 +272,11 @@ docker_recipe() {
 	local text n=0
 
 	# strings in one piece, a number for what is filled in
-	tr '\n' ' ' <knockd.c | sed -E 's/" +"//g; s/%(ll)?[a-z]/7/g' >"$T/source"
+	tr '\n' ' ' <knockd.c | sed -E 's/" +"//g; s/%(ll)?[a-z]/7/g; s/[0-9]+/7/g' \
+		>"$T/source"
 	while read -r text; do
-		text=$(sed -E 's/^192.0.2.7: //; s/^ssh: //; s/[ (]*\.\.\.$//; s/ \(.*//
-			s/ any$//; s/ ppp0.*//; s/[0-9]+/7/g' <<<"$text")
+		text=$(sed -E 's/^(192.0.2.7|fd00::7): //; s/^ssh: //; s/[ (]*\.\.\.$//; s/ \(.*//
+			s/ any$//; s/ ppp0.*//; s/^set nft .*/set 7: 7/; s/ Set_6$/ 7/; s/[0-9]+/7/g' <<<"$text")
 		case $text in iptables:*) continue ;; esac
 		grep -qF -- "$text" "$T/source" || { echo "not in knockd.c: $text"; return 1; }
 		n=$((n + 1))
