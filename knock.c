@@ -221,7 +221,7 @@ bool is_client_name(const char *name) {
 
 /* ---- The client: what is given ---------------------------------------- */
 
-/* What the command line says and, where that is silent, the profile. */
+/* What the command line says or, where it says nothing, the profile. */
 static struct given {
     bool udp, both, close, ipv4, ipv6, verbose, help, version;
     const char *host, *interface, *recipient, *keygen;
@@ -547,9 +547,9 @@ static struct pollfd lane_wait(const struct lane *l) {
     return (struct pollfd){ l->to, POLLOUT, 0 };
 }
 
-/* Writes what the lane holds or, if that is nothing, reads; passes an end on.
- * Neither blocks after poll(): even a pipe in blocking mode that has any room
- * has it for PIPE_BUF bytes.  Returns 0, or the error that ended the lane. */
+/* Writes what the lane holds or, if it is empty, reads; passes an end on.
+ * Neither blocks after poll(): a pipe in blocking mode, too, has room for
+ * PIPE_BUF bytes or for none.  Returns 0, or the error that ended the lane. */
 static int lane_move(struct lane *l) {
     ssize_t n;
     if (l->at == l->end) {

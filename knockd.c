@@ -253,9 +253,9 @@ static struct moment moment_now(void) {
     return m;
 }
 
-/* Writes a line to stdout with -v, else to stderr as long as that is where the
- * log goes.  On a terminal the time precedes the line: green for an opened
- * door, yellow for trouble. */
+/* Writes a line to stdout with -v, else to stderr if the log goes there.  On a
+ * terminal the time precedes the line: green for an opened door, yellow for
+ * trouble. */
 static void write_screen(const char *text, enum severity severity,
                          const char *clock) {
     static const char colours[] = "6236"; /* ANSI's, of LOG to QUIET */
@@ -390,7 +390,7 @@ static char *trim(char *s) {
 }
 
 /* Copies the next name of a list of interfaces; false at the end.  A name that
- * is too long stays too long. */
+ * is too long is cut to IFNAMSIZ characters: one too many. */
 static bool next_name(const char **list, char name[IFNAMSIZ + 1]) {
     *list += strspn(*list, LIST);
     size_t n = strcspn(*list, LIST);
@@ -1325,8 +1325,8 @@ static void door_finish(struct conf *c, struct door *d) {
     if (is_given(d->one_time)) one_time(d, false);
 }
 
-/* Reads the file at path into c.  Logs everything that is wrong with it (false
- * then) and, with -t, what is doubtful. */
+/* Reads the file at path into c.  Logs all errors of the file (and returns
+ * false) and, with -t, all doubts. */
 static bool config_load(struct conf *c, const char *path) {
     const char *list = settings.interface;
     *c = (struct conf){ .stray_limit = STRAY_LIMIT };
@@ -1466,7 +1466,7 @@ struct sniffer {
     int packets, channel; /* descriptors */
     bool resting;
     union slot *ring;
-    uint32_t at;                            /* the slot that is read next */
+    uint32_t at;                            /* the slot to read next */
     uint32_t burst, empty;                  /* see rest() */
     int64_t now, burst_start, second, look; /* ms; look: expire() is due */
 
@@ -1797,9 +1797,9 @@ FAST_END
 
 /* ---- The sniffer: match ------------------------------------------------- */
 
-/* Lists where the ranges of bulk ports begin and end, in turn, and those of
- * sealed ones.  If both lists together are too long, the last range has no end,
- * as the limits are odd: the filter then passes too much. */
+/* Lists where the ranges of bulk ports, and the ranges of sealed ports, begin
+ * and end, in turn.  If both lists together are too long, the last range has no
+ * end, as the limits are odd: the filter then passes too much. */
 static void find_edges(struct sniffer *s) {
     uint32_t *n = &s->nedges, *sealed = &s->nsealed_edges;
     *n = *sealed = 0;
@@ -2259,7 +2259,7 @@ static void begin(struct sniffer *s, struct attempt **link, uint32_t door,
 }
 
 /* Rule 5: shows p to the doors that begin with it, in the order of the file.
- * Those with no other knock open. */
+ * Doors with no other knock open. */
 static void begin_all(struct sniffer *s, struct attempt **link,
                       struct packet *p) {
     uint32_t door = s->ports[p->knock].first - 1; /* UINT32_MAX: no more */
@@ -2284,7 +2284,7 @@ static bool is_local(const struct sniffer *s, const struct packet *p) {
 }
 
 /* Applies the rules to a packet: first the doors where its source has attempts,
- * then, unless it has opened one, those that begin with it. */
+ * then, unless the packet has opened a door, the doors that begin with it. */
 static void match(struct sniffer *s, struct packet *p) {
     p->known = s->ports[p->knock].known;
     if (!p->known && !s->active) return; /* a stray, and nobody is knocking */
@@ -2835,10 +2835,10 @@ struct child { /* a command that runs; children[] has the oldest first */
     pid_t pid;
     enum command command;
     struct share *share;
-    struct opening *opening; /* NULL: that is over */
+    struct opening *opening; /* NULL: it is over */
     struct addr src;
     int64_t begun; /* ms */
-    bool passed;   /* nobody waits for its end any more */
+    bool passed;   /* no command waits for its end */
 };
 
 struct output { /* of a command and of what it left */
@@ -3065,7 +3065,8 @@ struct records {
     bool old; /* of version 2 */
 };
 
-/* Skips the head of a state file's text of n bytes; NULL if that is damaged. */
+/* Skips the head of a state file's text of n bytes; NULL if the head is
+ * damaged. */
 static char *records_head(struct records *rs, char *text, size_t n) {
     size_t head = strlen(STATE_HEAD), sum = strlen("sum 0123456789abcdef\n");
     if (strlen(text) != n) return NULL;
@@ -3355,7 +3356,7 @@ enum set_fault {
     NO_ANSWER
 };
 
-/* Appends an attribute to the last message: n bytes of data or, if that is
+/* Appends an attribute to the last message: n bytes of data or, if data is
  * NULL, of attributes that follow. */
 static void attr_put(struct request *q, unsigned type, const void *data,
                      size_t n) {
@@ -3494,8 +3495,8 @@ static int answer_read(struct request *q, const uint8_t *p, size_t n) {
     return q->set->family ? nft_look(p, n, q->v4) : ipset_look(p, n, q->v4);
 }
 
-/* The same of all answers in n bytes.  The first error counts; error: of those
- * before. */
+/* The same of all answers in n bytes.  The first error counts; error: of
+ * earlier answers. */
 static int answers_read(struct request *q, const uint8_t *p, size_t n,
                         int error) {
     struct netlink_ head;
@@ -4176,7 +4177,7 @@ static void state_refuse(const struct monitor *m, const char *why) {
         path, why, aside);
 }
 
-/* Is this file one of ours, that nobody else may read or write? */
+/* Is this a file of ours that nobody else may read or write? */
 static bool is_own(int fd) {
     struct stat st;
     return !fstat(fd, &st) && S_ISREG(st.st_mode) && st.st_uid == geteuid() &&
@@ -4190,8 +4191,8 @@ static bool state_lock(const struct monitor *m, int fd) {
            !fstatat(cwd, m->state.path, &now, 0) && now.st_ino == st.st_ino;
 }
 
-/* Opens and locks the state file and takes over its openings.  A file that is
- * damaged, or that others may write, is renamed, and nothing in it is run. */
+/* Opens and locks the state file and takes over its openings.  If the file is
+ * damaged, or others may write it, it is renamed and nothing in it runs. */
 static void state_load(struct monitor *m) {
     int how = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
     int fd = openat(cwd, m->state.path, how | O_CREAT | O_EXCL, 0600);
@@ -4308,7 +4309,7 @@ static void stamps_load(struct monitor *m) {
         sort(m->memories, m->nmemories, sizeof *m->memories, memory_cmp);
 }
 
-/* Makes *width that of the text, if that is wider. */
+/* Makes *width the width of the text, if the text is wider. */
 static void widen(int *width, const char *text) {
     int n = (int)strlen(text);
     if (n > *width) *width = n;
@@ -4379,8 +4380,9 @@ static bool address_of(const struct ifaddrs *a, struct addr *addr) {
     return family == AF_INET || (family == AF_INET6 && !settings.only_ipv4);
 }
 
-/* Takes an interface and its addresses, which -t prints; with index 0, those of
- * all.  Returns why the interface can't be used yet; NULL if it can. */
+/* Adds an interface and its addresses, which -t prints; with index 0, the
+ * addresses of all interfaces.  Returns why the interface can't be used yet;
+ * NULL if it can. */
 static const char *locals_take(struct locals *l, const struct ifaddrs *all,
                                const char *name, unsigned index) {
     bool up = false, addressed = false;
@@ -4404,8 +4406,8 @@ static const char *locals_take(struct locals *l, const struct ifaddrs *all,
     return addressed ? NULL : "has no address";
 }
 
-/* Reads the interfaces of the list and their addresses.  waiting: those that
- * can't be used yet, and why.  False if the kernel gives no answer. */
+/* Reads the interfaces of the list and their addresses.  waiting: the interfaces
+ * that can't be used yet, and why.  False if the kernel gives no answer. */
 static bool locals_read(struct monitor *m, struct locals *l,
                         char waiting[TEXT_MAX]) {
     const char *list = m->conf.listen;
@@ -4952,7 +4954,8 @@ static struct watches *watches_make(const struct conf *c, uint32_t *bytes) {
 }
 
 /* In a child of the monitor: becomes the sniffer, a new program with nothing of
- * the monitor's memory; without execveat() (qemu-user), a copy of it. */
+ * the monitor's memory; without execveat() (qemu-user), a copy of the
+ * monitor. */
 static void sniffer_exec(const struct monitor *m, int channel) {
     static char name[] = SNIFFER_NAME;
     char *argv[] = { name, NULL }, *none[] = { NULL };
