@@ -243,7 +243,7 @@ struct span {
 struct stamps {     /* what is remembered of a key at a door; ms since 1970 */
     uint64_t floor; /* the last one accepted */
     struct span burnt[BURNT_MAX + 1];
-    unsigned nburnt;
+    uint64_t nburnt; /* a size without gaps: it is compared */
 };
 
 /* Why a packet is refused, in the order in which it is looked at. */

@@ -249,7 +249,7 @@ static struct moment moment_now(void) {
     const struct tm *t = localtime(&now);
     sprintf(m.time, "%04d-%02d-%02d %02d:%02d:%02d", t->tm_year + 1900,
             t->tm_mon + 1, t->tm_mday, t->tm_hour, t->tm_min, t->tm_sec);
-    sprintf(m.day, "%.3s %2d", months + 3 * t->tm_mon, t->tm_mday);
+    sprintf(m.day, "%.3s %2d", months + t->tm_mon * 3L, t->tm_mday);
     return m;
 }
 
@@ -1279,7 +1279,8 @@ static void config_read(struct conf *c, const char *path) {
     spot.section = NOWHERE;
     while (next) {
         bool good = config_line(c, strsep(&next, "\n"));
-        if (!good && spot.section == DOOR) c->doors[c->ndoors - 1].bad = true;
+        if (!good && c->doors && spot.section == DOOR)
+            c->doors[c->ndoors - 1].bad = true;
     }
 }
 
