@@ -1185,7 +1185,7 @@ static void keys_line(struct conf *c, const struct door *d, char *line) {
     for (int i = 0; i < KEY_BYTES; i++) vectors[i] = (uint8_t)i;
     if (!is_client_name(line))
         wrong("the name has other characters than letters, digits and "
-              "._@-, begins with one of these, or is longer than %d",
+              "._@-, begins with one of ._@-, or is longer than %d",
               CLIENT_MAX);
     else if (!key_parse(trim(digits), key))
         wrong("the key is not 64 hex digits");
