@@ -414,7 +414,7 @@ enum {
     NFT_NEWSETELEM = NFNL_NFT << 8 | 12,
     NFT_DELSETELEM = NFNL_NFT << 8 | 14,
     NFTA_TABLE = 1, /* of a set and of its elements */
-    NFTA_NAME = 2,
+    NFTA_NAME = 2,  /* also of an ipset */
     NFTA_SET_FLAGS = 3,
     NFTA_SET_KEY_TYPE = 4,
     NFTA_ELEMENTS = 3,
@@ -432,7 +432,6 @@ enum {
     IPSET_ADD = 6 << 8 | 9,
     IPSET_DEL = 6 << 8 | 10,
     IPSET_PROTOCOL = 1, /* attributes */
-    IPSET_NAME = 2,
     IPSET_TYPE = 3,
     IPSET_FAMILY = 5,
     IPSET_FLAGS = 6,

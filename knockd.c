@@ -3386,7 +3386,7 @@ static void message_put(struct request *q, unsigned type, unsigned how) {
     if (marks) return;
     if (s->family) attr_put(q, NFTA_TABLE, s->table, strlen(s->table) + 1);
     else attr_put(q, IPSET_PROTOCOL, "\6", 1);
-    attr_put(q, NFTA_NAME, s->name, strlen(s->name) + 1); /* = IPSET_NAME */
+    attr_put(q, NFTA_NAME, s->name, strlen(s->name) + 1);
 }
 
 /* Appends a message that puts an address into an nft set, or removes it.  how:
@@ -3838,7 +3838,6 @@ static struct opening *opening_new(struct monitor *m, const struct door *d,
                            .timeout = d->cmd_timeout,
                            .when = NEVER };
     addr_text(src, o->ip);
-    if (m->client) strcpy(o->client, m->client);
     if (is_given(start)) o->start = expand(start, o->ip);
     if (set) o->set = copy(set);
     if (stop && *stop) o->stop = expand(stop, o->ip);
@@ -4306,8 +4305,7 @@ static void stamps_load(struct monitor *m) {
     while ((line = strsep(&rest, "\n"))) stamps_line(m, line);
     free(text);
     if (fd >= 0) close(fd);
-    if (m->nmemories)
-        sort(m->memories, m->nmemories, sizeof *m->memories, memory_cmp);
+    sort(m->memories, m->nmemories, sizeof *m->memories, memory_cmp);
 }
 
 /* Makes *width the width of the text, if the text is wider. */
@@ -4642,7 +4640,6 @@ static void memories_take(struct monitor *m, struct conf *c) {
     unsigned n = m->nmemories;
     for (struct client *k = c->clients; k < end; k++)
         if (!n || !memory_find(m, k->seen, n)) memory_add(m, k->seen);
-    if (!m->nmemories) return;
     sort(m->memories, m->nmemories, sizeof *m->memories, memory_cmp);
     for (struct memory *y = m->memories; y < m->memories + m->nmemories; y++) {
         y->was_here = y->here;
