@@ -1573,37 +1573,30 @@ static long attach(int fd, unsigned at) {
 static const uint8_t headers6[] = { 0,  ROUTING, FRAGMENT, AUTH,
                                     60, 135,     139,      140 };
 
-/* Is the packet for us?  With Targets or too many addresses user space has to
- * find out. */
-static unsigned filter_local(const struct sniffer *s, unsigned yes,
-                             unsigned no) {
-    const struct locals *l = s->locals;
-    if (s->targets || l->naddrs > FILTER_ADDRS_MAX) return yes;
+/* Is one of n addresses at offset v4 or v6 of the IP header? */
+static unsigned is_listed(const struct addr *list, uint32_t n, int v4, int v6,
+                          unsigned yes, unsigned no) {
     unsigned next = no;
-    for (unsigned i = 0; i < l->naddrs; i++)
-        next = is_addr(&l->addr[i], 16, 24, yes, next);
-    return next;
-}
-
-/* Does the source have an attempt at a wide door?  If there are too many such
- * sources, every source counts as one. */
-static unsigned filter_wide(const struct sniffer *s, unsigned yes,
-                            unsigned no) {
-    if (s->nwide > FILTER_SOURCES_MAX) return yes;
-    unsigned next = no;
-    for (unsigned i = 0; i < s->nwide; i++)
-        next = is_addr(&s->wide[i], 12, 8, yes, next);
+    for (uint32_t i = 0; i < n; i++)
+        next = is_addr(&list[i], v4, v6, yes, next);
     return next;
 }
 
 /* Does an IP packet matter?  Bulk packets are UDP, and TCP with ACK.  They pass
  * if their port is near one that they can knock on, or if their source has an
  * attempt at a wide door (index_doors()), because there its strays count.  All
- * other TCP passes: it is an attempt to connect or a probe of a scan. */
+ * other TCP passes: it is an attempt to connect or a probe of a scan.  With
+ * Targets or too many addresses user space finds out what is for us; of too many
+ * sources at wide doors, every source counts as one. */
 static unsigned filter_ip(const struct sniffer *s, unsigned take,
                           unsigned drop) {
-    unsigned local = filter_local(s, take, drop);
-    unsigned wide = filter_wide(s, local, drop);
+    const struct locals *l = s->locals;
+    unsigned local = take;
+    if (!s->targets && l->naddrs <= FILTER_ADDRS_MAX)
+        local = is_listed(l->addr, l->naddrs, 16, 24, take, drop);
+    unsigned wide = local;
+    if (s->nwide <= FILTER_SOURCES_MAX)
+        wide = is_listed(s->wide, s->nwide, 12, 8, local, drop);
     unsigned sealed = put(JEQ, 8 + sizeof(struct sealed), local, wide);
     sealed = load(LD_HX, 4, sealed); /* UDP's length */
     sealed = search(s->sealed_edge, 0, s->nsealed_edges, sealed, wide);
