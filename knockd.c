@@ -4789,6 +4789,11 @@ static bool refuse(struct monitor *m, const char *why) {
     return false;
 }
 
+/* Can an honest sniffer have seen a packet from this address? */
+static bool is_source(const struct addr *a) {
+    return addr_usable(a) && (is_v4(a) || !settings.only_ipv4);
+}
+
 /* Could an honest sniffer send this event of a door? */
 static bool is_true_of_door(struct monitor *m, const struct event *e) {
     if (e->door >= m->conf.ndoors) return refuse(m, "door");
@@ -4796,9 +4801,7 @@ static bool is_true_of_door(struct monitor *m, const struct event *e) {
     if (d->keys) return refuse(m, "door with keys");
     if (e->stage < 1 || e->stage > SEQUENCE_MAX) return refuse(m, "stage");
     if (e->kind == OPEN && e->stage != d->seq.n) return refuse(m, "stage");
-    bool ignored = settings.only_ipv4 && !is_v4(&e->src);
-    if (ignored || !addr_usable(&e->src) ||
-        !allowed(&d->allow, &d->deny, &e->src))
+    if (!is_source(&e->src) || !allowed(&d->allow, &d->deny, &e->src))
         return refuse(m, "address");
     if (e->kind != OPEN)
         return in_rate(&d->said, KINDS * LINES_PER_SECOND, STALL_MS) ||
@@ -4814,9 +4817,8 @@ static bool is_true(struct monitor *m, const struct event *e) {
     if (e->kind == STAGE || e->kind == OPEN || e->kind == TIMEOUT)
         return is_true_of_door(m, e);
     if (e->kind == SEALED) {
-        bool ignored = settings.only_ipv4 && !is_v4(&e->src);
         if (e->door >= m->conf.nclients) return refuse(m, "client");
-        return (!ignored && addr_usable(&e->src)) || refuse(m, "address");
+        return is_source(&e->src) || refuse(m, "address");
     }
     if (e->kind == COUNTED && e->stage >= COUNTERS) return refuse(m, "counter");
     return in_rate(&m->said, KINDS * LINES_PER_SECOND, STALL_MS) ||
