@@ -5185,11 +5185,10 @@ static void turn(struct monitor *m) {
     if (m->renew_at <= now) sequences_send(m);
     if (m->sniffer < 0 && now >= m->sniffer_again) sniffer_start(m);
     alarm_set(m, next_wake(m, now));
-    fds[SIGNALS] = (struct pollfd){ m->signals, POLLIN, 0 };
-    fds[CHANNEL] = (struct pollfd){ m->channel, POLLIN, 0 };
-    fds[NETLINK] = (struct pollfd){ m->netlink, POLLIN, 0 };
-    fds[TIMER] = (struct pollfd){ m->timer, POLLIN, 0 };
-    fds[CLOCK] = (struct pollfd){ m->clock, POLLIN, 0 };
+    const int own[SLOTS] = { m->signals, m->channel, m->netlink, m->timer,
+                             m->clock };
+    for (unsigned i = 0; i < SLOTS; i++)
+        fds[i] = (struct pollfd){ own[i], POLLIN, 0 };
     for (unsigned i = 0; i < m->noutputs; i++)
         fds[SLOTS + i] = (struct pollfd){ m->outputs[i].fd, POLLIN, 0 };
     if (poll(fds, SLOTS + m->noutputs, -1) <= 0) return;
