@@ -4313,7 +4313,8 @@ static int status(const struct monitor *m) {
     static const char *const formats[] = { "%-*s\t%-*s\t%-*s\t%s\t%s\n",
                                            "%-*s  %-*s  %-*s  %7s  %s\n" };
     bool columns = isatty(STDOUT_FILENO);
-    int door = 0, address = 0, client = 0; /* widths */
+    int door = (int)strlen("DOOR"), client = (int)strlen("CLIENT");
+    int address = (int)strlen("ADDRESS"); /* widths */
     char ip[ADDR_TEXT], left[32];
     struct records rs = { .n = 0 };
     size_t n;
@@ -4323,17 +4324,13 @@ static int status(const struct monitor *m) {
     if (!text) die("could not read %s: %s", m->state.path, strerror(errno));
     if (!records_read(&rs, text, n)) die("%s is damaged", m->state.path);
     const struct record *end = rs.list + rs.n;
-    if (columns) {
-        widen(&door, "DOOR");
-        widen(&address, "ADDRESS");
-        widen(&client, "CLIENT");
-    }
-    for (const struct record *r = rs.list; columns && r < end; r++) {
+    for (const struct record *r = rs.list; r < end; r++) {
         widen(&door, r->door);
         widen(&address, addr_text(&r->src, ip));
         widen(&client, r->client);
     }
-    if (columns)
+    if (!columns) door = address = client = 0;
+    else
         printf(formats[1], door, "DOOR", address, "ADDRESS", client, "CLIENT",
                "SECONDS", "HOW");
     for (const struct record *r = rs.list; r < end; r++) {
