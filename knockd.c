@@ -3329,8 +3329,11 @@ static bool output_read(struct monitor *m, struct output *o, int seen) {
 struct request {
     _Alignas(4) uint8_t b[SET_BYTES]; /* all zero: padding needs no bytes */
     size_t n, at;                     /* at: its last message */
+    size_t nest[3];                   /* attributes of attributes in that */
+    unsigned nnests;
     uint32_t seq;
     const struct set *set;
+    const uint8_t *address;
     bool v4, looks; /* looks: for the set's description */
     bool done;      /* the last answer has come */
 };
@@ -3350,17 +3353,25 @@ enum set_fault {
     NO_ANSWER
 };
 
-/* Appends an attribute to the last message: n bytes of data or, if data is
- * NULL, of attributes that follow. */
+/* Appends an attribute to the last message, and to its nests. */
 static void attr_put(struct request *q, unsigned type, const void *data,
                      size_t n) {
     struct attr_ head = { (uint16_t)(sizeof head + n), (uint16_t)type };
     memcpy(q->b + q->n, &head, sizeof head);
-    q->n += sizeof head;
-    if (data) memcpy(q->b + q->n, data, n);
-    if (data) q->n += (n + 3) & ~(size_t)3;
+    memcpy(q->b + q->n + sizeof head, data, n);
+    q->n += sizeof head + ((n + 3) & ~(size_t)3);
     uint32_t bytes = (uint32_t)(q->n - q->at);
     memcpy(q->b + q->at, &bytes, sizeof bytes);
+    for (unsigned i = 0; i < q->nnests; i++) {
+        uint16_t own = (uint16_t)(q->n - q->nest[i]);
+        memcpy(q->b + q->nest[i], &own, sizeof own);
+    }
+}
+
+/* Begins an attribute that holds all others of the message that follow. */
+static void nest_begin(struct request *q, unsigned type) {
+    q->nest[q->nnests++] = q->n;
+    attr_put(q, ATTR_NESTED | type, "", 0);
 }
 
 /* Appends a message about the set, or one that begins or ends a batch. */
@@ -3374,6 +3385,7 @@ static void message_put(struct request *q, unsigned type, unsigned how) {
     if (marks) head.res_id[1] = NFNL_NFT;
     else head.family = s->family;
     q->at = q->n;
+    q->nnests = 0;
     memcpy(q->b + q->n, &head, sizeof head);
     q->n += sizeof head;
     if (marks) return;
@@ -3382,35 +3394,29 @@ static void message_put(struct request *q, unsigned type, unsigned how) {
     attr_put(q, NFTA_NAME, s->name, strlen(s->name) + 1);
 }
 
-/* Appends a message that puts an address into an nft set, or removes it.  how:
- * NLM_ACK if it is the last one, whose answer follows the errors of all. */
-static void nft_put(struct request *q, unsigned type, unsigned how,
-                    const uint8_t *address, unsigned seconds) {
-    const size_t head = sizeof(struct attr_);
-    size_t n = q->v4 ? 4 : 16, element = 2 * head + n;
+/* Appends a message that puts the address into an nft set for so many seconds
+ * or, with 0, removes it.  how: NLM_ACK if it is the last one, whose answer
+ * follows the errors of all. */
+static void nft_put(struct request *q, unsigned how, unsigned seconds) {
     uint64_t ms = htobe64(seconds * UINT64_C(1000));
-    bool adds = type == NFT_NEWSETELEM;
-    if (adds) element += head + sizeof ms;
+    unsigned type = seconds ? NFT_NEWSETELEM : NFT_DELSETELEM;
     message_put(q, type, NLM_CREATE | how);
-    attr_put(q, ATTR_NESTED | NFTA_ELEMENTS, NULL, head + element);
-    attr_put(q, ATTR_NESTED | NFTA_LIST_ELEM, NULL, element);
-    attr_put(q, ATTR_NESTED | NFTA_ELEM_KEY, NULL, head + n);
-    attr_put(q, NFTA_DATA_VALUE, address, n);
-    if (adds) attr_put(q, NFTA_ELEM_TIMEOUT, &ms, sizeof ms);
+    nest_begin(q, NFTA_ELEMENTS);
+    nest_begin(q, NFTA_LIST_ELEM);
+    if (seconds) attr_put(q, NFTA_ELEM_TIMEOUT, &ms, sizeof ms);
+    nest_begin(q, NFTA_ELEM_KEY);
+    attr_put(q, NFTA_DATA_VALUE, q->address, q->v4 ? 4 : 16);
 }
 
 /* The same for an ipset. */
-static void ipset_put(struct request *q, const uint8_t *address,
-                      unsigned seconds) {
-    const size_t head = sizeof(struct attr_);
-    size_t n = q->v4 ? 4 : 16, data = 2 * head + n;
+static void ipset_put(struct request *q, unsigned seconds) {
     uint32_t s = htonl(seconds);
-    if (seconds) data += head + sizeof s;
+    unsigned type = q->v4 ? IPSET_IPV4 : IPSET_IPV6;
     message_put(q, seconds ? IPSET_ADD : IPSET_DEL, NLM_ACK);
-    attr_put(q, ATTR_NESTED | IPSET_DATA, NULL, data);
-    attr_put(q, ATTR_NESTED | IPSET_IP, NULL, head + n);
-    attr_put(q, ATTR_NET_ORDER | (q->v4 ? IPSET_IPV4 : IPSET_IPV6), address, n);
+    nest_begin(q, IPSET_DATA);
     if (seconds) attr_put(q, ATTR_NET_ORDER | IPSET_TIMEOUT, &s, sizeof s);
+    nest_begin(q, IPSET_IP);
+    attr_put(q, ATTR_NET_ORDER | type, q->address, q->v4 ? 4 : 16);
 }
 
 /* Finds an attribute among n bytes of them: returns its own *bytes, or NULL. */
@@ -3550,14 +3556,14 @@ static int set_look(struct monitor *m, const struct set *s, bool v4) {
 static int set_write(struct monitor *m, const struct set *s,
                      const struct addr *a, unsigned seconds) {
     struct request q = { .set = s, .v4 = is_v4(a) };
-    const uint8_t *address = q.v4 ? a->b + 12 : a->b;
+    q.address = q.v4 ? a->b + 12 : a->b;
     q.seq = ++m->requests;
-    if (!s->family) ipset_put(&q, address, seconds);
+    if (!s->family) ipset_put(&q, seconds);
     else {
         message_put(&q, NFNL_BATCH_BEGIN, 0);
-        if (seconds) nft_put(&q, NFT_NEWSETELEM, 0, address, seconds);
-        nft_put(&q, NFT_DELSETELEM, seconds ? 0 : NLM_ACK, address, 0);
-        if (seconds) nft_put(&q, NFT_NEWSETELEM, NLM_ACK, address, seconds);
+        if (seconds) nft_put(&q, 0, seconds);
+        nft_put(&q, seconds ? 0 : NLM_ACK, 0);
+        if (seconds) nft_put(&q, NLM_ACK, seconds);
         message_put(&q, NFNL_BATCH_END, 0);
     }
     int error = set_ask(m, &q);
