@@ -3879,16 +3879,20 @@ static bool is_crowded(const struct monitor *m, const struct share *s) {
     return open_of(s->n) + open_of(m->n) >= OPENINGS_MAX;
 }
 
-/* A door that is full closes its oldest opening. */
-static void room_make(struct monitor *m, struct share *s) {
+/* Does the door lack room for one more opening?  If so, its oldest one closes,
+ * one at a time. */
+static bool room_lacks(struct monitor *m, struct share *s) {
     struct ring *oldest = s->held.newer;
-    if (oldest != &s->held) opening_close(m, (struct opening *)oldest);
+    bool closing = s->n[DUE] + s->n[STOPPING] > 0;
+    if (!is_crowded(m, s)) return false;
+    if (!closing && oldest != &s->held)
+        opening_close(m, (struct opening *)oldest);
+    return is_crowded(m, s);
 }
 
 /* The set has opened the door, and no command is to run. */
 static void opening_hold(struct monitor *m, struct opening *o) {
     unsigned least = 1 + running(m, o, STOP);
-    if (o->state == GONE && is_crowded(m, o->share)) room_make(m, o->share);
     if (o->times < least) o->times = least;
     opening_move(m, o, HELD, o->until);
 }
@@ -3908,7 +3912,12 @@ static void opening_knock(struct monitor *m, const struct door *d,
         return;
     }
     struct opening *o = opening_new(m, d, src);
-    if (o->set && !set_change(m, o, o->timeout)) {
+    bool begins = o->state == GONE && !o->start; /* no start command waits */
+    bool refused = begins && room_lacks(m, s);
+    if (refused)
+        say_of(m, s, o->ip, REFUSALS,
+               "refused: stop commands of others are still to run");
+    if (refused || (o->set && !set_change(m, o, o->timeout))) {
         if (o->state == GONE) opening_move(m, o, GONE, NEVER);
         return;
     }
@@ -4079,16 +4088,12 @@ static void command_begin(struct monitor *m, struct opening *o, int64_t now) {
     command_end(m, c, false);
 }
 
-/* Does the door lack room for the start command that is next?  If so, its
- * oldest opening closes first, one at a time. */
-static bool room_lacks(struct monitor *m, struct share *s) {
+/* Does the start command that is next at this door wait for room? */
+static bool start_waits(struct monitor *m, struct share *s) {
     struct ring *first = s->queue[START].ready.newer;
     struct opening *o = (struct opening *)first;
     if (first == &s->queue[START].ready || !closes(o) || o->times) return false;
-    if (!is_crowded(m, s)) return false;
-    bool closing = s->n[DUE] + s->n[STOPPING] > 0;
-    if (!closing) room_make(m, s);
-    return is_crowded(m, s);
+    return room_lacks(m, s);
 }
 
 /* The next command of this kind, of the door that got a slot longest ago. */
@@ -4096,7 +4101,7 @@ static struct opening *queue_next(struct monitor *m, enum command which) {
     struct queue *best = NULL;
     for (struct share *s = m->shares; s; s = s->next) {
         struct queue *q = &s->queue[which];
-        if (which == START && room_lacks(m, s)) q = &s->queue[STOP];
+        if (which == START && start_waits(m, s)) q = &s->queue[STOP];
         bool full = q->running + m->nchildren >= CHILDREN_MAX && !m->ending;
         if (q->ready.newer == &q->ready || full) continue;
         if (!best || q->served < best->served) best = q;

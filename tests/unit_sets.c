@@ -56,7 +56,7 @@ static void kernel_asked(const void *data, size_t n) {
         kernel.news += head.type == NFT_NEWSETELEM;
         kernel.dels += head.type == NFT_DELSETELEM;
         look |= head.type == NFT_GETSET || head.type == IPSET_LIST;
-        if (head.type == NFT_DELSETELEM)
+        if (head.type == NFT_DELSETELEM && !add)
             memcpy(kernel.taken, b + at + head.bytes - 4, 4);
     }
     if (look) {
@@ -482,6 +482,25 @@ static void test_set_room(void) {
     /* one that is open is not made room for */
     knock_at(m, &shop[0], "10.1.0.1");
     CHECK(kernel.takes == 1 && m->nopenings == before);
+    set_end();
+    /* stop commands that are slower than the knocks: no more openings */
+    m = set_open("nft inet t a");
+    shop[0].cmd_timeout = 1000;
+    shop[0].stop = "stop %IP%";
+    for (unsigned i = 0; i < OPENINGS_MAX / 2 + 20; i++) {
+        snprintf(ip, sizeof(ip), "10.1.%u.%u", i / 256, i % 256);
+        struct addr a = addr_of(ip);
+        opening_knock(m, &shop[0], &a);
+    }
+    CHECK(m->nopenings == before, "%u", m->nopenings);
+    CHECK(m->n[DUE] == 1 && kernel.takes == 1, "%u", m->n[DUE]);
+    CHECK(has_text("refused: stop commands of others are still to run"));
+    forget();
+    turn(m); /* the oldest is closed */
+    reap_all(m, 0);
+    CHECK(m->nopenings == before - 1, "%u", m->nopenings);
+    knock_at(m, &shop[0], "10.9.9.9");
+    CHECK(m->nopenings == before && has_text("10.9.9.9: a: OPEN SESAME"));
     set_end();
 }
 
