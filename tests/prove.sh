@@ -17,7 +17,8 @@
 #
 # CBMC 6 is taken from PATH, or comes as a package of Debian's next release, which is
 # unpacked in build/cbmc and run with its own C library; nothing is installed.
-# MINUTES: for one proof (default 4). JOBS: at the same time. The last line is `N passed, N failed`.
+# MINUTES: of processor time for a step of a proof (default 4). JOBS: at the same time.
+# The last line is `N passed, N failed`.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
@@ -56,17 +57,23 @@ get_cbmc() {
 	done
 }
 
-# tool NAME ARGUMENT...: one of CBMC's programs, for MINUTES at most.
+# limited COMMAND...: for MINUTES at most, however busy the machine is.
+limited() {
+	# shellcheck disable=SC3045 # dash and busybox have -t, too
+	(ulimit -t "$((MINUTES * 60))" && exec "$@")
+}
+
+# tool NAME ARGUMENT...: one of CBMC's programs.
 tool() {
 	if [ -n "$own" ]; then
-		timeout "$((MINUTES * 60))" "$@"
+		limited "$@"
 		return
 	fi
 	program=$DIR/root/usr/bin/$1
 	shift
 	loader=$(find "$DIR/root/usr/" -name 'ld-linux*.so*' | head -n 1)
 	# shellcheck disable=SC3045 # where it is unknown, there is no limit
-	(ulimit -v 8000000; exec timeout "$((MINUTES * 60))" "$loader" \
+	(ulimit -v 8000000; limited "$loader" \
 		--library-path "$DIR/root/usr/lib/$(uname -m)-linux-gnu:$DIR/root/usr/lib" \
 		"$program" "$@")
 }
@@ -111,7 +118,7 @@ translate() {
 run() {
 	# The sources' own warnings are the build's business.
 	cc -O2 -w -std=c11 -D_GNU_SOURCE -I "$1" -I tests/prove -o "$binary" "$2" "$1/knock.c" &&
-		timeout "$((MINUTES * 60))" "$binary"
+		limited "$binary"
 }
 
 # prove SOURCES HARNESS [OPTION...]: the result on the harness with these sources.
