@@ -1215,6 +1215,8 @@ static void keys_read(struct conf *c, const struct door *d) {
     char *text = secrets_map(bytes), *rest = text;
     if (!doubt && read(fd, text, bytes) != st.st_size)
         doubt = "the file has changed";
+    if (!doubt && strlen(text) != bytes - 1)
+        doubt = "a byte is zero: this is not a text file";
     if (fd >= 0) close(fd);
     if (hidden) warn("%s is not checked: %s", d->keys, doubt);
     else if (doubt) wrong("%s: %s", d->keys, doubt);

@@ -127,6 +127,11 @@ static void test_key_doors(void) {
     if (!geteuid() && !fchownat(directory_fd, "keys", 12345, 0, 0))
         check_doubt("keys: it belongs neither to root nor to this user");
     unlinkat(directory_fd, "keys", 0);
+    /* a zero byte does not end the file in silence */
+    static const char zero[] = "anna " KEY_A "\n\0bob " KEY_B "\n";
+    put_file("keys", zero, sizeof(zero) - 1);
+    check_doubt("keys: a byte is zero: this is not a text file");
+    unlinkat(directory_fd, "keys", 0);
     /* a test without the right to read it is not wrong for that */
     put_text("keys", "anna " KEY_A "\n");
     forget();
