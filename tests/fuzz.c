@@ -823,10 +823,11 @@ static void one_input(const uint8_t *data, size_t n) {
     memcpy(text, data, n);
     text[n] = '\0';
     out.started = false;
+    spot.errors = 0;
     keys_read(&c, &d);
     check_text();
-    good = keys_in(text, names);
-    REQUIRE((good < 0) == (c.errors > 0));
+    good = strlen(text) == n ? keys_in(text, names) : -1;
+    REQUIRE((good < 0) == (spot.errors > 0));
     REQUIRE(good < 0 || (unsigned)good == c.nclients);
     for (int i = 0; i < good; i++)
         REQUIRE(!strcmp(names[i], c.clients[i].name));
