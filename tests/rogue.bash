@@ -31,6 +31,20 @@ deed() {
 	poke
 }
 
+# once DEED: makes the sniffer do it once, and waits until it is done.
+once() {
+	order "once $1"
+	poke
+	until_true "$WAIT" is_done || { echo "not done: $1"; return 1; }
+}
+
+is_done() {
+	local first
+
+	IFS= read -rN 1 first <"$T/orders"
+	[ "$first" = ' ' ]
+}
+
 poke() {
 	DEEDS=$((${DEEDS:-0} + 1))
 	in_s ip addr add "10.98.$((DEEDS / 250)).$((DEEDS % 250))/32" dev eth0

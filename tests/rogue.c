@@ -8,7 +8,8 @@
  * the seconds by which the clocks of the wall are wrong.  The sniffer, whose
  * environment is empty, finds the name in its parent's.  Once it is locked in
  * it does the deed whenever an order reaches it, as when its interface gets an
- * address:
+ * address (with "once " before the deed: only at the next order, and the first
+ * byte becomes a blank when the deed is done):
  *
  *	call NAME                       makes a system call; _exit(0) after it
  *	try NAME                        the same; _exit() with the error number
@@ -40,7 +41,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static const char *orders = "";
+static char nothing[1], *orders = nothing;
 static int sniffing, locked;
 static void *ring;
 
@@ -88,9 +89,9 @@ __attribute__((constructor)) static void orders_map(void) {
     const char *path = getenv("ROGUE");
     sniffing = !*environ;
     if (sniffing) path = parents_rogue();
-    int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-    void *p =
-        fd < 0 ? MAP_FAILED : mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0);
+    int fd = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
+    int how = PROT_READ | PROT_WRITE;
+    void *p = fd < 0 ? MAP_FAILED : mmap(NULL, 4096, how, MAP_SHARED, fd, 0);
 
     if (p != MAP_FAILED) orders = p;
     if (fd >= 0) close(fd);
@@ -270,6 +271,8 @@ static ssize_t hook_read(int fd, void *buf, size_t n) {
     if (got <= 0) return got;
     memcpy(deed, orders, *orders ? sizeof(deed) - 1 : 1);
     deed[sizeof(deed) - 1] = '\0';
+    bool once = !strncmp(deed, "once ", 5);
+    if (once) memmove(deed, deed + 5, sizeof(deed) - 5);
     if (sscanf(deed, "call %31s", name) == 1) {
         forbidden(name);
         _exit(0);
@@ -289,5 +292,6 @@ static ssize_t hook_read(int fd, void *buf, size_t n) {
         poison();
         __builtin_trap();
     }
+    if (once) *orders = ' ';
     return got;
 }
