@@ -27,7 +27,7 @@ teardown() {
 
 @test "make cross: i386, 32 bits, builds, runs and passes the unit tests" {
 	need i686-linux-gnu-gcc qemu-i386-static
-	timeout 280 contrib/cross.sh i386 >"$T/out" 2>&1 </dev/null ||
+	timeout 880 contrib/cross.sh i386 >"$T/out" 2>&1 </dev/null ||
 		{ tail -n 20 "$T/out"; return 1; }
 	matches "$(tail -n 1 "$T/out")" '^i386 +(musl|glibc) +[0-9]+  ok [0-9]+'
 	# the byte in the ELF header that says so
