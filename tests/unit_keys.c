@@ -110,6 +110,23 @@ static void test_key_doors(void) {
               !has_text("door 'f'"),
           "%s", kept);
     config_free(&c);
+    CHECK(load_text(&c,
+                    "[d]\nsequence = 1:udp\nkeys = keys\nset = ipset a\n"
+                    "[e]\nsequence = 1,2\nset = ipset a\n"
+                    "[f]\nsequence = 1,2,3\nset = ipset b\n",
+                    true) &&
+              has_text("door 'e' has the same Set without a key") &&
+              !has_text("door 'f'"),
+          "%s", kept);
+    config_free(&c);
+    /* one key at two doors: their names tell its knocks apart */
+    CHECK(load_text(&c,
+                    "[d]\nsequence = 1:udp\nkeys = keys\n"
+                    "[e]\nsequence = 1:udp\nkeys = keys\n",
+                    false) &&
+              c.nclients == 2 && c.clients[0].seen != c.clients[1].seen,
+          "%s", kept);
+    config_free(&c);
     CHECK(fchmodat(directory_fd, "keys", 0640, 0) == 0);
     check_doubt("keys: others may use it: chmod 600");
     CHECK(fchmodat(directory_fd, "keys", 0604, 0) == 0);
@@ -717,7 +734,8 @@ static void test_clients_change(void) {
     struct door *d = &m->conf.doors[0];
 
     d->cooldown = 0;
-    sealed_request(m, "192.0.2.1", 0, 0, 0, NULL);
+    struct sealed used = sealed_by(&m->conf, 0, 0);
+    sealed_from(m, "192.0.2.1", 0, &used);
     sealed_request(m, "192.0.2.2", 1, 0, 0, NULL);
     knock_at(m, &m->conf.doors[2], "192.0.2.3");
     reap_all(m, 0);
@@ -752,6 +770,8 @@ static void test_clients_change(void) {
     clock_ms += 1000;
     sealed_request(m, "192.0.2.1", 0, -30000, 0, NULL);
     CHECK(has_text("anna: sent before the start: wait 30 s\n"), "%s", kept);
+    sealed_from(m, "192.0.2.9", 0, &used); /* and what was used stays used */
+    CHECK(has_text("192.0.2.9: ssh: anna: replayed, first"), "%s", kept);
     sealed_request(m, "192.0.2.1", 0, -999, 0, NULL);
     CHECK(has_text("key of anna\n"), "%s", kept);
     reap_all(m, 0);
