@@ -288,6 +288,24 @@ ports() {
 	[ $bad = 0 ]
 }
 
+@test "the test vector in docs/knock1.md follows from its key" {
+	need python3
+	python3 - docs/knock1.md <<-'EOF2'
+	import hashlib, hmac, re, sys
+	text = open(sys.argv[1]).read()
+	H = lambda key, message: hmac.new(key, message, hashlib.sha256).digest()
+	K, D, I = (bytes.fromhex(re.search(r"^    %s +(\w+)$" % n, text, re.M)[1]) for n in "KDI")
+	packet = bytes.fromhex("".join(re.search(r"^    packet +(\w+)\n +(\w+)$", text, re.M).groups()))
+	stamp = int(re.search(r"^    stamp +(\d+), address zero, request 0$", text, re.M)[1])
+	P = stamp.to_bytes(8, "big") + bytes(24)
+	id = H(I, (stamp >> 20).to_bytes(8, "big"))[:8]
+	tag = H(D, b"knock1 tag" + id + P)[:16]
+	mask = H(D, b"knock1 mask" + tag)
+	assert D == H(K, b"knock1 door" + b"ssh") and I == H(D, b"knock1 id")
+	assert packet == id + tag + bytes(a ^ b for a, b in zip(P, mask))
+	EOF2
+}
+
 @test "the version stands in config.h alone, and is the newest of CHANGELOG.md" {
 	local v
 
