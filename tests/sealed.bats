@@ -314,6 +314,25 @@ opens() {
 	stop_knockd
 }
 
+@test "ssh logs in with a sealed knock: ProxyCommand and a profile" {
+	need iptables
+	sealed_door
+	rm "$T/key" # ssh's has this name now
+	start_sshd
+	in_s iptables -w -A INPUT -p tcp --dport 22 -j REJECT ||
+		skip "iptables does not work with this kernel"
+	sed -i "s/^\(start_command = \).*/\1iptables -w -I INPUT -s %IP% -p tcp --dport 22 -j ACCEPT/
+		s/^\(stop_command = \).*/\1iptables -w -D INPUT -s %IP% -p tcp --dport 22 -j ACCEPT/" "$T/knockd.conf"
+	start
+	profile .config/knock.conf <<<$'[home]\nhost = 10.77.0.1\nports = 62201\nkey = ssh:'"$KEY"
+	printf 'Host home\n\tHostName 10.77.0.1\n\tProxyCommand %s -W %%p home\n' "$KNOCK" >"$T/config"
+	printf 'Host *\n' | cat - "$T/ssh_config" >>"$T/config"
+	is "$(in_a env -u XDG_CONFIG_HOME HOME="$T/home" ssh -F "$T/config" home echo it works)" 'it works'
+	logged '10.77.0.2: ssh: OPEN SESAME'
+	not in_b ssh -F "$T/ssh_config" 10.77.0.1 true 2>/dev/null
+	stop_knockd
+}
+
 @test "contrib/knock1.py and knock1.sh open the door" {
 	need python3 openssl nc
 	sealed_door
@@ -412,7 +431,7 @@ opens() {
 }
 
 @test "a knock that came while knockd was down, or while the key was out" {
-	local kept
+	local kept used
 
 	need python3
 	sealed_door
@@ -420,6 +439,9 @@ opens() {
 	start
 	raw a "$kept"
 	logged 'anna: sent before the start'
+	used=$(packet 0)
+	raw a "$used"
+	logged '10.77.0.2: ssh: OPEN SESAME'
 	cp "$T/keys" "$T/keys.in"
 	echo '# nobody' >"$T/keys"
 	kill -HUP "$PID"
@@ -434,9 +456,12 @@ opens() {
 	mark
 	raw b "$kept"
 	logged 'anna: sent before the start' 2
-	opens 0
+	# What was used before the key was out is still used.
+	raw b "$used"
+	logged '10.77.0.3: ssh: anna: replayed'
+	opens 1
 	raw a "$(packet 0)"
-	logged '10.77.0.2: ssh: OPEN SESAME'
+	logged '10.77.0.2: ssh: OPEN SESAME' 2
 	stop_knockd
 }
 
