@@ -131,7 +131,7 @@ binary() {
 # compiled ARCHITECTURE SOURCE FILE: a static program of the tests.
 compiled() {
 	local cc specs=build/cross/${1/ppc64el/ppc64le}/musl/specs
-	cc=$(dpkg-architecture -a "$1" -q DEB_HOST_GNU_TYPE)-gcc
+	cc=$(dpkg-architecture -a "$1" -q DEB_HOST_GNU_TYPE 2>/dev/null)-gcc
 	[ -e "$specs" ] && cc="$cc -specs=$specs"
 	# shellcheck disable=SC2086
 	$cc -std=c11 -D_GNU_SOURCE -O1 -static -o "$3" "$2" >"$OUT/compiler.log" 2>&1
