@@ -285,13 +285,13 @@ static void test_set_faults(void) {
           "'{ type ipv4_addr; flags timeout; }'\n" },
         { 0, EPERM, "knockd lacks CAP_NET_ADMIN: " },
         { 0, EINVAL, "the kernel lacks nf_tables or ip_set: " },
-        { 0, ENOMEM, "Cannot allocate memory\n" },
+        { 0, ENOMEM, NULL },
         { EPERM, 0, "its table has an owner" },
         { ENFILE, 0, "it is full" },
         { IPSET_FULL, 0, "it is full" },
         { ENOENT, 0, "there is no such set" },
-        { EBUSY, 0, "Device or resource busy\n" },
-        { ENOBUFS, 0, "No buffer space available\n" },
+        { EBUSY, 0, NULL },
+        { ENOBUFS, 0, NULL },
         { INT32_MIN, 0, "" },
     };
     char text[128];
@@ -304,8 +304,10 @@ static void test_set_faults(void) {
             kernel.errors[0] = kernel.errors[1] = faulty[i].error;
             kernel.look_error = faulty[i].look;
             knock_at(m, &shop[0], "192.0.2.1");
+            const char *says = faulty[i].text;
+            if (!says) says = strerror(faulty[i].error + faulty[i].look);
             snprintf(text, sizeof(text), "192.0.2.1: a: set nft inet t a: %s",
-                     faulty[i].text);
+                     says);
             CHECK(has_text(text), "%s: %s", text, kept);
             CHECK(m->nopenings == (unsigned)twice); /* an older one stays */
             forget();
@@ -328,7 +330,7 @@ static void test_set_faults(void) {
         kernel.nerrors = 2;
         kernel.errors[0] = kernel.errors[1] = ENOMEM;
         openings_end(m);
-        CHECK(!m->nopenings && has_text("set nft inet t a: Cannot allocate"));
+        CHECK(!m->nopenings && has_text(strerror(ENOMEM)));
         set_end();
     }
     /* no socket to be had, nothing can be sent */
