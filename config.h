@@ -20,7 +20,7 @@ struct word {
     uint16_t field; /* where it is kept */
     unsigned max;
 };
-const struct word *option_next(int argc, char **argv, const struct word *first,
+const struct word *option_next(int argc, char **argv, const struct word *all,
                                size_t n, bool *wrong);
 
 /* Paths. */
@@ -124,12 +124,13 @@ const struct word *option_next(int argc, char **argv, const struct word *first,
 #define NAME_BYTES 256      /* of a host name */
 #define NAME_LETTERS \
     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
-#define NAMER_ID 65532        /* uid and gid of the process of -l */
-#define LOOKUP_SECONDS 1      /* for a name to be found ... */
-#define LOOKUP_PAUSE_MS 10000 /* ... else no name is looked up for this time */
-#define ORPHAN_MS 10000       /* for a start command that we left alone */
-#define DRAIN_MS 1000         /* for a sniffer that is told to end */
-#define SHUTDOWN_MS 8000      /* for the stop commands at the end */
+#define NAMER_ID 65532   /* uid and gid of the process of -l */
+#define LOOKUP_SECONDS 1 /* for a name to be found ... */
+#define LOOKUP_PAUSE_MS \
+    10000                /* ... else no name is looked up for this time */
+#define ORPHAN_MS 10000  /* for a start command that we left alone */
+#define DRAIN_MS 1000    /* for a sniffer that is told to end */
+#define SHUTDOWN_MS 8000 /* for the stop commands at the end */
 
 /* knockd --help. */
 #define USAGE                                                               \
@@ -198,7 +199,8 @@ const struct word *option_next(int argc, char **argv, const struct word *first,
 #define SEPARATORS " \t\r=,"     /* between words */
 
 /* Sealed knocks, which knock.c makes and judges (docs/knock1.md). */
-#define STAMPS_DAYS 30 /* that the stamps of a key without a client are kept */
+#define STAMPS_DAYS \
+    30 /* that the stamps of a key without a client are kept */
 #define CLIENTS_MAX 65536 /* of all doors */
 #define KEYS_STATUS 3     /* of a sniffer that would have the keys */
 #define SKEW_MS 600000    /* how wrong a client's clock may be */

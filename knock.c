@@ -27,7 +27,7 @@
 
 /* ---- SHA-256 and HMAC ------------------------------------------------- */
 
-static uint32_t turn_right(uint32_t x, int n) { return x >> n | x << (32 - n); }
+static uint32_t rotr(uint32_t x, int n) { return x >> n | x << (32 - n); }
 
 /* Adds a block to the state (FIPS 180-4, 6.2.2, which has these names).  No
  * branch and no address depends on the bytes. */
@@ -40,12 +40,12 @@ static void compress(uint32_t state[8], const uint8_t block[64]) {
     for (int t = 16; t < 64; t++) {
         uint32_t x = w[t - 2], y = w[t - 15];
         w[t] = w[t - 7] + w[t - 16];
-        w[t] += turn_right(x, 17) ^ turn_right(x, 19) ^ x >> 10;
-        w[t] += turn_right(y, 7) ^ turn_right(y, 18) ^ y >> 3;
+        w[t] += rotr(x, 17) ^ rotr(x, 19) ^ x >> 10;
+        w[t] += rotr(y, 7) ^ rotr(y, 18) ^ y >> 3;
     }
     for (int t = 0; t < 64; t++) {
-        uint32_t t1 = turn_right(e, 6) ^ turn_right(e, 11) ^ turn_right(e, 25);
-        uint32_t t2 = turn_right(a, 2) ^ turn_right(a, 13) ^ turn_right(a, 22);
+        uint32_t t1 = rotr(e, 6) ^ rotr(e, 11) ^ rotr(e, 25);
+        uint32_t t2 = rotr(a, 2) ^ rotr(a, 13) ^ rotr(a, 22);
         t1 += h + (g ^ (e & (f ^ g))) + k[t] + w[t];
         t2 += (a & b) | (c & (a | b));
         h = g;
@@ -64,8 +64,8 @@ static void compress(uint32_t state[8], const uint8_t block[64]) {
 
 /* Ends a hash: n bytes of text, less than 2^29, follow the `before` bytes, whole
  * blocks, that are in the state. */
-static void finish(uint32_t state[8], size_t before, const void *text, size_t n,
-                   uint8_t hash[HASH_BYTES]) {
+static void finish(uint32_t state[8], size_t before, const void *text,
+                   size_t n, uint8_t hash[HASH_BYTES]) {
     const uint8_t *rest = text, *end = rest + n;
     uint32_t bits = htonl((uint32_t)(before + n) * 8);
     for (; end - rest >= 64; rest += 64) compress(state, rest);
@@ -232,28 +232,28 @@ static struct given {
 
 /* Words that only a profile has, then those that are options too, then other
  * options.  A word without a short form has a letter that nobody types. */
-#define FIELD(name) offsetof(struct given, name)
+#define G(name) offsetof(struct given, name)
 static const struct word words[] = {
-    { "host", "name", 0, IS_TEXT, 0, FIELD(host), 0 },
+    { "host", "name", 0, IS_TEXT, 0, G(host), 0 },
     { "ports", "port", 0, IS_KNOCK, 0, 0, 0 },
     { "sequence", "port", 0, IS_KNOCK, 0, 0, 0 },
-    { "udp", "no value", 'u', IS_FLAG, 0, FIELD(udp), 0 },
-    { "both", "no value", '\1', IS_FLAG, 0, FIELD(both), 0 },
-    { "delay", "milliseconds", 'd', IS_NUMBER, 0, FIELD(delay), DELAY_MAX },
-    { "interface", "a name or address", 'i', IS_TEXT, 0, FIELD(interface), 0 },
-    { "wait", "a port", 'w', IS_PORT, 0, FIELD(wait), 0 },
-    { "timeout", "seconds", 't', IS_NUMBER, 1, FIELD(timeout), TIMEOUT_MAX },
+    { "udp", "no value", 'u', IS_FLAG, 0, G(udp), 0 },
+    { "both", "no value", '\1', IS_FLAG, 0, G(both), 0 },
+    { "delay", "milliseconds", 'd', IS_NUMBER, 0, G(delay), DELAY_MAX },
+    { "interface", "a name or address", 'i', IS_TEXT, 0, G(interface), 0 },
+    { "wait", "a port", 'w', IS_PORT, 0, G(wait), 0 },
+    { "timeout", "seconds", 't', IS_NUMBER, 1, G(timeout), TIMEOUT_MAX },
     { "key", "a file", 'k', IS_KEY, 0, 0, 0 },
-    { "verbose", "no value", 'v', IS_FLAG, 0, FIELD(verbose), 0 },
-    { "connect", "a port", 'W', IS_PORT, 0, FIELD(connect), 0 },
-    { "ipv4", "no value", '4', IS_FLAG, 0, FIELD(ipv4), 0 },
-    { "ipv6", "no value", '6', IS_FLAG, 0, FIELD(ipv6), 0 },
-    { "for", "an address, or own", '\2', IS_TEXT, 0, FIELD(recipient), 0 },
-    { "close", "no value", '\3', IS_FLAG, 0, FIELD(close), 0 },
-    { "generate", "ports", '\4', IS_NUMBER, 1, FIELD(generate), SEQUENCE_MAX },
-    { "keygen", "a client's name", '\5', IS_TEXT, 0, FIELD(keygen), 0 },
-    { "version", "no value", 'V', IS_FLAG, 0, FIELD(version), 0 },
-    { "help", "no value", 'h', IS_FLAG, 0, FIELD(help), 0 },
+    { "verbose", "no value", 'v', IS_FLAG, 0, G(verbose), 0 },
+    { "connect", "a port", 'W', IS_PORT, 0, G(connect), 0 },
+    { "ipv4", "no value", '4', IS_FLAG, 0, G(ipv4), 0 },
+    { "ipv6", "no value", '6', IS_FLAG, 0, G(ipv6), 0 },
+    { "for", "an address, or own", '\2', IS_TEXT, 0, G(recipient), 0 },
+    { "close", "no value", '\3', IS_FLAG, 0, G(close), 0 },
+    { "generate", "ports", '\4', IS_NUMBER, 1, G(generate), SEQUENCE_MAX },
+    { "keygen", "a client's name", '\5', IS_TEXT, 0, G(keygen), 0 },
+    { "version", "no value", 'V', IS_FLAG, 0, G(version), 0 },
+    { "help", "no value", 'h', IS_FLAG, 0, G(help), 0 },
 };
 enum { WORDS = LENGTH(words), OPTION = 3, IN_PROFILE = 11 };
 
@@ -263,8 +263,8 @@ static struct knock { /* a port to hit */
     bool udp;
 } knocks[KNOCKS_MAX];
 static unsigned nknocks;
-static struct hmac door;          /* the key of sealed knocks */
-static bool sealed, exposed;      /* a key is given; others may use its file */
+static struct hmac door;     /* the key of sealed knocks */
+static bool sealed, exposed; /* a key is given; others may use its file */
 static char where[PATH_MAX + 32]; /* "FILE:LINE: ", "--OPTION: " or "" */
 static char searched[TEXT_MAX];   /* the files and the profiles in them */
 
@@ -452,13 +452,14 @@ static void peers_find(void) {
     if (given.ipv4) hints.ai_family = AF_INET;
     if (given.interface && !getaddrinfo(given.interface, NULL, &hints, &own))
         hints.ai_family = own->ai_family;
-    if (hints.ai_family) what = hints.ai_family == AF_INET ? "IPv4 " : "IPv6 ";
+    if (hints.ai_family)
+        what = hints.ai_family == AF_INET ? "IPv4 " : "IPv6 ";
     hints.ai_flags = 0;
     hints.ai_socktype = SOCK_STREAM;
     int error = getaddrinfo(given.host, NULL, &hints, &all);
     if (error)
-        die("'%s' was looked up, but has no %saddress: %s\n", given.host, what,
-            gai_strerror(error));
+        die("'%s' was looked up, but has no %saddress: %s\n", given.host,
+            what, gai_strerror(error));
     for (; all && npeers <= given.both; all = all->ai_next)
         if (!npeers || all->ai_family != peers->at->ai_family)
             error = peer_try(all);
@@ -466,9 +467,9 @@ static void peers_find(void) {
 }
 
 /* Sends one SYN, or one datagram of n bytes, whatever comes back. */
-static void hit(const struct knock *k, bool udp, const void *bytes, size_t n) {
+static void hit(const struct knock *k, bool udp, const void *data, size_t n) {
     int error, fd = reach(udp ? SOCK_DGRAM : SOCK_STREAM, k->port, &error);
-    if (udp && !error && send(fd, bytes, n, 0) < 0) error = errno;
+    if (udp && !error && send(fd, data, n, 0) < 0) error = errno;
     if (error && error != EINPROGRESS && error != ECONNREFUSED)
         die("%s:%s: %s\n", peer->name, k->text, strerror(error));
     close(fd); /* before the kernel sends the SYN again */
@@ -502,8 +503,8 @@ static void knock_peer(void) {
     for (const struct knock *k = knocks; k < knocks + nknocks; k++) {
         bool udp = k->udp || given.udp || sealed;
         if (given.verbose)
-            dprintf(out, "hitting %s %s:%s\n", udp ? "udp" : "tcp", peer->name,
-                    k->text);
+            dprintf(out, "hitting %s %s:%s\n", udp ? "udp" : "tcp",
+                    peer->name, k->text);
         if (sealed) hit_sealed(k);
         else hit(k, udp, "", 1);
         poll(NULL, 0, (int)given.delay);
@@ -611,11 +612,11 @@ static bool generate(unsigned n) {
     in_port_t ports[SEQUENCE_MAX];
     do random_take(ports, sizeof ports);
     while (!is_fit(ports, n));
-    dprintf(STDOUT_FILENO, "sequence = %u", ports[0]);
-    for (unsigned i = 1; i < n; i++) dprintf(STDOUT_FILENO, ",%u", ports[i]);
-    dprintf(STDOUT_FILENO, "\nknock HOST");
-    for (unsigned i = 0; i < n; i++) dprintf(STDOUT_FILENO, " %u", ports[i]);
-    return dprintf(STDOUT_FILENO, "\n") < 0;
+    dprintf(1, "sequence = %u", ports[0]);
+    for (unsigned i = 1; i < n; i++) dprintf(1, ",%u", ports[i]);
+    dprintf(1, "\nknock HOST");
+    for (unsigned i = 0; i < n; i++) dprintf(1, " %u", ports[i]);
+    return dprintf(1, "\n") < 0;
 }
 
 /* Prints a new key for server and profile; true if that fails. */
@@ -627,20 +628,20 @@ static bool keygen(const char *client, const char *name) {
     if (!name || !*name || strlen(name) > DOOR_NAME_MAX)
         die("--keygen %s needs the name of a door, too\n", client);
     random_take(key, sizeof key);
-    for (size_t i = 0; i < KEY_BYTES; i++) sprintf(hex + 2 * i, "%02x", key[i]);
-    return dprintf(STDOUT_FILENO, "%s %s\nkey = %s:%s\n", client, hex, name,
-                   hex) < 0;
+    for (size_t i = 0; i < KEY_BYTES; i++)
+        sprintf(hex + 2 * i, "%02x", key[i]);
+    return dprintf(1, "%s %s\nkey = %s:%s\n", client, hex, name, hex) < 0;
 }
 
 /* Returns the next option, one of n; optarg is its value.  NULL at the end, or
  * if it is unknown.  *wrong: it is unknown, or its value is missing. */
-const struct word *option_next(int argc, char **argv, const struct word *first,
+const struct word *option_next(int argc, char **argv, const struct word *all,
                                size_t n, bool *wrong) {
     struct option names[WORDS + 1] = { 0 }, *name = names;
     char letters[2 * WORDS + 1], *end = letters;
-    const struct word *w, *last = first + n;
+    const struct word *w, *last = all + n;
     *end = '\0';
-    for (w = first; w < last; w++) {
+    for (w = all; w < last; w++) {
         int needs = w->kind == IS_FLAG ? no_argument : required_argument;
         *name++ = (struct option){ w->name, needs, NULL, w->letter };
         end += sprintf(end, needs ? "%c:" : "%c", w->letter);
@@ -648,7 +649,7 @@ const struct word *option_next(int argc, char **argv, const struct word *first,
     int c = getopt_long(argc, argv, letters, names, NULL);
     *wrong = c == '?';
     if (*wrong) c = optopt;
-    for (w = first; w < last && w->letter != c;) w++;
+    for (w = all; w < last && w->letter != c;) w++;
     return w < last ? w : NULL;
 }
 
@@ -677,7 +678,8 @@ static void operands_take(char **operands) {
     profile_read(getenv("HOME"), ".knockrc", heading);
     const char *colon = strchr(given.host, ':');
     if (colon && !strchr(colon + 1, ':'))
-        die("'%s' is not a host: the port is a word of its own\n", given.host);
+        die("'%s' is not a host: the port is a word of its own\n",
+            given.host);
     if (!nknocks)
         die("no ports, and no profile %s with ports:%s\n", heading, searched);
     if (sealed && nknocks > 1) die("a sealed knock has one port\n");

@@ -54,17 +54,29 @@
 
 /* Code between these runs for each packet: it is made for speed even with -Os. */
 #if defined __OPTIMIZE_SIZE__ && !defined __clang__
-#define FAST                             \
-    _Pragma("GCC push_options") _Pragma( \
-        "GCC optimize(\"O2,no-align-loops,no-align-jumps,no-caller-saves\")")
+/* clang-format off */
+#define FAST                                                                  \
+    _Pragma("GCC push_options")                                               \
+    _Pragma("GCC optimize(\"O2,no-align-loops,no-align-jumps,no-caller-saves\")")
+/* clang-format on */
 #define FAST_END _Pragma("GCC pop_options")
 #else
 #define FAST
 #define FAST_END
 #endif
 
-enum { TCP = 6, UDP = 17, ROUTING = 43, FRAGMENT = 44, AUTH = 51 }; /* in IP */
-enum { SYN = 2, ACK = 16 };                  /* TCP flags */
+/* Protocols of IP, flags of TCP. */
+enum {
+    TCP = 6,
+    UDP = 17,
+    ROUTING = 43,
+    FRAGMENT = 44,
+    AUTH = 51,
+};
+enum {
+    SYN = 2,
+    ACK = 16,
+};
 enum { TO_UDP = 1 << 16, KNOCKS = 2 << 16 }; /* a knock: port, + TO_UDP */
 
 struct addr { /* IPv4 as ::ffff:a.b.c.d (RFC 4291) */
@@ -289,7 +301,8 @@ static void write_log(const char *text, enum severity severity) {
 static bool send_namer(const char *text, enum severity severity) {
     char line[TEXT_MAX + 1];
     int n = snprintf(line, sizeof line, "%c%s", 'A' + (int)severity, text);
-    return out.namer >= 0 && send(out.namer, line, (size_t)n, MSG_DONTWAIT) > 0;
+    return out.namer >= 0 &&
+           send(out.namer, line, (size_t)n, MSG_DONTWAIT) > 0;
 }
 
 /* The length of the printable character at p in UTF-8 (RFC 3629), 0 if there is
@@ -367,7 +380,7 @@ static int poll_ms(int64_t now, int64_t until) {
 }
 
 /* realloc() or die. */
-static void *allocate(void *old, size_t bytes) {
+static void *alloc(void *old, size_t bytes) {
     void *p = realloc(old, bytes);
     if (!p) die("out of memory");
     return p;
@@ -375,7 +388,7 @@ static void *allocate(void *old, size_t bytes) {
 
 /* A copy of text, to be freed. */
 static char *copy(const char *text) {
-    return strcpy(allocate(NULL, strlen(text) + 1), text);
+    return strcpy(alloc(NULL, strlen(text) + 1), text);
 }
 
 static bool is_given(const char *text) { return text && *text; }
@@ -400,7 +413,8 @@ static bool next_name(const char **list, char name[IFNAMSIZ + 1]) {
 }
 
 /* Parses a decimal number from min to max into *n; false if it is not one. */
-static bool number(const char *text, unsigned min, unsigned max, unsigned *n) {
+static bool number(const char *text, unsigned min, unsigned max,
+                   unsigned *n) {
     char *end;
     unsigned long value = strtoul(text, &end, 10); /* ULONG_MAX on overflow */
     if (*text < '0' || *text > '9' || *end || value < min || value > max)
@@ -421,11 +435,11 @@ static char *read_all(int fd, size_t *n) {
     size_t room = 4096;
     ssize_t got;
     if (fd < 0) return NULL;
-    char *text = allocate(NULL, room);
+    char *text = alloc(NULL, room);
     *n = 0;
     while ((got = read(fd, text + *n, room - 1 - *n)) > 0 && *n < FILE_MAX) {
         *n += (size_t)got;
-        if (*n == room - 1) text = allocate(text, room += room / 2);
+        if (*n == room - 1) text = alloc(text, room += room / 2);
     }
     text[*n] = '\0';
     if (got == 0) return text;
@@ -632,7 +646,8 @@ static void be_at(const struct door *d, size_t field) {
 }
 
 /* Where a directive of [options] or of door d is kept. */
-static void *field_of(struct conf *c, struct door *d, const struct keyword *k) {
+static void *field_of(struct conf *c, struct door *d,
+                      const struct keyword *k) {
     return k->section == DOOR ? (char *)d + k->offset : (char *)c + k->offset;
 }
 
@@ -686,7 +701,7 @@ static bool net_parse(void *field, unsigned i, char *item) {
     struct nets *l = field;
     char *address = trim(strsep(&item, "/"));
     l->n = i + 1;
-    l->net = allocate(l->net, l->n * sizeof *l->net);
+    l->net = alloc(l->net, l->n * sizeof *l->net);
     struct net *n = &l->net[i];
     if (!addr_parse(address, &n->addr))
         return wrong("'%.40s' is not an IPv4 or IPv6 address", address);
@@ -761,9 +776,10 @@ static bool set_read(struct set *s, const char *words) {
 static bool set_parse(const struct keyword *k, char **field, char *value) {
     struct set s;
     if (!set_read(&s, value))
-        return wrong("%s '%.60s' is neither nft FAMILY TABLE NAME (such as nft "
-                     "inet filter knock) nor ipset NAME",
-                     k->name, value);
+        return wrong(
+            "%s '%.60s' is neither nft FAMILY TABLE NAME (such as nft "
+            "inet filter knock) nor ipset NAME",
+            k->name, value);
     *field = value;
     return true;
 }
@@ -772,7 +788,7 @@ static void config_read(struct conf *c, const char *path);
 
 /* Keeps a string until the configuration is freed. */
 static char *conf_keep(struct conf *c, char *text) {
-    c->kept = allocate(c->kept, (c->nkept + 1) * sizeof *c->kept);
+    c->kept = alloc(c->kept, (c->nkept + 1) * sizeof *c->kept);
     return c->kept[c->nkept++] = text;
 }
 
@@ -786,7 +802,7 @@ static const char *last_part(const char *path) {
  * another path. */
 static char *path_beside(struct conf *c, const char *path, const char *name) {
     int n = *name == '/' ? 0 : (int)(last_part(path) - path);
-    char *joined = allocate(NULL, strlen(path) + strlen(name) + 1);
+    char *joined = alloc(NULL, strlen(path) + strlen(name) + 1);
     sprintf(joined, "%.*s%s", n, path, name);
     return conf_keep(c, joined);
 }
@@ -844,7 +860,8 @@ static bool directive(struct conf *c, const struct keyword *k, char *value) {
     int *line = d ? d->lines : c->lines;
     line += k - keywords;
     bool adds = k->kind <= GLOB;
-    if (*line && !adds) warn("%s is given again: the last one counts", k->name);
+    if (*line && !adds)
+        warn("%s is given again: the last one counts", k->name);
     *line = spot.line;
     if (k->kind == FLAG && value)
         return wrong("%s has no value: write the word alone", k->name);
@@ -859,8 +876,8 @@ static bool directive(struct conf *c, const struct keyword *k, char *value) {
     case NETS: return list_parse(net_parse, field, value);
     case NUMBER:
         if (number(value, 0, k->max, field)) return true;
-        return wrong("%s '%.40s' is not a number from 0 to %u", k->name, value,
-                     k->max);
+        return wrong("%s '%.40s' is not a number from 0 to %u", k->name,
+                     value, k->max);
     default: return text_parse(k, field, value);
     }
 }
@@ -964,7 +981,8 @@ static bool door_only(const struct door *d, bool v4) {
 static void command_review(const struct door *d, const struct keyword *k,
                            const char *command) {
     bool start = k->offset == D(start), stop = k->offset == D(stop);
-    bool for_v4 = strstr(command, "iptables") && !strstr(command, "ip6tables");
+    bool for_v4 =
+        strstr(command, "iptables") && !strstr(command, "ip6tables");
     bool lacks_six = (start || stop) && !d->lines[k + 1 - keywords];
     char word[PATH_MAX];
     int n = (int)strcspn(command, BLANKS ";&|<>");
@@ -1025,7 +1043,7 @@ static bool section(struct conf *c, char *line) {
     if (spot.included && spot.section == OPTIONS)
         good = wrong("an included file has no [options]");
     if (spot.section == OPTIONS) return good;
-    c->doors = allocate(c->doors, (c->ndoors + 1) * sizeof *c->doors);
+    c->doors = alloc(c->doors, (c->ndoors + 1) * sizeof *c->doors);
     struct door *d = &c->doors[c->ndoors++];
     *d = (struct door){ .path = spot.path, .name = name, .line = spot.line };
     d->seq_timeout = SEQ_TIMEOUT;
@@ -1048,7 +1066,8 @@ static void comment_cut(char *line) {
 
 /* The keyword that the line's first n letters are, NULL if none.  Of two with
  * the same name, the one of the current section. */
-static const struct keyword *keyword_of(const char *line, size_t n, int where) {
+static const struct keyword *keyword_of(const char *line, size_t n,
+                                        int where) {
     const struct keyword *found = NULL;
     for (const struct keyword *k = keywords; k < keywords + KEYWORDS; k++) {
         if (found && !(k->section & where)) continue;
@@ -1107,8 +1126,10 @@ static void config_free(struct conf *c) {
     free(c->doors);
 }
 
-static bool same_sequence(const struct sequence *a, const struct sequence *b) {
-    return a->n == b->n && !memcmp(a->knock, b->knock, a->n * sizeof *a->knock);
+static bool same_sequence(const struct sequence *a,
+                          const struct sequence *b) {
+    return a->n == b->n &&
+           !memcmp(a->knock, b->knock, a->n * sizeof *a->knock);
 }
 
 /* Gives a door the first unused sequence of its one-time file.  With spend,
@@ -1160,7 +1181,8 @@ static int one_time(struct door *d, bool spend) {
 static void client_add(struct conf *c, const struct door *d, const char *name,
                        const uint8_t key[KEY_BYTES]) {
     uint8_t hash[HASH_BYTES];
-    if (!c->clients) c->clients = secrets_map(CLIENTS_MAX * sizeof *c->clients);
+    if (!c->clients)
+        c->clients = secrets_map(CLIENTS_MAX * sizeof *c->clients);
     struct client *new = &c->clients[c->nclients++];
     strcpy(new->name, name);
     new->door = (uint32_t)(d - c->doors);
@@ -1292,7 +1314,8 @@ static void close_check(struct conf *c, const struct door *d) {
     for (const struct door *o = c->doors; o < c->doors + c->ndoors; o++) {
         if (o == d || strcmp(o->name, d->close)) continue;
         found = true;
-        closes |= is_given(o->stop) || is_given(o->stop6) || o->set || o->set6;
+        closes |=
+            is_given(o->stop) || is_given(o->stop6) || o->set || o->set6;
     }
     be_at(d, D(close));
     if (!found) wrong("there is no other door '%s'", d->close);
@@ -1357,7 +1380,8 @@ static bool item_text(const struct keyword *k, const void *field, unsigned i,
     *text = '\0';
     if (k->kind == PORTS && i < seq->n) {
         bool udp = seq->knock[i] & TO_UDP;
-        return sprintf(text, "%u%s", seq->knock[i] & 0xffff, udp ? ":udp" : "");
+        return sprintf(text, "%u%s", seq->knock[i] & 0xffff,
+                       udp ? ":udp" : "");
     }
     if (k->kind == NETS && i < l->n) {
         const struct net *n = &l->net[i];
@@ -1377,7 +1401,9 @@ static void directive_print(const struct keyword *k, const void *field) {
     const char *const *text = field, *before = " = ";
     switch (k->kind) {
     case GLOB: return; /* its doors are printed */
-    case NUMBER: printf("%s = %u\n", k->name, *(const unsigned *)field); return;
+    case NUMBER:
+        printf("%s = %u\n", k->name, *(const unsigned *)field);
+        return;
     case FLAG:
         if (*(const bool *)field) printf("%s\n", k->name);
         return;
@@ -1419,11 +1445,11 @@ static void config_print(struct conf *c) {
 
 /* ---- The sniffer: socket and kernel filter ------------------------------ */
 
-struct attempt {                   /* a source's progress at a door */
-    _Alignas(64) struct addr src;  /* at stage 1: one cache line */
-    uint64_t strays;               /* stray ports seen, each hashed to a bit */
-    int64_t deadline;              /* ms */
-    struct attempt *next;          /* in its bucket; sorted by source, door */
+struct attempt {                  /* a source's progress at a door */
+    _Alignas(64) struct addr src; /* at stage 1: one cache line */
+    uint64_t strays;              /* stray ports seen, each hashed to a bit */
+    int64_t deadline;             /* ms */
+    struct attempt *next;         /* in its bucket; sorted by source, door */
     struct attempt *older, *newer; /* ring of all attempts at this stage */
     uint32_t door;
     uint8_t stage;                 /* knocks accepted; 0 = unused */
@@ -1478,10 +1504,10 @@ struct sniffer {
     uint32_t sealed_edge[FILTER_EDGES_MAX], nsealed_edges;
     bool indexed, targets; /* has any door a Target? */
 
-    uint64_t key[7];                 /* of hash() and mark_of() */
-    struct attempt *attempts;        /* the table; `used` of them so far */
-    struct attempt *stages;          /* heads of the rings of 0 to 32 knocks */
-    struct attempt **buckets;        /* by source, see bucket() */
+    uint64_t key[7];          /* of hash() and mark_of() */
+    struct attempt *attempts; /* the table; `used` of them so far */
+    struct attempt *stages;   /* heads of the rings of 0 to 32 knocks */
+    struct attempt **buckets; /* by source, see bucket() */
     uint32_t used, active, advanced; /* ... at stage 1 or more; 2 or more */
     struct addr wide[FILTER_SOURCES_MAX + 1]; /* see wide_begins() */
     uint32_t nwide;
@@ -1566,7 +1592,8 @@ static unsigned is_addr(const struct addr *a, int v4, int v6, unsigned yes,
 /* Attaches the program that begins at a label.  Not through libc, which may
  * use socketcall() on i386: seccomp() allows setsockopt() only. */
 static long attach(int fd, unsigned at) {
-    struct bpf_prog_ prog = { (uint16_t)(FILTER_MAX - at), program.code + at };
+    struct bpf_prog_ prog = { (uint16_t)(FILTER_MAX - at),
+                              program.code + at };
     return syscall(SYS_setsockopt, fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog,
                    sizeof prog);
 }
@@ -1663,9 +1690,9 @@ static int packet_socket(void) {
     /* Fails before Linux 4.20; there the filter drops outgoing packets. */
     setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &yes, sizeof yes);
     program.at = FILTER_MAX;
-    bool bad =
-        setsockopt(fd, SOL_PACKET, PACKET_VERSION, &version, sizeof version) ||
-        setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &ring, sizeof ring);
+    bool bad = setsockopt(fd, SOL_PACKET, PACKET_VERSION, &version,
+                          sizeof version) ||
+               setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &ring, sizeof ring);
     bad = bad || attach(fd, put(RET, 0, 0, 0));
     bad = bad || bind(fd, (void *)&all, sizeof all);
     if (!bad) return fd;
@@ -1962,7 +1989,8 @@ static bool wide_begins(struct sniffer *s, const struct addr *src) {
 /* Changes an attempt's stage; nothing else does.  An attempt begins when its
  * stage leaves 0, and is over when its stage becomes 0.  The attempts of a
  * stage form a ring, oldest first. */
-static void attempt_move(struct sniffer *s, struct attempt *a, unsigned stage) {
+static void attempt_move(struct sniffer *s, struct attempt *a,
+                         unsigned stage) {
     struct attempt *head = &s->stages[stage], **link;
     unsigned was = a->stage;
     bool begins = !was && stage, ends = was && !stage;
@@ -2082,7 +2110,7 @@ static void opens(struct sniffer *s, uint32_t door, const struct addr *src) {
 }
 
 static int64_t timeout_ms(const struct sniffer *s, uint32_t door) {
-    return s->doors[door].seq_timeout * INT64_C(1000);
+    return s->doors[door].seq_timeout * 1000LL;
 }
 
 /* An attempt begins with its first knock, p, or begins again. */
@@ -2152,7 +2180,8 @@ static void door_hit(struct sniffer *s, struct attempt **link,
 }
 
 /* Notes which packets an attempt has accepted, or forgets them. */
-static void note_packets(struct sniffer *s, const struct attempt *a, bool on) {
+static void note_packets(struct sniffer *s, const struct attempt *a,
+                         bool on) {
     for (unsigned i = 0; i < a->stage; i++) s->noted[a->packet[i]] = on;
 }
 
@@ -2217,7 +2246,8 @@ static bool open_doors(struct sniffer *s, struct attempt **first,
         note_packets(s, c, true);
         for (a = *first; is_from(a, &p->src); a = next) {
             next = a->next;
-            bool part = a->stage < c->stage && noted_packets(s, a) == a->stage;
+            bool part =
+                a->stage < c->stage && noted_packets(s, a) == a->stage;
             if (a != c && (part || a->door == c->door)) attempt_move(s, a, 0);
         }
         note_packets(s, c, false);
@@ -2522,7 +2552,8 @@ static void drops_tell(struct sniffer *s) {
 FAST
 
 /* Parses the packet in a slot; false if match() has no use for it. */
-static bool frame(struct sniffer *s, const union slot *slot, struct packet *p) {
+static bool frame(struct sniffer *s, const union slot *slot,
+                  struct packet *p) {
     const struct tpacket2_ *t = &slot->head;
     if (t->net > FRAME_BYTES) return false; /* only in a poisoned ring */
     size_t n = FRAME_BYTES - (size_t)t->net;
@@ -2727,7 +2758,8 @@ static void sniff(struct sniffer *s) {
         if (!n && fds[1].revents & POLLIN) ring_find(s);
         limit(s);
         expire(s);
-        int64_t wake = rest(s, n) ? min_ms(s->look, s->now + REST_MS) : s->look;
+        int64_t wake =
+            rest(s, n) ? min_ms(s->look, s->now + REST_MS) : s->look;
         if (s->suppressed) wake = min_ms(wake, s->second + 1000);
         int ms = more ? 0 : poll_ms(s->now, wake);
         events_send(s);
@@ -2896,7 +2928,7 @@ struct monitor {
     unsigned nchildren;
     enum command last;        /* which got the last slot */
     uint64_t tickets, served; /* counters */
-    int64_t again;            /* ms: no command before, for want of processes */
+    int64_t again; /* ms: no command before, for want of processes */
 
     int sets;          /* netfilter's socket, or -1 */
     uint32_t requests; /* to it: their numbers */
@@ -2925,7 +2957,7 @@ static struct share *share_of(struct monitor *m, const char *name) {
     struct share *s = m->shares;
     while (s && strcmp(s->name, name)) s = s->next;
     if (s) return s;
-    s = allocate(NULL, sizeof *s);
+    s = alloc(NULL, sizeof *s);
     *s = (struct share){ .next = m->shares };
     snprintf(s->name, sizeof s->name, "%s", name);
     struct ring *heads[] = { &s->held, &s->queue[START].ready,
@@ -3008,8 +3040,7 @@ static void line_put(struct state_file *f, const char *fmt, ...) {
     int n = vasprintf(&line, fmt, ap);
     va_end(ap);
     if (n < 0) die("out of memory");
-    f->text =
-        allocate(f->text, f->n + (size_t)n + sizeof " 0123456789abcdef\n");
+    f->text = alloc(f->text, f->n + (size_t)n + sizeof " 0123456789abcdef\n");
     f->n += (size_t)sprintf(f->text + f->n, "%s %016" PRIx64 "\n", line,
                             checksum(line, (size_t)n));
     free(line);
@@ -3097,7 +3128,8 @@ static bool record_read(struct record *r, char *line, bool old) {
     *r = (struct record){ .door = line, .client = client };
     r->deadline = strtoll(deadline, NULL, 10);
     return number(timeout, 0, SECONDS_MAX, &r->timeout) &&
-           number(times, 1, SECONDS_MAX, &r->times) && addr_parse(ip, &r->src);
+           number(times, 1, SECONDS_MAX, &r->times) &&
+           addr_parse(ip, &r->src);
 }
 
 /* Reads a line of a state file; false if no such line can be there. */
@@ -3107,7 +3139,7 @@ static bool records_line(struct records *rs, char *line) {
     unsigned n;
     if (!strncmp(line, "open ", 5) && (!last || is_whole(last))) {
         if (!(rs->n & (rs->n - 1))) /* room for the next power of 2 */
-            rs->list = allocate(rs->list, (rs->n * 2 + 1) * sizeof *last);
+            rs->list = alloc(rs->list, (rs->n * 2 + 1) * sizeof *last);
         return record_read(&rs->list[rs->n++], line, rs->old);
     }
     if (!last) return false;
@@ -3140,7 +3172,7 @@ static bool records_read(struct records *rs, char *text, size_t n) {
 /* When a stop is due at the latest if nobody sees its start command end.  Also
  * the limit after a reboot, which sets our clock back. */
 static int64_t orphaned(const struct opening *o) {
-    return now_ms() + o->timeout * INT64_C(1000) + ORPHAN_MS;
+    return now_ms() + o->timeout * 1000LL + ORPHAN_MS;
 }
 
 static int64_t deadline_of(const struct opening *o) {
@@ -3172,7 +3204,7 @@ static void state_save(struct monitor *m) {
     if (!f->path) return;
     f->records = f->gone = 0;
     f->n = strlen(STATE_HEAD);
-    f->text = allocate(f->text, f->n + 1);
+    f->text = alloc(f->text, f->n + 1);
     strcpy(f->text, STATE_HEAD);
     for (unsigned i = 0; i < m->nopenings; i++) {
         m->openings[i]->record = 0;
@@ -3181,7 +3213,8 @@ static void state_save(struct monitor *m) {
     int fd = file_replace(f->path, f->text, f->n);
     if (fd < 0 && !f->bad)
         say(TROUBLE,
-            "could not write %s: %s: if knockd is killed, open doors stay open",
+            "could not write %s: %s: if knockd is killed, open doors stay "
+            "open",
             f->path, strerror(errno));
     f->n = 0;
     f->bad = fd < 0;
@@ -3212,11 +3245,11 @@ static void state_write(struct monitor *m, int64_t now) {
  * digits, dots and colons. */
 static char *expand(const char *command, const char *ip) {
     size_t most = strlen(command) * (ADDR_TEXT / strlen("%IP%") + 1) + 1;
-    char *text = allocate(NULL, most), *end = text;
+    char *text = alloc(NULL, most), *end = text;
     for (const char *at; (at = strstr(command, "%IP%")); command = at + 4)
         end += sprintf(end, "%.*s%s", (int)(at - command), command, ip);
     strcpy(end, command);
-    return allocate(text, strlen(text) + 1);
+    return alloc(text, strlen(text) + 1);
 }
 
 /* Is there anything in it that means more to a shell than plain words? */
@@ -3239,7 +3272,7 @@ static int spawn(char *command, const posix_spawn_file_actions_t *act,
     extern char **environ;
     char *sh[] = { "sh", "-c", command, NULL };
     char *text = copy(command), *rest = text, *word;
-    char **argv = allocate(NULL, (strlen(text) / 2 + 2) * sizeof *argv);
+    char **argv = alloc(NULL, (strlen(text) / 2 + 2) * sizeof *argv);
     int n = 0, error = ENOENT;
     while ((word = strsep(&rest, BLANKS)))
         if (*word) argv[n++] = word;
@@ -3276,8 +3309,8 @@ static bool output_open(struct monitor *m, struct share *s, int pipes[2]) {
 /* Runs an opening's start or stop command: in a session of its own, default
  * signals, descriptors 0-2 alone, a pipe for what it prints.  Returns 0 or an
  * error number. */
-static int command_run(struct monitor *m, struct opening *o, enum command which,
-                       pid_t *pid) {
+static int command_run(struct monitor *m, struct opening *o,
+                       enum command which, pid_t *pid) {
     int pipes[2] = { -1, m->null }; /* if there is no pipe: /dev/null */
     posix_spawn_file_actions_t act;
     setenv("KNOCKD_IP", o->ip, 1);
@@ -3400,7 +3433,7 @@ static void message_put(struct request *q, unsigned type, unsigned how) {
  * or, with 0, removes it.  how: NLM_ACK if it is the last one, whose answer
  * follows the errors of all. */
 static void nft_put(struct request *q, unsigned how, unsigned seconds) {
-    uint64_t ms = htobe64(seconds * UINT64_C(1000));
+    uint64_t ms = htobe64(seconds * 1000ULL);
     unsigned type = seconds ? NFT_NEWSETELEM : NFT_DELSETELEM;
     message_put(q, type, NLM_CREATE | how);
     nest_begin(q, NFTA_ELEMENTS);
@@ -3586,7 +3619,8 @@ static void set_describe(char text[TEXT_MAX], const char *words,
         "without timeout an address would stay for ever",
         "it is full: make it larger (nft: size, ipset: maxelem)",
         "its table has an owner: load the table without flag owner",
-        "knockd lacks CAP_NET_ADMIN: start it as root, or see capabilities(7)",
+        ("knockd lacks CAP_NET_ADMIN: start it as root, or see "
+         "capabilities(7)"),
         "the kernel lacks nf_tables or ip_set: load the module",
         "the kernel has not answered: the address may be there",
     };
@@ -3598,20 +3632,22 @@ static void set_describe(char text[TEXT_MAX], const char *words,
     }
     int n = snprintf(text, TEXT_MAX, "set %s: %s", words, why);
     if (make && s->family)
-        sprintf(text + n,
-                "; it is made by: nft add set%s '{ type %s; flags timeout; }'",
-                words + strlen("nft"), v4 ? "ipv4_addr" : "ipv6_addr");
+        sprintf(
+            text + n,
+            "; it is made by: nft add set%s '{ type %s; flags timeout; }'",
+            words + strlen("nft"), v4 ? "ipv4_addr" : "ipv6_addr");
     else if (make)
         sprintf(text + n,
-                "; it is made by: ipset create %s hash:ip%s timeout 0", s->name,
-                v4 ? "" : " family inet6");
+                "; it is made by: ipset create %s hash:ip%s timeout 0",
+                s->name, v4 ? "" : " family inet6");
 }
 
 /* Puts an opening's address into its set for a number of seconds or, with 0,
  * removes the address.  Tries twice: before Linux 6.12 an element can end in
  * the middle of a batch.  Returns whether the address may be in the set now; an
  * error is logged. */
-static bool set_change(struct monitor *m, struct opening *o, unsigned seconds) {
+static bool set_change(struct monitor *m, struct opening *o,
+                       unsigned seconds) {
     struct set s;
     bool v4 = is_v4(&o->src);
     char text[TEXT_MAX];
@@ -3753,8 +3789,8 @@ static void opening_forget(struct monitor *m, struct opening *o) {
 
 /* Changes an opening's state; nothing else does.  when: the state ends then,
  * or NEVER by itself.  GONE frees the opening. */
-static void opening_move(struct monitor *m, struct opening *o, enum state state,
-                         int64_t when) {
+static void opening_move(struct monitor *m, struct opening *o,
+                         enum state state, int64_t when) {
     struct addr src = o->src;
     struct share *s = o->share;
     m->n[o->state]--;
@@ -3809,7 +3845,7 @@ static struct opening *opening_keep(struct monitor *m, struct opening *o) {
     unsigned n = m->nopenings++;
     if (!(n & (n - 1))) /* room for the next power of 2 */
         m->openings =
-            allocate(m->openings, (2 * n + 1) * sizeof(struct opening *));
+            alloc(m->openings, (2 * n + 1) * sizeof(struct opening *));
     o->ticket = ++m->tickets;
     o->next = *link;
     *link = o;
@@ -3830,7 +3866,7 @@ static struct opening *opening_new(struct monitor *m, const struct door *d,
                                    const struct addr *src) {
     const char *start = start_of(d, src), *set = set_of(d, src);
     const char *stop = d->stop6 && !is_v4(src) ? d->stop6 : d->stop;
-    struct opening *o = allocate(NULL, sizeof *o);
+    struct opening *o = alloc(NULL, sizeof *o);
     *o = (struct opening){ .ring = { &o->ring, &o->ring },
                            .share = share_of(m, d->name),
                            .src = *src,
@@ -3923,7 +3959,7 @@ static void opening_knock(struct monitor *m, const struct door *d,
         if (o->state == GONE) opening_move(m, o, GONE, NEVER);
         return;
     }
-    o->until = now_ms() + o->timeout * INT64_C(1000);
+    o->until = now_ms() + o->timeout * 1000LL;
     o->rounds = 0;
     bool waits = o->state == QUEUED || o->state == CROWDED;
     unsigned n = running(m, o, START);
@@ -3978,7 +4014,7 @@ static void openings_due(struct monitor *m, int64_t now) {
 /* Told to end: closes everything. */
 static void openings_end(struct monitor *m) {
     unsigned n = m->nopenings;
-    struct opening **all = allocate(NULL, (n + 1) * sizeof(struct opening *));
+    struct opening **all = alloc(NULL, (n + 1) * sizeof(struct opening *));
     for (unsigned i = 0; i < n; i++) all[i] = m->openings[i];
     for (struct opening **o = all; o < all + n; o++) {
         if ((*o)->state == QUEUED || (*o)->state == CROWDED)
@@ -4024,7 +4060,7 @@ static void stop_end(struct monitor *m, struct opening *o, bool good) {
 /* The opening lasts from the end of its last start command on. */
 static void start_end(struct monitor *m, struct opening *o) {
     if (running(m, o, START) || o->state != STARTING) return;
-    int64_t until = now_ms() + o->timeout * INT64_C(1000);
+    int64_t until = now_ms() + o->timeout * 1000LL;
     if (!closes(o)) opening_move(m, o, GONE, NEVER);
     else opening_move(m, o, HELD, o->set ? o->until : until);
 }
@@ -4094,7 +4130,8 @@ static void command_begin(struct monitor *m, struct opening *o, int64_t now) {
 static bool start_waits(struct monitor *m, struct share *s) {
     struct ring *first = s->queue[START].ready.newer;
     struct opening *o = (struct opening *)first;
-    if (first == &s->queue[START].ready || !closes(o) || o->times) return false;
+    if (first == &s->queue[START].ready || !closes(o) || o->times)
+        return false;
     return room_lacks(m, s);
 }
 
@@ -4277,7 +4314,7 @@ static int memory_cmp(const void *a, const void *b) {
 
 static struct memory *memory_add(struct monitor *m, uint64_t id) {
     size_t bytes = (m->nmemories + 1) * sizeof *m->memories;
-    m->memories = allocate(m->memories, bytes);
+    m->memories = alloc(m->memories, bytes);
     struct memory *y = &m->memories[m->nmemories++];
     *y = (struct memory){ .id = id };
     return y;
@@ -4307,7 +4344,8 @@ static void stamps_load(struct monitor *m) {
     int fd = open(m->stamps_file, how);
     char *text = read_all(fd, &n), *rest = text, *line;
     if (!text && errno != ENOENT)
-        say(TROUBLE, "could not read %s: %s", m->stamps_file, strerror(errno));
+        say(TROUBLE, "could not read %s: %s", m->stamps_file,
+            strerror(errno));
     while ((line = strsep(&rest, "\n"))) stamps_line(m, line);
     free(text);
     if (fd >= 0) close(fd);
@@ -4353,8 +4391,8 @@ static int status(const struct monitor *m) {
         snprintf(left, sizeof left, "%" PRId64, (ms + 999) / 1000);
         const char *how = "stop";
         if (r->set) how = *r->set == 'n' ? "nft" : "ipset";
-        printf(formats[columns], door, r->door, address, addr_text(&r->src, ip),
-               client, r->client, left, how);
+        printf(formats[columns], door, r->door, address,
+               addr_text(&r->src, ip), client, r->client, left, how);
     }
     free(rs.list);
     free(text);
@@ -4442,7 +4480,7 @@ static bool locals_read(struct monitor *m, struct locals *l,
  * false and errno if that fails. */
 static bool pieces_send(const struct monitor *m, const void *data,
                         size_t bytes) {
-    int64_t until = now_ms() + SEND_SECONDS * INT64_C(1000);
+    int64_t until = now_ms() + SEND_SECONDS * 1000LL;
     for (const char *at = data; bytes;) {
         size_t n = bytes < PIECE_BYTES ? bytes : PIECE_BYTES;
         if (send(m->channel, at, n, MSG_NOSIGNAL) < 0) return false;
@@ -4459,7 +4497,8 @@ static bool pieces_send(const struct monitor *m, const void *data,
 static void order_send(struct monitor *m, const struct order *o,
                        const void *data) {
     if (m->sniffer < 0) return;
-    bool sent = pieces_send(m, o, sizeof *o) && pieces_send(m, data, o->bytes);
+    bool sent =
+        pieces_send(m, o, sizeof *o) && pieces_send(m, data, o->bytes);
     bool ending = errno == EPIPE;
     if (!sent && !ending) kill(m->sniffer, SIGKILL);
 }
@@ -4560,7 +4599,7 @@ static void namer_start(struct monitor *m) {
 /* May one more thing happen, of which per_second are allowed?  *spent: up to
  * when, in us, the time is used up; at most burst_ms of it are saved. */
 static bool in_rate(int64_t *spent, int per_second, int burst_ms) {
-    int64_t now = now_ms() * 1000, least = now - burst_ms * INT64_C(1000);
+    int64_t now = now_ms() * 1000, least = now - burst_ms * 1000LL;
     int64_t next = (*spent < least ? least : *spent) + 1000000 / per_second;
     if (next > now) return false;
     *spent = next;
@@ -4606,7 +4645,8 @@ static void door_open(struct monitor *m, struct door *d,
 
 /* ---- The monitor: sealed knocks ----------------------------------------- */
 
-static struct memory *memory_find(struct monitor *m, uint64_t id, unsigned n) {
+static struct memory *memory_find(struct monitor *m, uint64_t id,
+                                  unsigned n) {
     struct memory key = { .id = id };
     return bsearch(&key, m->memories, n, sizeof key, memory_cmp);
 }
@@ -4644,7 +4684,8 @@ static void memories_take(struct monitor *m, struct conf *c) {
     for (struct client *k = c->clients; k < end; k++)
         if (!n || !memory_find(m, k->seen, n)) memory_add(m, k->seen);
     sort(m->memories, m->nmemories, sizeof *m->memories, memory_cmp);
-    for (struct memory *y = m->memories; y < m->memories + m->nmemories; y++) {
+    for (struct memory *y = m->memories; y < m->memories + m->nmemories;
+         y++) {
         y->was_here = y->here;
         y->here = false;
     }
@@ -4657,10 +4698,10 @@ static void memories_take(struct monitor *m, struct conf *c) {
 
 /* judge(), and what it leaves to us: the address, which *a becomes.  source: of
  * the packet. */
-static enum verdict sealed_judge(const struct hmac *key, struct stamps *stamps,
-                                 struct sealed *s, const struct addr *source,
-                                 uint64_t now, uint64_t elapsed,
-                                 struct addr *a) {
+static enum verdict sealed_judge(const struct hmac *key,
+                                 struct stamps *stamps, struct sealed *s,
+                                 const struct addr *source, uint64_t now,
+                                 uint64_t elapsed, struct addr *a) {
     static const struct addr none;
     enum verdict v = judge(key, stamps, s, now, elapsed);
     memcpy(a, s->plain.address, sizeof *a);
@@ -4749,7 +4790,7 @@ static void sealed_knock(struct monitor *m, const struct event *e) {
     if (s.plain.request) openings_close(m, d->name, &a);
     else {
         door_open(m, d, &a);
-        share->quiet_until = now + d->cooldown * INT64_C(1000);
+        share->quiet_until = now + d->cooldown * 1000LL;
     }
     m->client = NULL;
 }
@@ -4765,7 +4806,8 @@ static void notify_ready(void) {
     strcpy(un.sun_path, path);
     if (*path == '@') *un.sun_path = '\0'; /* abstract, see unix(7) */
     sendto(fd, "READY=1", 7, 0, (struct sockaddr *)&un,
-           (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path)));
+           (socklen_t)(offsetof(struct sockaddr_un, sun_path) +
+                       strlen(path)));
     close(fd);
 }
 
@@ -4816,7 +4858,8 @@ static bool is_true_of_door(struct monitor *m, const struct event *e) {
     if (e->kind != OPEN)
         return in_rate(&d->said, KINDS * LINES_PER_SECOND, STALL_MS) ||
                refuse(m, "rate");
-    if (d->renew) return refuse(m, "sequence"); /* it waits for the next one */
+    if (d->renew)
+        return refuse(m, "sequence"); /* it waits for the next one */
     return in_rate(&d->believed, OPENS_BELIEVED, STALL_OPENS_MS) ||
            refuse(m, "openings");
 }
@@ -4830,7 +4873,8 @@ static bool is_true(struct monitor *m, const struct event *e) {
         if (e->door >= m->conf.nclients) return refuse(m, "client");
         return is_source(&e->src) || refuse(m, "address");
     }
-    if (e->kind == COUNTED && e->stage >= COUNTERS) return refuse(m, "counter");
+    if (e->kind == COUNTED && e->stage >= COUNTERS)
+        return refuse(m, "counter");
     return in_rate(&m->said, KINDS * LINES_PER_SECOND, STALL_MS) ||
            refuse(m, "rate");
 }
@@ -4854,7 +4898,8 @@ static void counters_say(struct monitor *m) {
     say(LOG,
         "counters: packets %" PRIu64 ", drops %" PRIu64 ", hits %" PRIu64
         ", attempts %" PRIu64 ", evictions %" PRIu64 ", cancelled %" PRIu64
-        ", opens %" PRIu64 ", grants %u, commands %" PRIu64 ", forged %" PRIu64,
+        ", opens %" PRIu64 ", grants %u, commands %" PRIu64
+        ", forged %" PRIu64,
         c[PACKETS], c[LOST], c[HITS], c[ATTEMPTS], c[EVICTIONS], c[CANCELLED],
         c[OPENS], grants, m->commands, m->forged);
     m->asked = false;
@@ -4927,7 +4972,7 @@ static struct watches *watches_make(const struct conf *c, uint32_t *bytes) {
         nnets += d->target.n + d->allow.n + d->deny.n;
     size_t n = sizeof(struct watches) + c->ndoors * sizeof(struct watch) +
                nnets * sizeof(struct net) + c->nclients * sizeof(struct key);
-    struct watches *w = memset(allocate(NULL, n), 0, n);
+    struct watches *w = memset(alloc(NULL, n), 0, n);
     *bytes = (uint32_t)n;
     w->ndoors = c->ndoors;
     w->only_ipv4 = settings.only_ipv4;
@@ -5011,8 +5056,8 @@ static void sniffer_stop(struct monitor *m) {
     int64_t until = now_ms() + DRAIN_MS;
     struct pollfd fd = { m->channel, POLLIN, 0 };
     shutdown(m->channel, SHUT_WR); /* -1 does no harm */
-    while (m->channel >= 0 && now_ms() < until && poll(&fd, 1, DRAIN_MS) > 0 &&
-           record_take(m) >= 0) {}
+    while (m->channel >= 0 && now_ms() < until &&
+           poll(&fd, 1, DRAIN_MS) > 0 && record_take(m) >= 0) {}
     close(m->channel);
     if (m->sniffer > 0 && !kill(m->sniffer, SIGKILL)) /* if it still runs */
         waitpid(m->sniffer, NULL, 0);
@@ -5059,7 +5104,8 @@ static void log_open(struct monitor *m) {
         say(TROUBLE, "could not open log file %s: %s", path, strerror(errno));
         if (settings.daemon && !out.started) exit(1);
         if (out.file >= 0) return; /* keep the old one */
-    } else if (*path && out.started) say(LOG, "re-opening log file: %s", path);
+    } else if (*path && out.started)
+        say(LOG, "re-opening log file: %s", path);
     if (out.file >= 0) close(out.file);
     out.file = fd;
     snprintf(m->log_path, sizeof m->log_path, "%s", path);
@@ -5092,8 +5138,8 @@ static void clients_remove(struct monitor *m, const struct conf *c) {
         for (struct opening *o = m->buckets[i], *next; o; o = next) {
             next = o->next;
             if (!strcmp(o->client, "-") || has_client(c, o)) continue;
-            say_of(m, o->share, o->ip, CLOSINGS, "%s is not a client any more",
-                   o->client);
+            say_of(m, o->share, o->ip, CLOSINGS,
+                   "%s is not a client any more", o->client);
             opening_close(m, o);
         }
 }
@@ -5120,7 +5166,8 @@ static void reload(struct monitor *m) {
     config_free(&m->conf);
     m->conf = new;
     for (struct door *d = new.doors; d < new.doors + new.ndoors; d++)
-        if (d->one_time && !same) one_time(d, false); /* the old one used it */
+        if (d->one_time && !same)
+            one_time(d, false); /* the old one used it */
     log_open(m);
     namer_start(m);
     locals_changed(m);
@@ -5319,7 +5366,7 @@ static char *name_after(const char *pidfile, const char *before,
                         const char *ending) {
     size_t n = strlen(pidfile);
     if (n > 4 && !strcmp(pidfile + n - 4, ".pid")) n -= 4;
-    char *name = allocate(NULL, strlen(before) + n + strlen(ending) + 1);
+    char *name = alloc(NULL, strlen(before) + n + strlen(ending) + 1);
     sprintf(name, "%s%.*s%s", before, (int)n, pidfile, ending);
     return name;
 }
@@ -5355,7 +5402,8 @@ static void pidfile_open(struct monitor *m, const char *path) {
     int how = O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW;
     int fd = openat(cwd, path, how, 0644);
     if (fd >= 0 && fcntl(fd, F_SETLK, &lock) && is_locked(fd))
-        die("another knockd runs with pid file %s: give this one its own (-p)",
+        die("another knockd runs with pid file %s: give this one its own "
+            "(-p)",
             path);
     if (fd >= 0 && !ftruncate(fd, 0) &&
         dprintf(fd, "%d\n", (int)getpid()) > 0) {
@@ -5407,8 +5455,8 @@ static void file_test(struct monitor *m, const char *path, bool is_error) {
     else if (errno == ENOENT) good = !access(directory, W_OK);
     if (good) return;
     m->conf.errors += is_error;
-    say(TROUBLE, "%scould not write %s: %s", is_error ? "" : "warning: ", path,
-        strerror(errno));
+    say(TROUBLE, "%scould not write %s: %s",
+        is_error ? "" : "warning: ", path, strerror(errno));
 }
 
 /* -t: prints the configuration as understood, and looks for what would end or
@@ -5423,7 +5471,8 @@ static int test(struct monitor *m) {
                *m->waiting_for ? "; waiting: " : "", m->waiting_for);
     else m->conf.errors++;
     if (good) config_print(&m->conf);
-    if (log && strncmp(log, "/dev/std", 8)) file_test(m, log, settings.daemon);
+    if (log && strncmp(log, "/dev/std", 8))
+        file_test(m, log, settings.daemon);
     if (settings.daemon) file_test(m, pid, strcmp(pid, PID_PATH));
     file_test(m, state, false);
     char *stamps = stamps_path(pid);
@@ -5432,7 +5481,8 @@ static int test(struct monitor *m) {
     free(stamps);
     free(state);
     int fd = openat(cwd, pid, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-    if (is_locked(fd)) printf("# another knockd runs with pid file %s\n", pid);
+    if (is_locked(fd))
+        printf("# another knockd runs with pid file %s\n", pid);
     if (fd >= 0) close(fd);
     if (!m->conf.errors) printf("# OK\n");
     else say(TROUBLE, "errors: %u", m->conf.errors);

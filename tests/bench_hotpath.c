@@ -12,7 +12,8 @@
 #include "harness.h"
 
 /* The monitor's side is not run here. */
-static pid_t spawn_note(const char *path, char *const *argv, char *const *env) {
+static pid_t spawn_note(const char *path, char *const *argv,
+                        char *const *env) {
     (void)path, (void)argv, (void)env;
     return -1;
 }
@@ -107,7 +108,8 @@ int main(int argc, char **argv) {
         } else if (!strcmp(argv[1], cases[i].name)) {
             load_doors();
             cases[i].before();
-            for (int count = atoi(argv[2]); count > 0; count--) cases[i].once();
+            for (int count = atoi(argv[2]); count > 0; count--)
+                cases[i].once();
         }
     }
     return 0;

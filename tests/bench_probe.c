@@ -104,7 +104,8 @@ static void hit(uint32_t from, uint32_t host, int port) {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     struct sockaddr_in a = in4(from, 0), to = in4(host, port);
 
-    if (from && bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0) err(1, "bind");
+    if (from && bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0)
+        err(1, "bind");
     if (connect(fd, (struct sockaddr *)&to, sizeof(to)) < 0 &&
         errno != EINPROGRESS && errno != ECONNREFUSED)
         err(1, "connect");
@@ -297,7 +298,8 @@ static void floor_run(char *command, const uint8_t *from) {
     char *argv[32], ip[16], whole[256], *at, *rest_of = whole;
     int n = 0;
 
-    snprintf(ip, sizeof(ip), "%d.%d.%d.%d", from[0], from[1], from[2], from[3]);
+    snprintf(ip, sizeof(ip), "%d.%d.%d.%d", from[0], from[1], from[2],
+             from[3]);
     at = strstr(command, "%IP%");
     snprintf(whole, sizeof(whole), "%.*s%s%s",
              (int)(at ? at - command : (int)strlen(command)), command,

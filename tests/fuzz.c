@@ -132,7 +132,8 @@ static ssize_t t_read(int fd, void *to, size_t n) {
 }
 
 static int t_poll(struct pollfd *fds, nfds_t n) {
-    for (nfds_t i = 0; i < n; i++) fds[i].revents = lucky() ? fds[i].events : 0;
+    for (nfds_t i = 0; i < n; i++)
+        fds[i].revents = lucky() ? fds[i].events : 0;
     return lucky();
 }
 
@@ -240,19 +241,20 @@ static uint32_t j_rotate(uint32_t x, unsigned n) BARE;
 #include "harness.h"
 #include "world.h"
 
-#define REQUIRE(good)                                                         \
-    do {                                                                      \
-        if (!(good)) {                                                        \
-            fprintf(stderr, "%s:%d: not %s\n%s\n", __FILE__, __LINE__, #good, \
-                    kept);                                                    \
-            abort();                                                          \
-        }                                                                     \
+#define REQUIRE(good)                                                  \
+    do {                                                               \
+        if (!(good)) {                                                 \
+            fprintf(stderr, "%s:%d: not %s\n%s\n", __FILE__, __LINE__, \
+                    #good, kept);                                      \
+            abort();                                                   \
+        }                                                              \
     } while (0)
 
 static unsigned nspawned;
 static char spawned[256];
 
-static pid_t spawn_note(const char *path, char *const *argv, char *const *env) {
+static pid_t spawn_note(const char *path, char *const *argv,
+                        char *const *env) {
     (void)env;
     snprintf(spawned, sizeof(spawned), "%s %s", path, argv[0]);
     return (pid_t)(1000 + nspawned++);
@@ -280,7 +282,8 @@ static const char *input_file(const uint8_t *data, size_t n) {
 /* Every byte that was printed is text. */
 static void check_text(void) {
     for (size_t i = 0; i < kept_length; i++)
-        REQUIRE((uint8_t)kept[i] >= ' ' || kept[i] == '\n' || kept[i] == '\t');
+        REQUIRE((uint8_t)kept[i] >= ' ' || kept[i] == '\n' ||
+                kept[i] == '\t');
 }
 #endif
 
@@ -308,7 +311,8 @@ static unsigned long packets; /* in all inputs */
 static struct sniffer *one_sniffer(void) {
     static struct net near = { { { [10] = 255, [11] = 255, [12] = 192 } },
                                104 };
-    static struct net here = { { { [10] = 255, [11] = 255, [12] = 10 } }, 104 };
+    static struct net here = { { { [10] = 255, [11] = 255, [12] = 10 } },
+                               104 };
     static struct door door[] = {
         { .seq = { { 7000, 8000, 9000 }, 3 }, .tcp = { 2, 16 } },
         { .seq = { { 7000, 8000 | TO_UDP }, 2 }, .stray_limit = 3 },
@@ -344,7 +348,9 @@ static size_t right_packet(uint8_t *to, unsigned n) {
                       .flags = 2,
                       .tcp_options = 1 };
 
-    p.src = addr_of(p.v6 ? "2001:db8::1" : n & 16 ? "192.0.2.2" : "172.16.0.1");
+    p.src = addr_of(p.v6     ? "2001:db8::1"
+                    : n & 16 ? "192.0.2.2"
+                             : "172.16.0.1");
     p.dst = addr_of(p.v6 ? "fd00::1" : "10.0.0.1");
     return build(to, &p);
 }
@@ -538,7 +544,8 @@ static void monitor_new(void) {
     free(m.memories);
     if (m.clock > 0) close(m.clock);
     memset(&m, 0, sizeof(m));
-    m.channel = m.signals = m.netlink = m.state.fd = m.timer = m.ready_fd = -1;
+    m.channel = m.signals = m.netlink = m.state.fd = m.timer = m.ready_fd =
+        -1;
     m.clock = -1;
     m.alarm = m.until = m.sum_up = NEVER;
     m.sniffer = 99;
@@ -580,8 +587,9 @@ static char *state_text(const uint8_t *data, size_t n, size_t *size) {
         memcpy(text + *size, data, line);
         *size += line;
         if (end && whole && !old)
-            *size += (size_t)sprintf(text + *size, " %016llx",
-                                     (unsigned long long)checksum(data, line));
+            *size +=
+                (size_t)sprintf(text + *size, " %016llx",
+                                (unsigned long long)checksum(data, line));
         if (end) text[(*size)++] = '\n';
         data += line + !!end;
         n -= line + !!end;
@@ -623,7 +631,8 @@ static void one_input(const uint8_t *data, size_t n) {
 #ifdef TARGET_ONETIME
 
 /* How many lines of a file are a sequence, and how many are this one. */
-static unsigned count_sequences(const char *path, const struct sequence *seq) {
+static unsigned count_sequences(const char *path,
+                                const struct sequence *seq) {
     size_t n;
     int fd = open(path, O_RDONLY);
     char *text = read_all(fd, &n), *rest_of = text, *line;
@@ -729,7 +738,8 @@ static void one_input(const uint8_t *data, size_t n) {
     t_only_path = "-";
     out.started = true;
     if (ends[0] < 0)
-        REQUIRE(!socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, ends));
+        REQUIRE(
+            !socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, ends));
     m.channel = ends[0];
     for (data++, n--; n > 1;) {
         size_t length = *data >= 200 ? *data - 200 : sizeof(struct event);
@@ -904,7 +914,8 @@ static void world_begin(void) {
     }
     memcpy(clients, c.clients, sizeof(clients));
     w = watches_make(&c, &bytes);
-    readers_init(sniffer, (struct key *)&((struct net *)&w->door[2])[w->nnets],
+    readers_init(sniffer,
+                 (struct key *)&((struct net *)&w->door[2])[w->nnets],
                  J_CLIENTS);
     free(w);
 }
@@ -995,8 +1006,9 @@ static void draw_packet(uint8_t packet[J_PACKET], unsigned *source) {
 
 /* The line that is to be logged, or "". */
 static void expect(char *line, size_t size, enum j_verdict v, unsigned who,
-                   uint64_t stamp, const uint8_t *packet, const uint8_t *source,
-                   const uint8_t *address, int64_t elapsed) {
+                   uint64_t stamp, const uint8_t *packet,
+                   const uint8_t *source, const uint8_t *address,
+                   int64_t elapsed) {
     static const char *const fixed[] = { [J_REQUEST] = "bad request",
                                          [J_REPLAY] = "replayed",
                                          [J_ADDRESS] = "no opening for " };
@@ -1052,7 +1064,8 @@ static void expect(char *line, size_t size, enum j_verdict v, unsigned who,
 /* The daemon remembers what the second judge does. */
 static void compare_stamps(void) {
     for (unsigned i = 0; i < J_CLIENTS; i++) {
-        const struct memory *y = memory_find(&m, clients[i].seen, m.nmemories);
+        const struct memory *y =
+            memory_find(&m, clients[i].seen, m.nmemories);
         const struct j_client *c = &plain[i];
 
         REQUIRE(!y ? !c->floor && !c->nburnt
@@ -1066,7 +1079,8 @@ static void compare_stamps(void) {
 
 /* A datagram comes: to the sniffer, from there to the monitor. */
 static void arrive(const uint8_t *packet, size_t size, unsigned from) {
-    static const char *const sources[] = { "10.0.0.2", "10.0.0.3", "10.0.0.4" };
+    static const char *const sources[] = { "10.0.0.2", "10.0.0.3",
+                                           "10.0.0.4" };
     struct addr source = addr_of(sources[from]);
     struct spec spec = { .src = source,
                          .dst = sniffer->locals->addr[0],

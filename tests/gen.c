@@ -300,8 +300,8 @@ static struct addr parse_addr(const char *text) {
 }
 
 static void parse_mac(const char *text, uint8_t mac[6]) {
-    if (sscanf(text, "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", &mac[0], &mac[1], &mac[2],
-               &mac[3], &mac[4], &mac[5]) != 6)
+    if (sscanf(text, "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", &mac[0], &mac[1],
+               &mac[2], &mac[3], &mac[4], &mac[5]) != 6)
         errx(1, "%s: not a MAC address", text);
 }
 

@@ -151,10 +151,11 @@ static void __lsan_enable(void) {}
 #endif
 
 /* Runs something that ends the process; true if it did. */
-#define ENDS(what)                         \
-    (__lsan_disable(), end_caught = true,  \
-     setjmp(end) ? (__lsan_enable(), true) \
-                 : ((void)(what), __lsan_enable(), end_caught = false, false))
+#define ENDS(what)                        \
+    (__lsan_disable(), end_caught = true, \
+     setjmp(end)                          \
+         ? (__lsan_enable(), true)        \
+         : ((void)(what), __lsan_enable(), end_caught = false, false))
 
 /* If set, the only file that there is. */
 static const char *t_only_path;
@@ -244,7 +245,8 @@ static int t_clock_gettime(clockid_t clock, struct timespec *t) {
 }
 
 /* A command that was to be started; the test decides when it ends. */
-static pid_t spawn_note(const char *path, char *const *argv, char *const *env);
+static pid_t spawn_note(const char *path, char *const *argv,
+                        char *const *env);
 
 static int t_spawn(pid_t *pid, const char *path, char *const *argv,
                    char *const *env) {
@@ -275,7 +277,8 @@ static long t_syscall(long number, void *a, void *b, void *c, void *value,
     if (number == ID_CALL(setresgid) && fails(FAULT_setresgid)) return -1;
     if (number == ID_CALL(setresuid) && fails(FAULT_setresuid)) return -1;
     if (number == SYS_capset && fails(FAULT_capset)) return -1;
-    if (number == SYS_capset) memcpy(t_capabilities, b, sizeof(t_capabilities));
+    if (number == SYS_capset)
+        memcpy(t_capabilities, b, sizeof(t_capabilities));
     else if (number == SYS_capget)
         memcpy(b, t_capabilities, sizeof(t_capabilities));
     else if (number == SYS_getsockopt) {

@@ -69,8 +69,10 @@ static void j_sha256(const uint8_t *text, size_t n, uint8_t out[32]) {
         memcpy(v, h, sizeof(v));
         for (unsigned t = 0; t < 64; t++) {
             uint32_t a = v[0], e = v[4];
-            uint32_t big1 = j_rotate(e, 6) ^ j_rotate(e, 11) ^ j_rotate(e, 25);
-            uint32_t big0 = j_rotate(a, 2) ^ j_rotate(a, 13) ^ j_rotate(a, 22);
+            uint32_t big1 =
+                j_rotate(e, 6) ^ j_rotate(e, 11) ^ j_rotate(e, 25);
+            uint32_t big0 =
+                j_rotate(a, 2) ^ j_rotate(a, 13) ^ j_rotate(a, 22);
             uint32_t choice = (e & v[5]) ^ (~e & v[6]);
             uint32_t majority = (a & v[1]) ^ (a & v[2]) ^ (v[1] & v[2]);
             uint32_t t1 = v[7] + big1 + choice + k[t] + w[t];
@@ -284,7 +286,8 @@ static enum j_verdict j_judge(struct j_client *clients, unsigned n,
     if (j_is_burnt(c, *stamp)) return J_REPLAY;
     if (now > J_SKEW && *stamp < now - J_SKEW) return J_PAST;
     if (*stamp <= c->floor) return J_REPLAY;
-    if ((int64_t)*stamp <= (int64_t)now - elapsed[*who]) return J_BEFORE_START;
+    if ((int64_t)*stamp <= (int64_t)now - elapsed[*who])
+        return J_BEFORE_START;
     c->floor = *stamp;
     if (!j_usable(address, given)) return J_ADDRESS;
     return p[24] ? J_CLOSE : J_OPEN;

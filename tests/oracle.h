@@ -138,7 +138,8 @@ static bool o_in(const struct o_net *nets, unsigned n, const uint8_t *addr) {
 
     for (; n; n--, nets++) {
         for (bit = 0; bit < nets->bits; bit++)
-            if ((nets->addr[bit / 8] ^ addr[bit / 8]) & 0x80 >> bit % 8) break;
+            if ((nets->addr[bit / 8] ^ addr[bit / 8]) & 0x80 >> bit % 8)
+                break;
         if (bit == nets->bits) return true;
     }
     return false;
@@ -223,7 +224,8 @@ static bool o_repeats(const struct oracle *o, const struct o_attempt *a,
 }
 
 /* How many of a's packets has b accepted too? */
-static unsigned o_common(const struct o_attempt *a, const struct o_attempt *b) {
+static unsigned o_common(const struct o_attempt *a,
+                         const struct o_attempt *b) {
     unsigned n = 0;
 
     for (unsigned i = 0; i < a->stage; i++)
@@ -300,7 +302,8 @@ static void o_guesses(struct oracle *o, const struct o_hit *h) {
         bool wrong = false;
 
         O_EACH(a, o, h, O_ANY)
-        if (o_moved(o, a) && a->door != b->door && o_common(a, b)) wrong = true;
+        if (o_moved(o, a) && a->door != b->door && o_common(a, b))
+            wrong = true;
         if (!wrong || o_moved(o, b) || o_repeats(o, b, h)) continue;
         if (o_sees(&o->door[b->door], h)) o_remove(o, b);
     }
@@ -401,7 +404,8 @@ static void o_expire(struct oracle *o, int64_t now) {
 
     for (struct o_attempt *a = o->youngest; a; a = next) {
         next = a->older;
-        if (now < a->begun + (int64_t)o->door[a->door].timeout * 1000) continue;
+        if (now < a->begun + (int64_t)o->door[a->door].timeout * 1000)
+            continue;
         o_tell(o, O_TIMEOUT, a->door, a->stage, a->src);
         o_remove(o, a);
     }
@@ -462,7 +466,8 @@ struct o_old {
 };
 
 /* Bit i of what is returned: door i opens. */
-static unsigned o_old_hit(struct o_old *o, int64_t time, struct o_knock knock) {
+static unsigned o_old_hit(struct o_old *o, int64_t time,
+                          struct o_knock knock) {
     unsigned opened = 0, left = 0, before;
     bool known = false;
 
@@ -471,7 +476,8 @@ static unsigned o_old_hit(struct o_old *o, int64_t time, struct o_knock knock) {
             (int64_t)o->door[o->attempt[i].door].timeout * 1000)
             o->attempt[left++] = o->attempt[i];
     o->n = before = left;
-    for (unsigned i = 0; i < o->ndoors; i++) known |= o_has(&o->door[i], knock);
+    for (unsigned i = 0; i < o->ndoors; i++)
+        known |= o_has(&o->door[i], knock);
     if (!known) return 0;
     left = 0;
     for (unsigned i = 0; i < before; i++) {

@@ -61,9 +61,10 @@ static void *hook_mmap(void *at, size_t n, int how, int flags, int fd);
 #define mmap(at, n, how, flags, fd, offset) hook_mmap(at, n, how, flags, fd)
 #define clock_gettime(id, t) hook_clock_gettime(id, t)
 #define time(t) hook_time(t)
-#define prctl(option, ...)                                             \
-    ((option) == PR_SET_SECCOMP && no_seccomp() ? (errno = EINVAL, -1) \
-                                                : prctl(option, __VA_ARGS__))
+#define prctl(option, ...)                      \
+    ((option) == PR_SET_SECCOMP && no_seccomp() \
+         ? (errno = EINVAL, -1)                 \
+         : prctl(option, __VA_ARGS__))
 #include "../knockd.c"
 #undef read
 #undef write
@@ -159,8 +160,10 @@ static long forbidden(const char *name) {
         return syscall(SYS_execve, argv[0], argv, argv + 1);
     if (!strcmp(name, "socket"))
         return syscall(SYS_socket, AF_PACKET, SOCK_RAW, 0);
-    if (!strcmp(name, "ptrace")) return syscall(SYS_ptrace, 16, monitor, 0, 0);
-    if (!strcmp(name, "clone")) return syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+    if (!strcmp(name, "ptrace"))
+        return syscall(SYS_ptrace, 16, monitor, 0, 0);
+    if (!strcmp(name, "clone"))
+        return syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
     if (!strcmp(name, "kill")) return syscall(SYS_kill, monitor, 0);
     if (!strcmp(name, "chdir")) return syscall(SYS_chdir, up);
     if (!strcmp(name, "chroot")) return syscall(SYS_chroot, root);
@@ -171,12 +174,13 @@ static long forbidden(const char *name) {
     if (!strcmp(name, "setsockopt"))
         return syscall(SYS_setsockopt, 0, SOL_SOCKET, SO_BROADCAST, &monitor,
                        sizeof(monitor));
-    if (!strcmp(name, "channel_filter")) { /* of the channel, not the socket */
+    if (!strcmp(name,
+                "channel_filter")) { /* of the channel, not the socket */
         struct bpf_insn_ drop = { RET, 0, 0, 0 };
         struct bpf_prog_ prog = { 1, &drop };
 
-        return syscall(SYS_setsockopt, CHANNEL_FD, SOL_SOCKET, SO_ATTACH_FILTER,
-                       &prog, sizeof(prog));
+        return syscall(SYS_setsockopt, CHANNEL_FD, SOL_SOCKET,
+                       SO_ATTACH_FILTER, &prog, sizeof(prog));
     }
     if (!strcmp(name, "process_vm_readv"))
         return syscall(SYS_process_vm_readv, monitor, NULL, 0, NULL, 0, 0);
@@ -211,8 +215,8 @@ static void forge(int channel, const char *deed) {
     char kind[32], address[64];
     int more, count;
 
-    if (sscanf(deed, "forge %31s %u %u %63s %d %d", kind, &r.e.door, &r.e.stage,
-               address, &more, &count) != 6)
+    if (sscanf(deed, "forge %31s %u %u %63s %d %d", kind, &r.e.door,
+               &r.e.stage, address, &more, &count) != 6)
         _exit(98);
     r.e.kind = UINT32_MAX;
     for (unsigned i = 0; i <= KINDS; i++)

@@ -18,7 +18,7 @@
 /* ---- Checks ------------------------------------------------------------- */
 
 static unsigned bad_checks; /* in the test that runs */
-static bool soak, quick;    /* by these words in the environment, in capitals */
+static bool soak, quick; /* by these words in the environment, in capitals */
 static char notes[32][200]; /* figures, shown as a table at the end */
 static unsigned nnotes;
 static char directory[PATH_MAX]; /* of our own, for files */
@@ -136,7 +136,8 @@ static const struct {
     { "parse: extension headers", test_extension_headers },
     { "parse: marks of retransmissions", test_marks },
     { "addresses", test_addresses },
-    { "filter: loses nothing that counts, lets no bulk through", test_filter },
+    { "filter: loses nothing that counts, lets no bulk through",
+      test_filter },
     { "filter: what is not for us", test_filter_rejects },
     { "filter: length and jumps at the extremes", test_filter_extremes },
     { "filter: no room for two", test_filter_no_room },
@@ -257,7 +258,8 @@ static void clean(void) {
     DIR *d = opendir(directory);
     struct dirent *entry;
 
-    while (d && (entry = readdir(d))) unlinkat(directory_fd, entry->d_name, 0);
+    while (d && (entry = readdir(d)))
+        unlinkat(directory_fd, entry->d_name, 0);
     if (d) closedir(d);
     rmdir(directory);
 }

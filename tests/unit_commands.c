@@ -37,7 +37,8 @@ static void from_environment(char *to, size_t n, char *const *env,
             snprintf(to, n, "%s", *env + length + 1);
 }
 
-static pid_t spawn_note(const char *path, char *const *argv, char *const *env) {
+static pid_t spawn_note(const char *path, char *const *argv,
+                        char *const *env) {
     struct spawned *c = &commands[ncommands++ % 8192];
     bool shell = !strcmp(path, "/bin/sh") && !strcmp(argv[1], "-c");
     size_t n = 0;
@@ -95,7 +96,8 @@ static struct monitor *monitor_new(struct conf *c) {
     m->null = open("/dev/null", O_RDWR | O_CLOEXEC);
     m->packets = open("/dev/null", O_RDWR | O_CLOEXEC);
     m->renew_at = INT64_MAX;
-    settings = (struct settings){ .config = CONFIG_PATH, .pidfile = PID_PATH };
+    settings =
+        (struct settings){ .config = CONFIG_PATH, .pidfile = PID_PATH };
     settings.config = "conf";
     posix_spawnattr_init(&m->attr);
     out.started = true;
@@ -137,7 +139,9 @@ static unsigned count_commands(const char *text) {
 }
 
 static struct door shop[4];
-static struct conf shop_conf = { .doors = shop, .ndoors = 4, .listen = "any" };
+static struct conf shop_conf = { .doors = shop,
+                                 .ndoors = 4,
+                                 .listen = "any" };
 
 /* Four doors: with a stop, with a slow one, without one, of two families. */
 static struct monitor *shop_open(void) {
@@ -238,8 +242,8 @@ static void test_opening(void) {
     turn(m);
     CHECK(ncommands == 1 && !strcmp(command_text(0), "start a 192.0.2.1"));
     CHECK(has_text("a: running command: start a 192.0.2.1\n"));
-    CHECK(!strcmp(commands->ip, "192.0.2.1") && !strcmp(commands->door, "a") &&
-          !strcmp(commands->event, "start"));
+    CHECK(!strcmp(commands->ip, "192.0.2.1") &&
+          !strcmp(commands->door, "a") && !strcmp(commands->event, "start"));
     CHECK(strstr(get_file("k.state", NULL), "\nstop stop a 192.0.2.1 "));
     CHECK(poll_timeout == -1);
     clock_ms += 700; /* a slow one: the time begins at its end */
@@ -549,7 +553,8 @@ static void test_close(void) {
         pass(m, 10);
         knock_at(m, &shop[2], ip);
         pass(m, 50);
-        CHECK(count_commands("stop a") == 3 && count_commands("start c") == 1);
+        CHECK(count_commands("stop a") == 3 &&
+              count_commands("start c") == 1);
         CHECK(!strncmp(command_text(0), "start c", 7));
         CHECK(m->n[HELD] == 2 && count_text("CLOSE SESAME") == 1 &&
               !has_text("command timeout"));
@@ -569,13 +574,15 @@ static void test_close(void) {
         /* nothing is open: only its own command runs; and without one nothing */
         knock_at(m, &shop[2], ip);
         pass(m, 2000);
-        CHECK(count_commands("stop a") == 4 && count_commands("start c") == 4);
+        CHECK(count_commands("stop a") == 4 &&
+              count_commands("start c") == 4);
         shop[2].start = NULL;
         knock_at(m, &shop[0], ip);
         pass(m, 2000);
         door_open(m, &shop[2], &a);
         pass(m, 2000);
-        CHECK(count_commands("stop a") == 5 && count_commands("start c") == 4);
+        CHECK(count_commands("stop a") == 5 &&
+              count_commands("start c") == 4);
         monitor_end();
     }
 }
@@ -747,7 +754,8 @@ static void test_nobody_takes_all(void) {
             door_open(m, &shop[2], &a);
             if (i % 64 == 0) pass(m, 64);
         }
-        CHECK(m->n[QUEUED] <= QUEUE_MAX / 2 && m->nchildren <= CHILDREN_MAX / 2,
+        CHECK(m->n[QUEUED] <= QUEUE_MAX / 2 &&
+                  m->nchildren <= CHILDREN_MAX / 2,
               "%u %u", m->n[QUEUED], m->nchildren);
         CHECK(open_of(m->n) <= OPENINGS_MAX / 2, "%u", open_of(m->n));
         int64_t knocked = clock_ms;
@@ -755,10 +763,11 @@ static void test_nobody_takes_all(void) {
 
         door_open(m, &shop[0], &a);
         pass(m, 2000);
-        int64_t began_at = began(v6 ? "start a fd00::1" : "start a 192.0.2.1");
+        int64_t began_at =
+            began(v6 ? "start a fd00::1" : "start a 192.0.2.1");
 
-        CHECK(began_at >= 0 && began_at <= knocked + 1000, "%u: after %d ms", k,
-              (int)(began_at - knocked));
+        CHECK(began_at >= 0 && began_at <= knocked + 1000, "%u: after %d ms",
+              k, (int)(began_at - knocked));
         if (k / 2 == 1 || k / 2 == 2) {
             pass(m, 8000);
             CHECK(began(v6 ? "stop a fd00::1" : "stop a 192.0.2.1") <=
@@ -795,8 +804,8 @@ static void test_flood_in_a_name(void) {
         int64_t opened = began("start a 192.0.2.1");
         int64_t closed = began("stop a 192.0.2.1");
 
-        CHECK(opened >= 0 && closed >= 0 && closed < opened + 9000, "%u: %d", k,
-              (int)(closed - opened));
+        CHECK(opened >= 0 && closed >= 0 && closed < opened + 9000, "%u: %d",
+              k, (int)(closed - opened));
         clock_ms += 10; /* began() tells of the last */
         int64_t knocked = clock_ms;
 
@@ -877,7 +886,9 @@ static void test_all_due(void) {
 /* Lines about a door: so many of each topic in a second, then their number. */
 static void test_lines_of_a_door(void) {
     struct monitor *m = shop_open();
-    struct event e = { .kind = STAGE, .stage = 1, .src = addr_of("192.0.2.1") };
+    struct event e = { .kind = STAGE,
+                       .stage = 1,
+                       .src = addr_of("192.0.2.1") };
 
     clock_ms = 2000000;
     command_ms = three_ms;
@@ -919,8 +930,8 @@ static const char *openings_text(const struct monitor *m) {
             n += (size_t)snprintf(text + n, sizeof(text) - n,
                                   "%d %s %s %s '%s' %u %u %lld;", o->state,
                                   o->ip, o->client, o->share->name,
-                                  o->stop ? o->stop : "-", o->timeout, o->times,
-                                  (long long)(o->when - clock_ms));
+                                  o->stop ? o->stop : "-", o->timeout,
+                                  o->times, (long long)(o->when - clock_ms));
         }
     return text;
 }
@@ -1001,7 +1012,8 @@ static void model_due(void) {
         for (unsigned i = 0; i < 4 * GUESTS; i++) {
             struct item *t = &model.item[i / GUESTS][i % GUESTS];
             int64_t when = min_ms(t->due, t->again);
-            int64_t best = first ? min_ms(first->due, first->again) : clock_ms;
+            int64_t best =
+                first ? min_ms(first->due, first->again) : clock_ms;
 
             if (when < best ||
                 (when == best && (!first || t->ticket < first->ticket)))
@@ -1141,8 +1153,8 @@ static void model_turn(struct monitor *m, unsigned round) {
           ncommands - before, begun);
     for (unsigned d = 0; d < 4; d++)
         for (unsigned g = 0; g < GUESTS; g++)
-            wake = min_ms(wake,
-                          min_ms(model.item[d][g].due, model.item[d][g].again));
+            wake = min_ms(wake, min_ms(model.item[d][g].due,
+                                       model.item[d][g].again));
     CHECK(wake == INT64_MAX ||
               (poll_timeout >= 0 && poll_timeout <= wake - clock_ms),
           "round %u: sleeps %d, not %d", round, poll_timeout,
@@ -1165,7 +1177,8 @@ static struct item *item_of(const struct opening *o) {
         for (unsigned g = 0; g < GUESTS; g++) {
             struct addr a = guest_addr(g);
 
-            if (!strcmp(o->share->name, shop[d].name) && !addr_cmp(&o->src, &a))
+            if (!strcmp(o->share->name, shop[d].name) &&
+                !addr_cmp(&o->src, &a))
                 return &model.item[d][g];
         }
     abort();
@@ -1177,7 +1190,8 @@ static struct monitor *model_crash(void) {
     struct monitor *m = &monitor;
 
     for (unsigned i = 0; i < model.nchildren; i++) {
-        struct item *t = &model.item[model.child[i].door][model.child[i].guest];
+        struct item *t =
+            &model.item[model.child[i].door][model.child[i].guest];
 
         if (model.child[i].stop && t->rules && one_in(2)) t->rules--;
     }
@@ -1186,8 +1200,9 @@ static struct monitor *model_crash(void) {
     for (unsigned i = 0; i < 4 * GUESTS; i++) {
         struct item *t = &model.item[i / GUESTS][i % GUESTS];
 
-        *t = (struct item){ .rules =
-                                has_stop(i / GUESTS, i % GUESTS) ? t->rules : 0,
+        *t = (struct item){ .rules = has_stop(i / GUESTS, i % GUESTS)
+                                         ? t->rules
+                                         : 0,
                             .due = INT64_MAX,
                             .again = INT64_MAX };
     }
@@ -1346,7 +1361,8 @@ static void test_shell(void) {
         CHECK(ncommands == (error == 0) &&
                   (error || (!strcmp(commands->path, runs[i].path) &&
                              !strcmp(commands->text, runs[i].text))),
-              "'%s': %s, %s", runs[i].command, commands->path, commands->text);
+              "'%s': %s, %s", runs[i].command, commands->path,
+              commands->text);
     }
 }
 

@@ -3,7 +3,8 @@
 /* ---- Configuration ----------------------------------------------------- */
 
 /* Reads n bytes as a configuration; what it says is kept. */
-static bool load_bytes(struct conf *c, const char *text, size_t n, bool test) {
+static bool load_bytes(struct conf *c, const char *text, size_t n,
+                       bool test) {
     forget();
     put_file("conf", text, n);
     settings.test = test;
@@ -120,7 +121,8 @@ static void test_set_directives(void) {
         { "set = ipset open\nset_6 = nft ip6 t open6\ncmd_timeout = 5\n",
           NULL },
         { "set = open\ncmd_timeout = 5\n",
-          "conf:3: Set 'open' is neither nft FAMILY TABLE NAME (such as nft" },
+          "conf:3: Set 'open' is neither nft FAMILY TABLE NAME (such as "
+          "nft" },
         { "set = nft inet open\ncmd_timeout = 5\n",
           "'nft inet open' is neither nft FAMILY TABLE NAME" },
         { "set = nft inet filter open\ncmd_timeout = 0\n",
@@ -154,8 +156,9 @@ static void test_flags_of_doors(void) {
         { "tcpflags = syn, !ack ,! rst", 2, 20 },
         { "tcpflags = syn\nTCPFLAGS = !ack", 2, 16 },
     };
-    static const char *const bad[] = { "",     "sny",      "syn ack", "!",
-                                       "syn,", "syn,,ack", "ece",     "!!syn" };
+    static const char *const bad[] = {
+        "", "sny", "syn ack", "!", "syn,", "syn,,ack", "ece", "!!syn"
+    };
     char text[256];
     struct conf c;
 
@@ -170,8 +173,8 @@ static void test_flags_of_doors(void) {
     for (unsigned i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
         snprintf(text, sizeof(text), "sequence=1\ntcpflags=%s", bad[i]);
         CHECK(!load_door(&c, text, false), "'%s'", bad[i]);
-        CHECK(has_text("is not a TCP flag; use fin syn rst psh ack urg"), "%s",
-              kept);
+        CHECK(has_text("is not a TCP flag; use fin syn rst psh ack urg"),
+              "%s", kept);
         config_free(&c);
     }
 }
@@ -204,7 +207,8 @@ static void test_nets(void) {
         { "192.0.2.1/33", "prefix length '33' is not a number from 0 to 32" },
         { "192.0.2.1/", "prefix length '' is not a number from 0 to 32" },
         { "192.0.2.1/-1", "prefix length '-1' is not a number from 0 to 32" },
-        { "192.0.2.1/24/8", "prefix length '24/8' is not a number from 0 to" },
+        { "192.0.2.1/24/8",
+          "prefix length '24/8' is not a number from 0 to" },
         { "2001:db8::/129", "prefix length '129' is not a number from 0 to" },
         { "1:2:3:4:5:6:7:8:9", "'1:2:3:4:5:6:7:8:9' is not an IPv4" },
     };
@@ -383,7 +387,8 @@ static void test_errors(void) {
         { "[d] x\nsequence=1", "1: bad section line '[d] x'" },
         { "[d]\nsequence=1,2\ntimeout=0", "3: Seq_Timeout 0 leaves door "
                                           "'d' no time" },
-        { "[d]\nsequnce=1,2\ncommand=x", "2: unknown directive 'sequnce=1,2'" },
+        { "[d]\nsequnce=1,2\ncommand=x",
+          "2: unknown directive 'sequnce=1,2'" },
         { "[d]\nsequence=1\ntcpflags=syn,!syn",
           "3: no packet fits both syn and !syn" },
         { "[d]\nsequence=1\ntcpflags=!ack\n\ntcpflags=ack",
@@ -430,7 +435,8 @@ static void test_errors(void) {
         snprintf(want, sizeof(want), "knockd: conf:%s%s", cases[i].errors,
                  whole ? "\n" : "");
         CHECK(!good && c.errors, "accepted: %s", cases[i].text);
-        CHECK(whole ? !strcmp(kept, want) : !strncmp(kept, want, strlen(want)),
+        CHECK(whole ? !strcmp(kept, want)
+                    : !strncmp(kept, want, strlen(want)),
               "'%s' says '%s'", cases[i].text, kept);
         config_free(&c);
     }
@@ -457,7 +463,8 @@ static void test_text(void) {
 
     first = copy(meaning(same[0]));
     for (unsigned i = 1; i < sizeof(same) / sizeof(*same); i++)
-        CHECK(!strcmp(meaning(same[i]), first), "%u: %s", i, meaning(same[i]));
+        CHECK(!strcmp(meaning(same[i]), first), "%u: %s", i,
+              meaning(same[i]));
     CHECK(strstr(meaning("[d]\nsequence=1\nmessage = a#b"), "= a#b\n"));
     CHECK(strstr(meaning("[d]\nsequence=1\ncommand=a # b"), "= a # b\n"));
     CHECK(strstr(meaning("[d]\nsequence=1\nmessage= a=b "), "= a=b\n"));
@@ -580,7 +587,8 @@ static void test_include(void) {
     CHECK(!load_text(&c, "[options]\nInclude=sub/*.conf\nfoo=1\n", true));
     CHECK(has_text("knockd: sub/b.conf:3: Seq_Timeout 'x' is not") &&
               has_text("knockd: conf:3: unknown directive 'foo=1'") &&
-              has_text("knockd: sub/d.conf:3: warning: the ports are in the") &&
+              has_text(
+                  "knockd: sub/d.conf:3: warning: the ports are in the") &&
               has_text(
                   "knockd: sub/d.conf:2: warning: another door is named 'b': "
                   "sub/b.conf:1"),
@@ -593,8 +601,9 @@ static void test_include(void) {
           "%s", kept);
     config_free(&c);
     CHECK(!load_text(&c, "[options]\nInclude=sub/no.conf", false) &&
-              !strcmp(kept, "knockd: could not open sub/no.conf: No such file "
-                            "or directory\n"),
+              !strcmp(kept,
+                      "knockd: could not open sub/no.conf: No such file "
+                      "or directory\n"),
           "%s", kept);
     config_free(&c);
     CHECK(!load_text(&c, "[options]\nInclude=sub", false) &&
@@ -615,7 +624,8 @@ static void test_include(void) {
               c.use_syslog,
           "%s", kept);
     config_free(&c);
-    put_text("sub/b.conf", "LogFile = x\n[d]\nInclude = b.conf\nsequence=1\n");
+    put_text("sub/b.conf",
+             "LogFile = x\n[d]\nInclude = b.conf\nsequence=1\n");
     CHECK(!load_text(&c, "[options]\nInclude=sub/b.conf", false) &&
               !strcmp(kept, "knockd: sub/b.conf:1: LogFile comes before the "
                             "first [section]\nknockd: sub/b.conf:3: Include "
@@ -641,7 +651,8 @@ static void test_include(void) {
  * warn of. */
 static void test_warnings(void) {
     static const char *const cases[][2] = {
-        { "[d]\nsequence=7000,8000,9000", "2: the ports are in the order of" },
+        { "[d]\nsequence=7000,8000,9000",
+          "2: the ports are in the order of" },
         { "[d]\nsequence=9000,8000,7000",
           "2: the ports are in the order of a scan and of the manuals: use a "
           "random one, for example sequence = " },
@@ -736,8 +747,8 @@ static void test_warnings(void) {
         config_free(&c);
     }
     for (unsigned i = 0; i < sizeof(none) / sizeof(*none); i++) {
-        CHECK(load_door(&c, none[i], true) && !*kept, "'%s' says '%s'", none[i],
-              kept);
+        CHECK(load_door(&c, none[i], true) && !*kept, "'%s' says '%s'",
+              none[i], kept);
         config_free(&c);
     }
     /* -C looks for the rule first */
@@ -756,14 +767,15 @@ static void test_warnings(void) {
     CHECK(!has_text("Cooldown") && !has_text("%IP%"), "%s", kept);
     config_free(&c);
     settings.only_ipv4 = true;
-    CHECK(load_door(&c, "sequence=5,9,1\ncommand=id -D %IP% iptables", true) &&
+    CHECK(load_door(&c, "sequence=5,9,1\ncommand=id -D %IP% iptables",
+                    true) &&
               !*kept,
           "%s", kept);
     settings.only_ipv4 = false;
     config_free(&c);
     /* an error leads to no warning about its door, but others get theirs */
-    CHECK(
-        !load_text(&c, "[d]\nsequence=80x\ncomand=id\n[e]\nsequence=5", true));
+    CHECK(!load_text(&c, "[d]\nsequence=80x\ncomand=id\n[e]\nsequence=5",
+                     true));
     CHECK(count_text("\n") == 4 && count_text("conf:2: port") == 1 &&
               count_text("conf:3: unknown directive") == 1 &&
               count_text("conf:5: warning: fewer") == 1 &&
@@ -791,10 +803,11 @@ static void random_line(char *text, size_t *n, const char *key,
     *n += (size_t)sprintf(text + *n, "%s", blanks[rnd(4)]);
     for (const char *k = key; *k; k++)
         text[(*n)++] = (char)(isalpha(*k) && one_in(2) ? *k ^ 32 : *k);
-    *n += (size_t)sprintf(text + *n, "%s%s%s%s%s%s", blanks[rnd(4)],
-                          value ? "=" : "", value ? blanks[rnd(4)] : "",
-                          value ? value : "",
-                          comment && one_in(4) ? "\t# a=b" : "", ends[rnd(4)]);
+    *n +=
+        (size_t)sprintf(text + *n, "%s%s%s%s%s%s", blanks[rnd(4)],
+                        value ? "=" : "", value ? blanks[rnd(4)] : "",
+                        value ? value : "",
+                        comment && one_in(4) ? "\t# a=b" : "", ends[rnd(4)]);
 }
 
 /* A random configuration is understood as it was meant, and what -t prints of
@@ -823,8 +836,8 @@ static void test_random_configurations(void) {
             random_line(text, &at, "Sequence", value, true);
             timeout[d] = 1 + rnd(100000);
             sprintf(value, "%u", timeout[d]);
-            random_line(text, &at, one_in(2) ? "Seq_Timeout" : "Timeout", value,
-                        true);
+            random_line(text, &at, one_in(2) ? "Seq_Timeout" : "Timeout",
+                        value, true);
             random_line(text, &at, one_in(2) ? "Command" : "Start_Command",
                         "a # %IP%", false);
             if (one_in(3))

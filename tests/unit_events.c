@@ -116,9 +116,10 @@ static void test_channel(void) {
     SEND(sizeof(e));
     e.kind = DROPS;
     SEND(sizeof(e));
-    CHECK(!strcmp(kept, "192.0.2.1: a: Stage 1\n192.0.2.1: a: sequence "
-                        "timeout (stage 2)\n12 messages suppressed\n12 packets "
-                        "lost: too fast\n"),
+    CHECK(!strcmp(kept,
+                  "192.0.2.1: a: Stage 1\n192.0.2.1: a: sequence "
+                  "timeout (stage 2)\n12 messages suppressed\n12 packets "
+                  "lost: too fast\n"),
           "%s", kept);
     forget();
     e.kind = OPEN;
@@ -168,7 +169,8 @@ static void test_channel(void) {
                         .value =
                             6ull << 48 | 1234ull << 32 | 7000ull << 16 | 60 };
     SEND(sizeof(e));
-    CHECK(has_text(": tcp: ::1:1234 -> 10.0.0.1:7000 60 bytes\n"), "%s", kept);
+    CHECK(has_text(": tcp: ::1:1234 -> 10.0.0.1:7000 60 bytes\n"), "%s",
+          kept);
     CHECK(record_take(m) < 0 && m->channel == ends[0]); /* nothing there */
     close(ends[1]);
     CHECK(record_take(m) < 0 && m->channel == -1);
@@ -292,7 +294,8 @@ static void test_characters(void) {
 
     for (unsigned i = 0; i < 256 * N * N * N; i++) {
         uint8_t text[] = { (uint8_t)(i % 256), edges[i / 256 % N],
-                           edges[i / 256 / N % N], edges[i / 256 / N / N], 0 };
+                           edges[i / 256 / N % N], edges[i / 256 / N / N],
+                           0 };
         unsigned want = rfc_3629(text);
         bool c0 = *text < ' ' && *text != '\t';
         bool c1 = *text == 0xc2 && text[1] < 0xa0;
@@ -373,8 +376,9 @@ static void test_lines(void) {
     snprintf(name, sizeof(name), "no/such/log");
     m->conf.logfile = name;
     log_open(m);
-    CHECK(!*kept && strstr(get_file("log", NULL),
-                           "could not open log file no/such/log: No such file"),
+    CHECK(!*kept &&
+              strstr(get_file("log", NULL),
+                     "could not open log file no/such/log: No such file"),
           "%s", kept);
     m->conf.logfile = NULL;
     settings.logfile = "/dev/stderr";

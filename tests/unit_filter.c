@@ -20,9 +20,11 @@ static void random_doors(struct conf *c, unsigned n, bool scattered) {
                             .tcp = flags[rnd(5)] };
         d->seq.n = scattered ? 2 : 1 + rnd(6);
         for (unsigned k = 0; k < d->seq.n; k++) {
-            unsigned port = scattered ? (i * 64 + k * 32) % 65536 : rnd(65535);
+            unsigned port =
+                scattered ? (i * 64 + k * 32) % 65536 : rnd(65535);
 
-            d->seq.knock[k] = knock_on(port + 1, one_in(3) || (scattered && k));
+            d->seq.knock[k] =
+                knock_on(port + 1, one_in(3) || (scattered && k));
         }
     }
 }
@@ -47,7 +49,8 @@ static bool bulk_port(const struct conf *c, unsigned port, unsigned proto) {
     return false;
 }
 
-static void random_locals(struct sniffer *s, unsigned n, unsigned interfaces) {
+static void random_locals(struct sniffer *s, unsigned n,
+                          unsigned interfaces) {
     struct locals *l = s->locals;
 
     *l = (struct locals){ .any = !interfaces,
@@ -196,7 +199,8 @@ static void test_filter_rejects(void) {
     size_t n;
 
     random_doors(&c, 3, false);
-    for (unsigned i = 0; i < 3; i++) many_doors[i].tcp = (struct flags){ 2, 0 };
+    for (unsigned i = 0; i < 3; i++)
+        many_doors[i].tcp = (struct flags){ 2, 0 };
     s = sniffer_new(&c);
     random_locals(s, 4, 2);
     filter_attach(s);
@@ -286,7 +290,8 @@ static bool kernel_takes_filter(void) {
     int fd = socket(AF_UNIX, SOCK_DGRAM, 0), result;
 
     if (fd < 0) return true; /* nobody to ask */
-    result = setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof(prog));
+    result =
+        setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof(prog));
     close(fd);
     return result == 0 || errno != EINVAL;
 }

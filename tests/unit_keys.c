@@ -2,8 +2,10 @@
  * what the monitor makes of sealed knocks; part of unit.c. */
 
 /* Keys of two clients. */
-#define KEY_A "a0b0c0d0e0f00102a0b0c0d0e0f00102a0b0c0d0e0f00102a0b0c0d0e0f00102"
-#define KEY_B "a1b1c1d1e1f11112a1b1c1d1e1f11112A1B1C1D1E1F11112a1b1c1d1e1f11112"
+#define KEY_A \
+    "a0b0c0d0e0f00102a0b0c0d0e0f00102a0b0c0d0e0f00102a0b0c0d0e0f00102"
+#define KEY_B \
+    "a1b1c1d1e1f11112a1b1c1d1e1f11112A1B1C1D1E1F11112a1b1c1d1e1f11112"
 #define VECTOR_KEY \
     "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
 
@@ -169,10 +171,11 @@ static void test_key_doors(void) {
 /* Two doors with keys, the second with a Target, and one without. */
 static bool load_sealed(struct conf *c, const char *keys) {
     put_text("keys", keys);
-    put_text("others",
-             "carl "
-             "ffb1c1d1e1f11112a1b1c1d1e1f11112a1b1c1d1e1f11112a1b1c1d1e1f11112"
-             "\n");
+    put_text(
+        "others",
+        "carl "
+        "ffb1c1d1e1f11112a1b1c1d1e1f11112a1b1c1d1e1f11112a1b1c1d1e1f11112"
+        "\n");
     return load_text(
         c,
         "[ssh]\nsequence = 62201:udp\nkeys = keys\ncooldown = 3\n"
@@ -257,7 +260,8 @@ static void test_ids(void) {
     struct event e = { .kind = 0 };
 
     t_wall = 1700000000000;
-    CHECK(load_sealed(&c, "anna " KEY_A "\nbob " KEY_B "\n") && c.nclients == 3,
+    CHECK(load_sealed(&c, "anna " KEY_A "\nbob " KEY_B "\n") &&
+              c.nclients == 3,
           "%s", kept);
     struct sniffer *s = sealed_sniffer(&c);
     for (unsigned i = 0; i < 2; i++) {
@@ -295,7 +299,8 @@ static void test_ids(void) {
         memset(s->sealed, 0, sizeof(s->sealed));
         for (unsigned i = 0; i < 3; i++) s->readers[i].odd = 0;
         for (unsigned i = 0; i < last; i++) {
-            d = sealed_by(&c, i % 2, periods[i] * (INT64_C(1) << PERIOD_BITS));
+            d = sealed_by(&c, i % 2,
+                          periods[i] * (INT64_C(1) << PERIOD_BITS));
             CHECK(sealed_sent(s, &d, 56, 62201, "10.0.0.1"), "%u: %d", k,
                   (int)periods[i]);
         }
@@ -327,7 +332,8 @@ static void test_ids_limited(void) {
     for (unsigned i = 0; i < ODD_IDS_A_SECOND + 20; i++)
         CHECK(sealed_sent(s, &d, 56, 62201, "10.0.0.1"));
     CHECK(sealed_heard(s, &e) == ODD_IDS_A_SECOND);
-    d = sealed_by(&c, 1, -5 * (INT64_C(1) << PERIOD_BITS)); /* another client */
+    d = sealed_by(&c, 1,
+                  -5 * (INT64_C(1) << PERIOD_BITS)); /* another client */
     CHECK(sealed_sent(s, &d, 56, 62201, "10.0.0.1") &&
           sealed_heard(s, &e) == 1);
     /* the periods beside the present one are not limited */
@@ -390,7 +396,8 @@ static void sealed_from(struct monitor *m, const char *source, unsigned n,
 
 /* The n-th client knocks: a new datagram, with a request, for an address. */
 static void sealed_request(struct monitor *m, const char *source, unsigned n,
-                           int64_t ms, unsigned request, const char *address) {
+                           int64_t ms, unsigned request,
+                           const char *address) {
     struct sealed d = { .id = 0 };
 
     d.plain.stamp = htobe64((uint64_t)((int64_t)wall_ms() + ms));
@@ -419,7 +426,8 @@ static void test_sealed_opens(void) {
     sealed_from(m, "192.0.2.1", 0, &d);
     CHECK(!kept_length && ncommands == 1, "%s", kept);
     sealed_from(m, "203.0.113.9", 0, &d);
-    CHECK(has_text("203.0.113.9: ssh: anna: replayed, first from 192.0.2.1\n"),
+    CHECK(has_text(
+              "203.0.113.9: ssh: anna: replayed, first from 192.0.2.1\n"),
           "%s", kept);
     CHECK(ncommands == 1 && m->nopenings == 1);
     /* a cooldown: the key holds, the door does not open again */
@@ -436,7 +444,8 @@ static void test_sealed_opens(void) {
     /* closing has no cooldown; another address's door stays open */
     clock_ms += 10;
     sealed_request(m, "192.0.2.9", 0, 0, 1, "192.0.2.1");
-    CHECK(has_text("192.0.2.9: ssh: key of anna for 192.0.2.1\n"), "%s", kept);
+    CHECK(has_text("192.0.2.9: ssh: key of anna for 192.0.2.1\n"), "%s",
+          kept);
     CHECK(ncommands == 3 && !strcmp(command_text(0), "stop 192.0.2.1"));
     reap(m, 0, 0);
     CHECK(m->nopenings == 1 && m->n[HELD] == 1);
@@ -450,14 +459,19 @@ static void test_sealed_opens(void) {
           !strcmp(command_text(0), "far 192.0.2.1"));
     reap(m, 0, 0);
     /* what a sniffer must not send */
-    struct event e = { .kind = SEALED, .door = 3, .src = addr_of("192.0.2.1") };
+    struct event e = { .kind = SEALED,
+                       .door = 3,
+                       .src = addr_of("192.0.2.1") };
     forget();
     CHECK(!is_true(m, &e) && has_text("bad record from the sniffer: client"));
     m->bad_record = false;
     e.door = 0;
     e.src = addr_of("0.0.0.0");
-    CHECK(!is_true(m, &e) && has_text("bad record from the sniffer: address"));
-    e = (struct event){ .kind = OPEN, .stage = 1, .src = addr_of("192.0.2.1") };
+    CHECK(!is_true(m, &e) &&
+          has_text("bad record from the sniffer: address"));
+    e = (struct event){ .kind = OPEN,
+                        .stage = 1,
+                        .src = addr_of("192.0.2.1") };
     m->bad_record = false;
     CHECK(!is_true(m, &e) && has_text("door with keys"));
     settings.only_ipv4 = true;
@@ -497,7 +511,8 @@ static void test_sealed_refused(void) {
         { 6, 0, "192.0.2.1", "224.0.0.1", "anna: no opening for 224.0.0.1" },
         { 7, 0, "192.0.2.1", "198.51.100.7",
           "anna: no opening for 198.51.100.7" },
-        { 8, 0, "198.51.100.7", "192.0.2.1", "anna: no opening for 192.0.2.1" },
+        { 8, 0, "198.51.100.7", "192.0.2.1",
+          "anna: no opening for 192.0.2.1" },
         { 9, 1, "198.51.100.7", NULL, "anna: no opening for 198.51.100.7" },
     };
     struct sealed d;
@@ -663,7 +678,8 @@ static void test_stamps(void) {
     fail(FAULT_rename, 1, ENOSPC);
     clock_ms += 5000;
     sealed_request(m, "192.0.2.1", 0, 0, 0, NULL);
-    CHECK(!has_text("could not write") && has_text("OPEN SESAME"), "%s", kept);
+    CHECK(!has_text("could not write") && has_text("OPEN SESAME"), "%s",
+          kept);
     reap_all(m, 0);
     clock_ms += 5000;
     sealed_request(m, "192.0.2.1", 0, 0, 0, NULL);

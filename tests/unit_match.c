@@ -111,7 +111,8 @@ static bool sound(struct sniffer *s) {
         active += stage ? of_stage[stage] : 0;
     }
     for (uint32_t b = 0; b < ATTEMPTS_MAX; b++)
-        for (const struct attempt *a = s->buckets[b]; a; a = a->next, chained++)
+        for (const struct attempt *a = s->buckets[b]; a;
+             a = a->next, chained++)
             if (bucket(s, hash(s, &a->src)) != &s->buckets[b]) return false;
     return active == s->active && chained == active &&
            s->active - of_stage[1] == s->advanced &&
@@ -500,8 +501,9 @@ static void test_lines_of_doors(void) {
     struct sniffer *s;
 
     for (unsigned i = 0; i < 3; i++) {
-        many_doors[i] =
-            (struct door){ .name = "d", .seq_timeout = 10, .tcp = { SYN, 0 } };
+        many_doors[i] = (struct door){ .name = "d",
+                                       .seq_timeout = 10,
+                                       .tcp = { SYN, 0 } };
         many_doors[i].seq.n = 1 + i % 2;
         for (unsigned k = 0; k < many_doors[i].seq.n; k++)
             many_doors[i].seq.knock[k] = 1000 * (i + 1) + k;
@@ -703,7 +705,8 @@ static void test_stray_bits(void) {
             bits |= stray_bit(&s, port % 65536);
         few += __builtin_popcountll(bits) <= STRAY_LIMIT;
     }
-    CHECK(!few, "for %u keys of %u 40 ports take 8 bits or less", few, rounds);
+    CHECK(!few, "for %u keys of %u 40 ports take 8 bits or less", few,
+          rounds);
 }
 
 /* FIN, NULL, Xmas, ACK and UDP scans, two scanners at one address. */

@@ -117,8 +117,9 @@ static void test_one_time_faults(void) {
  * stands between them; nothing else in the file changes. */
 static void test_one_time_at_random(void) {
     for (unsigned i = 0; i < times(300, 20000); i++) {
-        static const char *const others[] = { "",     "# x",   "9,", "abc",
-                                              "#7,8", "70000", " ",  "1,2:x" };
+        static const char *const others[] = {
+            "", "# x", "9,", "abc", "#7,8", "70000", " ", "1,2:x"
+        };
         char text[4096], after[4096];
         unsigned port[12], n = 0, lines = 1 + rnd(12);
         size_t at = 0, to = 0;
@@ -148,8 +149,8 @@ static void test_one_time_at_random(void) {
         text[at] = after[to] = '\0';
         CHECK(once(text) == (int)n, "%s", text);
         for (unsigned k = 0; k < n; k++) {
-            CHECK(once_door.seq.n == 2 && *once_door.seq.knock == port[k], "%s",
-                  text);
+            CHECK(once_door.seq.n == 2 && *once_door.seq.knock == port[k],
+                  "%s", text);
             spend(&left);
             CHECK(left == (int)(n - k - 1), "%s", text);
         }
@@ -201,7 +202,8 @@ static void test_one_time_door(void) {
     CHECK(is_true(m, &e));
     door_open(m, &shop[0], &a);
     CHECK(recv(ends[1], &order, sizeof(order), MSG_DONTWAIT) < 0);
-    CHECK(!is_true(m, &e) && has_text("bad record from the sniffer: sequence"));
+    CHECK(!is_true(m, &e) &&
+          has_text("bad record from the sniffer: sequence"));
     turn(m);
     CHECK(poll_timeout > 0 && poll_timeout <= 1000, "%d", poll_timeout);
     clock_ms += poll_timeout;

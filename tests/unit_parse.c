@@ -44,8 +44,8 @@ static void test_lengths(void) {
         for (size_t have = 0; have <= n + 20; have++) {
             memset(b + n, 0, 20);
             for (size_t wire = have; wire <= n + 40; wire++) {
-                CHECK(parsed_alike(b, have, wire, &good), "kind %u, %zu of %zu",
-                      kind, have, wire);
+                CHECK(parsed_alike(b, have, wire, &good),
+                      "kind %u, %zu of %zu", kind, have, wire);
                 CHECK(!good || wire >= n, "kind %u", kind);
                 accepted += good;
             }

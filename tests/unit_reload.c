@@ -2,8 +2,8 @@
 
 /* ---- Interfaces, signals, reload --------------------------------------- */
 
-static struct ifaddrs an_interface(const char *name, const char *text, bool up,
-                                   struct sockaddr_storage *room) {
+static struct ifaddrs an_interface(const char *name, const char *text,
+                                   bool up, struct sockaddr_storage *room) {
     struct ifaddrs i = { .ifa_name = (char *)name, .ifa_flags = up ? 1 : 0 };
     struct addr a;
 
@@ -176,8 +176,10 @@ static void test_signals(void) {
     take_signal(m, SIGUSR1);
     CHECK(read(ends[1], &order, sizeof(order)) > 0 && order.kind == COUNT);
     CHECK(!has_text("counters: "));
-    CHECK(write(ends[1], &counted, sizeof(counted)) > 0 && record_take(m) == 1);
-    CHECK(has_text("counters: packets 0, ") && has_text("opens 3, grants 1, "));
+    CHECK(write(ends[1], &counted, sizeof(counted)) > 0 &&
+          record_take(m) == 1);
+    CHECK(has_text("counters: packets 0, ") &&
+          has_text("opens 3, grants 1, "));
     /* a bad file changes nothing */
     put_text("conf", "[one]\nsequence=0\n");
     forget();
@@ -206,7 +208,8 @@ static void test_signals(void) {
     take_signal(m, SIGHUP);
     CHECK(killed.pid == 99 && m->sniffer == 4242 && m->conf.ndoors == 2 &&
               !strcmp(m->conf.doors->name, "two") &&
-              !strcmp(m->conf.listen, "x") && *m->conf.doors[1].seq.knock == 7,
+              !strcmp(m->conf.listen, "x") &&
+              *m->conf.doors[1].seq.knock == 7,
           "%s", kept);
     CHECK(m->nopenings && m->openings[0]->state == HELD);
     /* children: a command, the sniffer, one that nobody knows */
@@ -241,7 +244,8 @@ static void test_signals(void) {
 
 /* What the loop hears of is read. */
 static void poll_all(struct pollfd *fds, nfds_t n) {
-    for (nfds_t i = 0; i < n; i++) fds[i].revents = fds[i].fd >= 0 ? POLLIN : 0;
+    for (nfds_t i = 0; i < n; i++)
+        fds[i].revents = fds[i].fd >= 0 ? POLLIN : 0;
 }
 
 /* Signals come through a pipe. */
@@ -278,14 +282,15 @@ static void test_end(void) {
     poll_hook = poll_all;
     poll_result = 1;
     turn(m);
-    CHECK(m->ending && m->channel == -1 && m->until == clock_ms + SHUTDOWN_MS);
+    CHECK(m->ending && m->channel == -1 &&
+          m->until == clock_ms + SHUTDOWN_MS);
     signals_end();
     forget();
     openings_end(m);
     turn(m);
     CHECK(ncommands == 3 && !strcmp(command_text(0), "stop b 192.0.2.1"));
-    CHECK(has_text("a: not run because knockd ends: start a 192.0.2.2\n"), "%s",
-          kept);
+    CHECK(has_text("a: not run because knockd ends: start a 192.0.2.2\n"),
+          "%s", kept);
     reap(m, 0, 0);
     reap_command(m, &commands[1], 0);
     turn(m);
@@ -390,7 +395,8 @@ static void test_end_of_many(void) {
     int64_t began_at = clock_ms;
 
     CHECK(end_now(m) == 0 && ncommands == 3500);
-    CHECK(clock_ms < began_at + SHUTDOWN_MS, "%d", (int)(clock_ms - began_at));
+    CHECK(clock_ms < began_at + SHUTDOWN_MS, "%d",
+          (int)(clock_ms - began_at));
     CHECK(faccessat(directory_fd, "k.state", F_OK, 0));
     m = open_many(243, long_ms);
     CHECK(end_now(m) == 0 && ncommands == 243, "%u", ncommands);
@@ -423,12 +429,14 @@ static void test_end_of_many(void) {
         if (i % RUN_MAX == 0) pass(m, RUN_MS);
     }
     CHECK(m->nchildren > CHILDREN_MAX / 2 && m->nchildren < CHILDREN_MAX);
-    CHECK(end_now(m) == 1 && m->nchildren == CHILDREN_MAX, "%u", m->nchildren);
+    CHECK(end_now(m) == 1 && m->nchildren == CHILDREN_MAX, "%u",
+          m->nchildren);
     /* a second signal */
     m = open_many(3, hanging_stop);
     end_twice = true;
     knock_at(m, &shop[2], "192.0.2.2");
-    for (unsigned i = 0; i < ncommands; i++) commands[i].ends = clock_ms + 1600;
+    for (unsigned i = 0; i < ncommands; i++)
+        commands[i].ends = clock_ms + 1600;
     CHECK(end_now(m) == 1 && clock_ms < 1000000 + SHUTDOWN_MS, "%d",
           (int)(clock_ms - 1000000));
     end_twice = false;

@@ -168,7 +168,11 @@ static const struct {
       LOSSES,
       { 1, 3, 7 },
       "open close" },
-    { "a browser: two connections a port", PAIR, BROWSER, { 1, 3, 7 }, "open" },
+    { "a browser: two connections a port",
+      PAIR,
+      BROWSER,
+      { 1, 3, 7 },
+      "open" },
     { "one more packet after open and close",
       "open 2000,3000,4000; close 4000,2000,3000",
       "0 2000,3000,4000; 5 4000,2000,3000; 9 4000",
@@ -219,7 +223,11 @@ static const struct {
       { 0 },
       "b" },
     { "a port twice", "a 7000,7000,8000", "0 7000,7000,8000", { 0 }, "a" },
-    { "made by hand, twice", PAIR, "0 7000!,8000!,9000!", { 5 }, "open open" },
+    { "made by hand, twice",
+      PAIR,
+      "0 7000!,8000!,9000!",
+      { 5 },
+      "open open" },
     { "opened twice",
       PAIR,
       "0 7000,8000,9000; 5 7000,8000,9000",
@@ -241,7 +249,11 @@ static const struct {
       { 0 },
       "b" },
     { "wrong port of the door", PAIR, "0 7000,9000,8000,9000", { 0 }, "" },
-    { "eight strays", PAIR, "0 7000,1,2,3,4,5,6,7,8,8000,9000", { 0 }, "open" },
+    { "eight strays",
+      PAIR,
+      "0 7000,1,2,3,4,5,6,7,8,8000,9000",
+      { 0 },
+      "open" },
     { "nine", PAIR, "0 7000,1,2,3,4,5,6,7,8,9,8000,9000", { 0 }, "" },
     { "ports of other doors are strays, too",
       PAIR "; b 1,2,3; c 4,5,6; d 7,8",
@@ -265,8 +277,8 @@ static void test_scenarios(void) {
             play_again(scenarios[i / 2].again);
             got = play_run(i % 2);
         }
-        CHECK(!strcmp(got, want), "%s: %s, not %s", scenarios[i / 2].what, got,
-              want);
+        CHECK(!strcmp(got, want), "%s: %s, not %s", scenarios[i / 2].what,
+              got, want);
     }
 }
 
@@ -283,7 +295,8 @@ static void test_schedules(void) {
         unsigned gap = 50 + i / 4 * 50, close = 20 + rnd(100);
 
         snprintf(knocks, sizeof(knocks),
-                 "0/%u 7000,8000,9000; %u/%u 9000,8000,7000", gap, close, gap);
+                 "0/%u 7000,8000,9000; %u/%u 9000,8000,7000", gap, close,
+                 gap);
         play_doors(PAIR, 15);
         play_knocks(knocks);
         play_again(schedules[i % 2]);
@@ -391,9 +404,10 @@ static void random_shared_doors(struct o_door *plain, bool permutations) {
     for (unsigned i = 0; i < n; i++) {
         struct door *d = &play.door[i];
 
-        *d = (struct door){
-            .name = "d", .seq_timeout = 15, .stray_limit = 8, .tcp = { SYN, 0 }
-        };
+        *d = (struct door){ .name = "d",
+                            .seq_timeout = 15,
+                            .stray_limit = 8,
+                            .tcp = { SYN, 0 } };
         random_permutation(order, permutations ? 3 : ports);
         d->seq.n = permutations ? 3 : 2 + rnd(ports < 4 ? 2 : 3);
         plain[i] = (struct o_door){ .n = d->seq.n, .timeout = 15 };
@@ -447,6 +461,6 @@ static void test_beside_old(void) {
     }
     CHECK(missed < total / 500 && missed < old_missed, "%u of %u", missed,
           total);
-    note("honest knocks: %u; not opened, but by 0.8: %u; only here: %u", total,
-         missed, old_missed);
+    note("honest knocks: %u; not opened, but by 0.8: %u; only here: %u",
+         total, missed, old_missed);
 }

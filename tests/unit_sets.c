@@ -16,7 +16,8 @@ static struct {
     uint8_t taken[4]; /* the address of the last one */
 } kernel;
 
-static size_t attribute(uint8_t *b, unsigned type, const void *data, size_t n) {
+static size_t attribute(uint8_t *b, unsigned type, const void *data,
+                        size_t n) {
     uint16_t head[2] = { (uint16_t)(4 + n), (uint16_t)type };
 
     memcpy(b, head, 4);
@@ -50,7 +51,8 @@ static void kernel_asked(const void *data, size_t n) {
 
     for (size_t at = 0; at < n; at += head.bytes) {
         memcpy(&head, b + at, sizeof(head));
-        if (head.bytes < sizeof(head) || head.bytes % 4 || at + head.bytes > n)
+        if (head.bytes < sizeof(head) || head.bytes % 4 ||
+            at + head.bytes > n)
             abort();
         add |= head.type == NFT_NEWSETELEM || head.type == IPSET_ADD;
         kernel.news += head.type == NFT_NEWSETELEM;
@@ -170,7 +172,8 @@ static void test_set_opening(void) {
         knock_at(m, &shop[0], "192.0.2.1");
         CHECK(has_text("192.0.2.1: a: OPEN SESAME\n") && !ncommands);
         CHECK(kernel.looks == 1 && kernel.adds == 1 &&
-              kernel.news == (ipset ? 0 : 2) && kernel.dels == (ipset ? 0 : 1));
+              kernel.news == (ipset ? 0 : 2) &&
+              kernel.dels == (ipset ? 0 : 1));
         CHECK(m->nopenings == 1 && m->openings[0]->state == HELD);
         snprintf(line, sizeof(line), "\nset %s ", words);
         CHECK(strstr(get_file("k.state", NULL), line) != NULL);
@@ -357,7 +360,8 @@ static void test_set_answers(void) {
     forget();
     kernel.mute = true;
     knock_at(m, &shop[0], "192.0.2.1");
-    CHECK(has_text("the kernel has not answered: the address may be there\n"));
+    CHECK(
+        has_text("the kernel has not answered: the address may be there\n"));
     knock_at(m, &shop[0], "192.0.2.2");
     CHECK(m->nopenings == 2);
     openings_end(m);

@@ -105,7 +105,9 @@ static void test_ring(void) {
 /* Whatever a slot claims, nothing beyond the slot is read (the sanitizer would
  * see that), and nothing is heard. */
 static void test_ring_poisoned(void) {
-    static const uint16_t nets[] = { 0, 1, 31, 255, 256, 257, 0x7fff, 0xffff };
+    static const uint16_t nets[] = {
+        0, 1, 31, 255, 256, 257, 0x7fff, 0xffff
+    };
     static const uint32_t lengths[] = { 0, 19, 256, 60000, 0xffffffff };
     struct sniffer *s = simple(1);
 
@@ -134,8 +136,9 @@ static void test_sandbox(void) {
         int call;
         unsigned bits;
     } cases[] = {
-        { FAULT_chroot, 2 },    { FAULT_setgroups, 4 }, { FAULT_setresgid, 4 },
-        { FAULT_setresuid, 4 }, { FAULT_capset, 8 },    { FAULT_setrlimit, 32 },
+        { FAULT_chroot, 2 },    { FAULT_setgroups, 4 },
+        { FAULT_setresgid, 4 }, { FAULT_setresuid, 4 },
+        { FAULT_capset, 8 },    { FAULT_setrlimit, 32 },
     };
     uint32_t none[6] = { 0 };
 
@@ -186,8 +189,8 @@ static void live(struct pollfd *fds, nfds_t n) {
     case 0: /* the first knock; nothing wakes it */
         CHECK(poll_timeout == -1 && n == 2);
         ring_put(0, 1000, 1, "192.0.2.1");
-        memcpy(mmap(NULL, sizeof(the_ring), PROT_READ | PROT_WRITE, MAP_SHARED,
-                    life_of->packets, 0),
+        memcpy(mmap(NULL, sizeof(the_ring), PROT_READ | PROT_WRITE,
+                    MAP_SHARED, life_of->packets, 0),
                the_ring, FRAME_BYTES);
         break;
     case 1: /* it wakes for its timeout, at its last look at that */
@@ -256,7 +259,8 @@ static void test_life(void) {
     close(life_ends[0]);
     CHECK(attempts == 1); /* told at the end */
     CHECK(life >= 5 && s.locals->naddrs == 0);
-    CHECK(filters == before + 3 + (SECCOMP_ARCH != 0), "%u", filters - before);
+    CHECK(filters == before + 3 + (SECCOMP_ARCH != 0), "%u",
+          filters - before);
     CHECK(life_events[READY] == 1 && life_events[STAGE] == 1 &&
           life_events[TIMEOUT] == 1);
     close(life_ends[1]);

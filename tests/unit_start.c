@@ -33,7 +33,8 @@ static void test_syslog(void) {
     say(LOG, "hello\nworld");
     got = received(fd);
     CHECK(!strncmp(got, "<29>", 4) && got[7] == ' ' && got[10] == ' ' &&
-              got[13] == ':' && strstr(got, " knockd: hello?world") == got + 19,
+              got[13] == ':' &&
+              strstr(got, " knockd: hello?world") == got + 19,
           "%s", got);
     CHECK(!*kept);
     memset(text, 'x', sizeof(text)); /* nobody reads: lost, not waited for */
@@ -149,12 +150,14 @@ static int run_main(const char *words) {
     optind = 0; /* from the start */
     forget();
     out.started = out.detached = false;
-    settings = (struct settings){ .config = CONFIG_PATH, .pidfile = PID_PATH };
+    settings =
+        (struct settings){ .config = CONFIG_PATH, .pidfile = PID_PATH };
     t_closes = false;
     if (!ENDS(end_status = knockd_main(argc, argv))) end_caught = false;
     t_closes = true;
     out.started = out.detached = false;
-    settings = (struct settings){ .config = CONFIG_PATH, .pidfile = PID_PATH };
+    settings =
+        (struct settings){ .config = CONFIG_PATH, .pidfile = PID_PATH };
     out.file = -1;
     return end_status;
 }
@@ -266,10 +269,10 @@ static void test_whole_run(void) {
               has_text("opening a packet socket: Address family"),
           "%s", kept);
     fail(FAULT_bind, 1, ENODEV);
-    CHECK(run_main(words) == 1 && has_text("packet socket: No such dev"), "%s",
-          kept);
-    snprintf(words, sizeof(words), "-c %s/conf -p %s/k.pid -i eth5", directory,
-             directory);
+    CHECK(run_main(words) == 1 && has_text("packet socket: No such dev"),
+          "%s", kept);
+    snprintf(words, sizeof(words), "-c %s/conf -p %s/k.pid -i eth5",
+             directory, directory);
     CHECK(run_main(words) == 1 &&
               has_text("no such interface: eth5 does not exist"),
           "%s", kept);

@@ -162,7 +162,8 @@ static bool refused_or_same(const char *file, size_t n, const char *same) {
     put_file("k.state", file, n);
     state_load(m);
     if (!strcmp(openings_text(m), same)) return true;
-    return !m->nopenings && has_text("state file refused: k.state: damaged") &&
+    return !m->nopenings &&
+           has_text("state file refused: k.state: damaged") &&
            !faccessat(directory_fd, "k.state.refused", F_OK, 0);
 }
 

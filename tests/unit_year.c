@@ -47,7 +47,8 @@ static void year_doors(void) {
             d->seq.knock[k] = d->keys ? TO_UDP | 5000 : 1000 * (i + 1) + k;
         if (d->keys) continue;
         struct o_door *o = &year.plain[i];
-        *o = (struct o_door){ .n = 3, .want = SYN, .timeout = 10, .limit = 8 };
+        *o =
+            (struct o_door){ .n = 3, .want = SYN, .timeout = 10, .limit = 8 };
         for (unsigned k = 0; k < 3; k++) o->seq[k].port = d->seq.knock[k];
     }
 }
@@ -398,7 +399,8 @@ static void test_year(void) {
          "%u restarts, %u reboots, %u clock steps, %u suspends",
          year.packets, year.opened, year.closed, year.expired, year.restarts,
          year.reboots, year.steps, year.suspends);
-    note("sealed: %u taken; refused: future %u, replay %u, past %u, before the "
+    note("sealed: %u taken; refused: future %u, replay %u, past %u, before "
+         "the "
          "start %u",
          year.verdicts[GOOD], year.verdicts[FUTURE], year.verdicts[REPLAY],
          year.verdicts[PAST], year.verdicts[BEFORE_START]);

@@ -37,7 +37,9 @@ static bool draw_one_in(unsigned n) { return draw(n) == 0; }
 
 /* Any of them may belong to no door in a world, and is a stray there. */
 enum { PORTS_ = 7 };
-static const unsigned ports[PORTS_] = { 7000, 7001, 8000, 9000, 53, 65535, 1 };
+static const unsigned ports[PORTS_] = {
+    7000, 7001, 8000, 9000, 53, 65535, 1
+};
 
 static struct o_knock draw_port(void) {
     return (struct o_knock){ ports[draw(PORTS_)], draw_one_in(5) };
@@ -88,10 +90,11 @@ static void draw_order(struct o_door *o, const struct o_door *other) {
 }
 
 static void draw_door(unsigned i) {
-    static const unsigned flags[][2] = { { 0, 0 },         { O_SYN, 0 },
-                                         { O_SYN, O_ACK }, { O_ACK, 0 },
-                                         { O_FIN, O_ACK }, { O_SYN | O_ACK, 0 },
-                                         { 0, O_ACK },     { 0, O_RST } };
+    static const unsigned flags[][2] = {
+        { 0, 0 },     { O_SYN, 0 },     { O_SYN, O_ACK },
+        { O_ACK, 0 }, { O_FIN, O_ACK }, { O_SYN | O_ACK, 0 },
+        { 0, O_ACK }, { 0, O_RST }
+    };
     struct door *d = &world.door[i];
     struct o_door *o = &world.plain[i];
     unsigned f = draw_one_in(2) ? 1 : draw(8), shared = draw(4);
@@ -122,8 +125,8 @@ static void draw_door(unsigned i) {
         o->ndeny = draw_nets(&d->deny, world.net[i][2], o->deny, world.source,
                              SOURCES);
     if (draw_one_in(6))
-        o->ntarget =
-            draw_nets(&d->target, world.net[i][1], o->target, world.target, 4);
+        o->ntarget = draw_nets(&d->target, world.net[i][1], o->target,
+                               world.target, 4);
 }
 
 /* Ports that no door ever has, all strays with a bit of their own, for the
@@ -199,7 +202,8 @@ static size_t frame_of(uint8_t *slot, const struct o_hit *h, uint32_t seq,
     s.v6 = !is_v4(&s.src);
     s.options = s.v6 ? 0 : seq % 3;
     s.next = s.v6 ? seq % 3 : 0;
-    for (unsigned i = 0; i < s.next; i++) s.ext[i] = headers[(seq / 4 + i) % 4];
+    for (unsigned i = 0; i < s.next; i++)
+        s.ext[i] = headers[(seq / 4 + i) % 4];
     *ip = slot + t.net;
     t.len = t.captured = (uint32_t)build(*ip, &s);
     memcpy(slot, &t, sizeof(t));
@@ -259,7 +263,8 @@ static void draw_identity(const struct o_hit *h, uint32_t *seq,
 
             if (!parse(ip, n, n, &p)) break;
         }
-        uint64_t mark = mark_of(world.sniffer, &p, hash(world.sniffer, &p.src));
+        uint64_t mark =
+            mark_of(world.sniffer, &p, hash(world.sniffer, &p.src));
         if (mark % RECENT_MAX == world.sent % RECENT_MAX) return;
         *sport = *sport % 65535 + 1;
     }
@@ -444,7 +449,8 @@ static bool world_stream(unsigned n) {
 /* Do parse() and the above say the same of n bytes of a packet? The bytes get
  * a place of their own at the end of an array, so that no sanitizer misses a byte
  * read beyond. */
-static bool parsed_alike(const uint8_t *b, size_t n, size_t wire, bool *good) {
+static bool parsed_alike(const uint8_t *b, size_t n, size_t wire,
+                         bool *good) {
     static uint8_t room[65536];
     uint8_t *exact = room + sizeof(room) - n;
     struct packet p;
@@ -459,8 +465,8 @@ static bool parsed_alike(const uint8_t *b, size_t n, size_t wire, bool *good) {
     if (!*good) return true;
     return !memcmp(&p.src, r.src, 16) && !memcmp(&p.dst, r.dst, 16) &&
            p.proto == r.proto && p.sport == r.sport &&
-           p.knock == knock_on(r.dport, r.proto == UDP) && p.flags == r.flags &&
-           p.bulk == (r.proto == 17 || r.flags & 16) &&
+           p.knock == knock_on(r.dport, r.proto == UDP) &&
+           p.flags == r.flags && p.bulk == (r.proto == 17 || r.flags & 16) &&
            p.may_return == r.may_return;
 }
 
@@ -483,7 +489,8 @@ static bool right_record(const struct monitor *m, const struct event *e,
     d = &m->conf.doors[e->door];
     if (d->keys) return false;
     if (e->kind == 2 && e->stage != d->seq.n) return false;
-    if (settings.only_ipv4 && memcmp(e->src.b, mapped.b, 12) != 0) return false;
+    if (settings.only_ipv4 && memcmp(e->src.b, mapped.b, 12) != 0)
+        return false;
     return good_source(e->src.b, memcmp(e->src.b, mapped.b, 12) != 0) &&
            allowed(&d->allow, &d->deny, &e->src);
 }

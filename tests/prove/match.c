@@ -43,7 +43,8 @@ static const struct o_knock knock_of[] = {
     { 1, false }, { 2, false }, { 1, true }, { 3, false }
 };
 static struct sniffer s;
-static struct attempt attempts[ATTEMPTS_MAX + SPARE], stages[SEQUENCE_MAX + 1];
+static struct attempt attempts[ATTEMPTS_MAX + SPARE],
+    stages[SEQUENCE_MAX + 1];
 static struct attempt *buckets[ATTEMPTS_MAX];
 static uint64_t marks[2 * MARK_SETS][MARKS_IN_SET];
 static struct port ports[KNOCKS];
@@ -163,12 +164,16 @@ static bool is_sound(void) {
 
 /* Rule 8: nothing is left at a door that has opened, and nowhere an attempt that
  * has begun with the packet that opened it. */
-static void check_used_up(const struct o_hit *h, unsigned door, bool one_port) {
+static void check_used_up(const struct o_hit *h, unsigned door,
+                          bool one_port) {
     for (const struct attempt *a = attempts; a < attempts + s.used; a++) {
         if (!a->stage || memcmp(&a->src, h->src, 16)) continue;
-        MUST(a->door != door || one_port, "an attempt is left at an open door");
-        bool begun = a->stage == 1 && a->packet[0] == (uint16_t)(s.serial - 1);
-        MUST(!begun || one_port, "a packet opens one door and begins another");
+        MUST(a->door != door || one_port,
+             "an attempt is left at an open door");
+        bool begun =
+            a->stage == 1 && a->packet[0] == (uint16_t)(s.serial - 1);
+        MUST(!begun || one_port,
+             "a packet opens one door and begins another");
     }
 }
 
@@ -296,7 +301,8 @@ static void flags_all(void) {
 /* A packet sent again: the one before with the same knock and source. */
 static void again(struct o_hit *h) {
     for (unsigned i = nhits; i--;)
-        if (o_same(hit[i].knock, h->knock) && !memcmp(hit[i].src, h->src, 16)) {
+        if (o_same(hit[i].knock, h->knock) &&
+            !memcmp(hit[i].src, h->src, 16)) {
             h->id = hit[i].id;
             return;
         }

@@ -20,9 +20,11 @@ void harness(void) {
     if (!parse(b, n, wire, &p)) return;
     __CPROVER_assert(p.knock < KNOCKS, "a knock is an index of ports[]");
     __CPROVER_assert(p.proto == TCP || p.proto == UDP, "TCP or UDP");
-    __CPROVER_assert((p.knock >= TO_UDP) == (p.proto == UDP), "kind of knock");
+    __CPROVER_assert((p.knock >= TO_UDP) == (p.proto == UDP),
+                     "kind of knock");
     __CPROVER_assert(n >= 28 && wire >= 28, "no good packet is shorter");
-    __CPROVER_assert(is_v4(&p.src) == (b[0] >> 4 == 4), "family of the source");
+    __CPROVER_assert(is_v4(&p.src) == (b[0] >> 4 == 4),
+                     "family of the source");
     __CPROVER_assert(addr_usable(&p.src), "the source can be answered");
     __CPROVER_assert(n > 40 || b[0] >> 4 == 4, "IPv6 has more than 40 bytes");
 }
