@@ -641,11 +641,12 @@ quicker 10.77.0.2'
 	stop_knockd
 }
 
-@test "a start command that runs for long does not hold up the closing knock" {
+# opens_then_closes COMMAND: the start command of a door, and one that closes.
+opens_then_closes() {
 	conf <<-EOF2
 	[open]
 	sequence = 7000
-	command = echo open >> $T/did; exec sleep 1000
+	command = $1
 	[close]
 	sequence = 7001
 	command = echo close >> $T/did
@@ -655,24 +656,16 @@ quicker 10.77.0.2'
 	did close
 	is "$(cat "$T/did")" 'open
 close'
+}
+
+@test "a start command that runs for long does not hold up the closing knock" {
+	opens_then_closes "echo open >> $T/did; exec sleep 1000"
 	[ -n "$(pids_in "$S" sleep)" ]
 	stop_knockd
 }
 
 @test "slow open, fast close: they run in the order of the knocks" {
-	conf <<-EOF2
-	[open]
-	sequence = 7000
-	command = sleep 1; echo open >> $T/did
-	[close]
-	sequence = 7001
-	command = echo close >> $T/did
-	EOF2
-	start
-	knock_a 10.77.0.1 7000 7001
-	did close
-	is "$(cat "$T/did")" 'open
-close'
+	opens_then_closes "sleep 1; echo open >> $T/did"
 	stop_knockd
 }
 

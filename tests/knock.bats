@@ -625,18 +625,6 @@ manual() {
 
 # --- profiles ---------------------------------------------------------------------
 
-# profile FILE: a file of profiles under the user's home, from stdin.
-profile() {
-	mkdir -p "$(dirname "$T/home/$1")"
-	cat >"$T/home/$1"
-	chmod 600 "$T/home/$1"
-}
-
-# at_home ARG...: the client of that user.
-at_home() {
-	in_a env -u XDG_CONFIG_HOME HOME="$T/home" timeout 60 "$KNOCK" "$@"
-}
-
 @test "knock PROFILE: host, ports, delay, udp, and other profiles beside it" {
 	local start
 

@@ -433,6 +433,18 @@ mark() {
 knock_a() { in_a "$KNOCK" "$@"; }
 knock_b() { in_b "$KNOCK" "$@"; }
 
+# profile FILE: a file of profiles under the home of a user of A, from stdin.
+profile() {
+	mkdir -p "$(dirname "$T/home/$1")"
+	cat >"$T/home/$1"
+	chmod 600 "$T/home/$1"
+}
+
+# at_home ARG...: the client of that user.
+at_home() {
+	in_a env -u XDG_CONFIG_HOME HOME="$T/home" timeout 60 "$KNOCK" "$@"
+}
+
 # knock_until REGEX COUNT ARG...: knocks from A, again each second, until the log
 # has so many such lines: for when it is not known when a change takes effect.
 knock_until() {

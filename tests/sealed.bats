@@ -51,17 +51,6 @@ key_file() {
 	chmod 600 "$T/key"
 }
 
-# profile FILE: a file of profiles under the user's home, from stdin.
-profile() {
-	mkdir -p "$(dirname "$T/home/$1")"
-	cat >"$T/home/$1"
-	chmod 600 "$T/home/$1"
-}
-
-at_home() {
-	in_a env -u XDG_CONFIG_HOME HOME="$T/home" timeout 60 "$KNOCK" "$@"
-}
-
 # refused MESSAGE ARG...: knock sends nothing, ends with 1 and this.
 refused() {
 	local message=$1 rc=0
