@@ -2882,7 +2882,7 @@ struct state_file {
     int fd;
     unsigned records, gone; /* in the file */
     char *text;             /* lines to be appended: n bytes */
-    size_t n;
+    size_t n, room;
     bool bad;      /* it could not be written */
     int64_t again; /* ms: then it is tried again */
 };
@@ -3031,6 +3031,13 @@ static int file_replace(const char *path, const char *text, size_t n) {
     return -1;
 }
 
+/* Makes room for n more bytes of lines. */
+static void lines_room(struct state_file *f, size_t n) {
+    if (f->n + n <= f->room) return;
+    f->room = 2 * (f->n + n);
+    f->text = alloc(f->text, f->room);
+}
+
 /* Appends a line that ends in its own sum, for state_write(). */
 FORMAT(2)
 static void line_put(struct state_file *f, const char *fmt, ...) {
@@ -3040,7 +3047,7 @@ static void line_put(struct state_file *f, const char *fmt, ...) {
     int n = vasprintf(&line, fmt, ap);
     va_end(ap);
     if (n < 0) die("out of memory");
-    f->text = alloc(f->text, f->n + (size_t)n + sizeof " 0123456789abcdef\n");
+    lines_room(f, (size_t)n + sizeof " 0123456789abcdef\n");
     f->n += (size_t)sprintf(f->text + f->n, "%s %016" PRIx64 "\n", line,
                             checksum(line, (size_t)n));
     free(line);
@@ -3203,9 +3210,9 @@ static void state_save(struct monitor *m) {
     struct state_file *f = &m->state;
     if (!f->path) return;
     f->records = f->gone = 0;
-    f->n = strlen(STATE_HEAD);
-    f->text = alloc(f->text, f->n + 1);
-    strcpy(f->text, STATE_HEAD);
+    f->n = 0;
+    lines_room(f, sizeof STATE_HEAD);
+    f->n = (size_t)sprintf(f->text, "%s", STATE_HEAD);
     for (unsigned i = 0; i < m->nopenings; i++) {
         m->openings[i]->record = 0;
         record_change(m, m->openings[i]);
