@@ -22,8 +22,8 @@
  * with: s/TO_UDP = 1 << 16, KNOCKS = 2 << 16/TO_UDP = 4, KNOCKS = 8/
  * with: s/noted\[UINT16_MAX + 1\]/noted[8]/
  * plant: s/if (due && (!next ||/if ((!next ||/
- * plant: s/part = a->stage < c->stage \&\& /part = /
- * plant: s|bool part = a->.*|bool part = false;|
+ * plant: s/a->stage < c->stage \&\& noted/noted/
+ * plant: s/noted_packets(s, a) == a->stage;/noted_packets(s, a) > 9;/
  * plant: s/if (p->known \&\& !opened) begin_all/if (p->known) begin_all/
  * plant: s|link)->deadline <= s->now|link)->deadline < s->now|
  * plant: s|if (answer && .*return false;||

@@ -6,7 +6,7 @@
  * options: --unwind 17 --unwindset in_nets.0:3
  * plant: s|e->door >= m->conf.ndoors|e->door > m->conf.ndoors|
  * plant: s|e->stage >= COUNTERS|e->stage > COUNTERS|
- * plant: s/ignored || !addr_usable(&e->src) ||/ignored ||/
+ * plant: s/return addr_usable(a) \&\& (/return (/
  */
 #include "prove.h"
 
