@@ -1115,10 +1115,10 @@ static void clients_free(struct conf *c) {
 }
 
 static void config_free(struct conf *c) {
-    for (struct door *d = c->doors; d < c->doors + c->ndoors; d++) {
-        free(d->target.net);
-        free(d->allow.net);
-        free(d->deny.net);
+    for (unsigned i = 0; i < c->ndoors; i++) {
+        free(c->doors[i].target.net);
+        free(c->doors[i].allow.net);
+        free(c->doors[i].deny.net);
     }
     for (unsigned i = 0; i < c->nkept; i++) free(c->kept[i]);
     clients_free(c);
@@ -1362,8 +1362,7 @@ static bool config_load(struct conf *c, const char *path) {
     c->listen = c->interface ? c->interface : "any";
     if (list && list[strspn(list, LIST)]) c->listen = list;
     c->pid = c->pidfile ? c->pidfile : settings.pidfile;
-    for (struct door *d = c->doors; d < c->doors + c->ndoors; d++)
-        door_finish(c, d);
+    for (unsigned i = 0; i < c->ndoors; i++) door_finish(c, &c->doors[i]);
     if (!c->ndoors && !spot.errors) warn("%s has no doors", path);
     c->errors = spot.errors;
     return !spot.errors;
@@ -4975,8 +4974,10 @@ static struct range nets_put(struct watches *w, const struct nets *l) {
 /* Makes the message with the doors for the sniffer, to be freed; *bytes long. */
 static struct watches *watches_make(const struct conf *c, uint32_t *bytes) {
     size_t nnets = 0;
-    for (const struct door *d = c->doors; d < c->doors + c->ndoors; d++)
+    for (unsigned i = 0; i < c->ndoors; i++) {
+        const struct door *d = &c->doors[i];
         nnets += d->target.n + d->allow.n + d->deny.n;
+    }
     size_t n = sizeof(struct watches) + c->ndoors * sizeof(struct watch) +
                nnets * sizeof(struct net) + c->nclients * sizeof(struct key);
     struct watches *w = memset(alloc(NULL, n), 0, n);
@@ -5172,9 +5173,9 @@ static void reload(struct monitor *m) {
     clients_remove(m, &new);
     config_free(&m->conf);
     m->conf = new;
-    for (struct door *d = new.doors; d < new.doors + new.ndoors; d++)
-        if (d->one_time && !same)
-            one_time(d, false); /* the old one used it */
+    for (unsigned i = 0; i < new.ndoors; i++)
+        if (new.doors[i].one_time && !same)
+            one_time(&new.doors[i], false); /* the old one used it */
     log_open(m);
     namer_start(m);
     locals_changed(m);

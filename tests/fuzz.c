@@ -501,7 +501,9 @@ static void one_input(const uint8_t *data, size_t n) {
         return;
     }
     check_text();
-    for (const struct door *d = c.doors; d < c.doors + c.ndoors; d++) {
+    for (unsigned k = 0; k < c.ndoors; k++) {
+        const struct door *d = &c.doors[k];
+
         REQUIRE(d->seq.n <= SEQUENCE_MAX && (d->seq.n || d->one_time));
         for (unsigned i = 0; i < d->seq.n; i++)
             REQUIRE(d->seq.knock[i] % TO_UDP && d->seq.knock[i] < KNOCKS);
@@ -937,7 +939,6 @@ static void life_begin(bool stamps_lost) {
     monitor_new();
     m.conf = (struct conf){ .doors = doors, .ndoors = 2, .listen = "any" };
     m.stamps_file = stamps_file;
-    for (unsigned i = 0; i < 2; i++) doors[i].quiet_until = 0;
     for (unsigned i = 0; i < J_CLIENTS; i++) {
         struct j_client *c = &plain[i];
 
