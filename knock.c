@@ -113,8 +113,7 @@ void door_key(struct hmac *door, const uint8_t key[KEY_BYTES],
     explicit_bzero(d, sizeof d);
 }
 
-/* The id of all packets of a period, 2^PERIOD_BITS ms.  id_key: of
- * hmac(D, "knock1 id"). */
+/* The id of a period, 2^PERIOD_BITS ms; id_key: of hmac(D, "knock1 id"). */
 uint64_t sealed_id(const struct hmac *id_key, uint64_t period) {
     uint64_t big = htobe64(period), hash[HASH_BYTES / 8];
     hmac(id_key, "", &big, sizeof big, (uint8_t *)hash);
@@ -149,8 +148,7 @@ void seal(const struct hmac *door, struct sealed *s) {
     mask(door, s);
 }
 
-/* Unmasks a packet.  True if the tag is right; the time that this needs does
- * not depend on the bytes. */
+/* Unmasks a packet; true if the tag is right.  Constant time for any bytes. */
 static bool unseal(const struct hmac *door, struct sealed *s) {
     uint8_t hash[HASH_BYTES], other = 0;
     mask(door, s);
@@ -165,8 +163,7 @@ static bool is_burnt(const struct stamps *s, uint64_t stamp) {
     return false;
 }
 
-/* Refuses a stamp from now on.  The ranges are sorted; if there are too many,
- * the two closest become one. */
+/* Refuses a stamp from now on.  Of too many ranges the two closest join. */
 static void burn(struct stamps *s, uint64_t stamp) {
     struct span *r = s->burnt + s->nburnt, *closest = s->burnt;
     if (is_burnt(s, stamp)) return;
@@ -373,8 +370,7 @@ static void searched_add(const char *text) {
     snprintf(searched + n, sizeof searched - n, "%s", text);
 }
 
-/* Reads the section with this heading in the file dir/base, unless there are
- * ports already. */
+/* Reads this section of the file dir/base, unless there are ports already. */
 static void profile_read(const char *dir, const char *base,
                          const char *heading) {
     char path[PATH_MAX], *line;
