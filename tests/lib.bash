@@ -514,9 +514,10 @@ copy_of_machine() {
 	for d in proc sys dev run; do in_s mount --rbind "/$d" "$M/$d"; done
 }
 
-# in_m COMMAND...: there, as root, with root's PATH and nothing else of ours.
+# in_m COMMAND...: there, as root, with root's PATH and nothing else of ours; with
+# process numbers of its own if PIDS names their namespace.
 in_m() {
-	in_s chroot "$M" env -i HOME=/root TERM=dumb DEBIAN_FRONTEND=noninteractive \
+	in_s ${PIDS:+nsenter --pid="$PIDS"} chroot "$M" env -i HOME=/root TERM=dumb DEBIAN_FRONTEND=noninteractive \
 		PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
 		"$@" 3>&-
 }

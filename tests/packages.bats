@@ -208,7 +208,24 @@ daemons() {
 }
 
 no_daemons() {
-	not daemons
+	[ -z "$(pids_in "$S" knockd)" ]
+}
+
+# own_pids: M gets process numbers of its own. The start-stop-daemon of Debian's
+# init script goes by the path of a program in /proc, and would take the
+# /usr/sbin/knockd of another machine for this one's.
+own_pids() {
+	bg "$S" unshare --pid --fork sh -c "mount -t proc proc '$M/proc'
+		echo >'$T/first'; exec sleep infinity"
+	PIDS=/proc/$!/ns/pid_for_children
+	until_true "$WAIT" test -s "$T/first"
+	rm "$T/first"
+}
+
+shared_pids() {
+	in_s umount "$M/proc"
+	# shellcheck disable=SC2034 # in_m takes it
+	PIDS=''
 }
 
 init_script() {
@@ -219,6 +236,7 @@ init_script() {
 	need dpkg-deb
 	net_up
 	copy_of_machine /
+	own_pids
 	old_debs
 	our_deb
 
@@ -259,6 +277,7 @@ init_script() {
 	until_true "$WAIT" no_daemons
 
 	# and so does the command of Debian's unit, with its capabilities
+	shared_pids
 	# shellcheck disable=SC2016
 	nsenter -t "$S" -m -n -- capsh --drop="$(all_but 12 13 16)" --chroot="$M" -- -c \
 		'. /etc/default/knockd; exec /usr/sbin/knockd $KNOCKD_OPTS -v' \
@@ -268,6 +287,7 @@ init_script() {
 	wait_for_line "$T/out" 'listening on'
 	works "$(version)"
 	stop_knockd
+	own_pids
 
 	# back
 	in_m sh -c 'dpkg --force-depends --force-downgrade -i debs/knockd_0.8*.deb' \
@@ -283,6 +303,7 @@ init_script() {
 	need dpkg-deb
 	net_up
 	copy_of_machine /
+	own_pids
 	in_m rm -f /etc/knockd.conf /etc/default/knockd /etc/init.d/knockd
 	our_deb
 	in_m dpkg -i debs/ours.deb >"$T/dpkg" 2>&1
