@@ -174,6 +174,7 @@ prepare() {
 	install -m 755 "$d/rogue" "$d/nft" "$root/bin/"
 	ln -s knockd "$root/bin/knock"
 	install -m 755 tests/machines/init "$root/init"
+	sed -n 's/^    ssh root@rescue //p' docs/containers.md >"$root/rescue"
 	modules "$tree" "$root" "$version"
 	(cd "$root" && find . | cpio -o -H newc --quiet | gzip -1) >"$d/initrd.gz"
 }
