@@ -178,7 +178,7 @@ soak_floods() {
 	result "lines in the log after $((21 * 10)) seconds of flood: $lines" 1 \
 		"$([ "$lines" -lt 40000 ] && echo bounded)" bounded
 	result "KiB resident after all floods: $(rss)" 1 \
-		"$([ "$(rss)" -lt 20000 ] && echo bounded)" bounded
+		"$([ "$(rss)" -le 20480 ] && echo bounded)" bounded
 	until_true 60 asleep
 	result 'wake-ups afterwards' 1 "$(asleep && echo 0)" 0
 	stop_knockd TERM
