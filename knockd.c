@@ -1194,13 +1194,15 @@ static void client_add(struct conf *c, const struct door *d, const char *name,
             wrong("%s and %s have the same key", o->name, name);
 }
 
-/* Parses a line of a key file, "NAME KEY".  No message quotes a word of the
- * line: the word may be a key. */
-static void keys_line(struct conf *c, const struct door *d, char *line) {
+/* Parses a line of a key file, "NAME KEY"; false if there is no room for more.
+ * No message quotes a word of the line: the word may be a key. */
+static bool keys_line(struct conf *c, const struct door *d, char *line) {
     uint8_t key[KEY_BYTES], vectors[KEY_BYTES];
     spot.line++;
     line = trim(line);
-    if (!*line || *line == '#') return;
+    if (!*line || *line == '#') return true;
+    if (c->nclients == CLIENTS_MAX)
+        return wrong("more than %d clients", CLIENTS_MAX);
     comment_cut(line);
     char *digits = line + strcspn(line, BLANKS);
     if (*digits) *digits++ = '\0';
@@ -1213,10 +1215,9 @@ static void keys_line(struct conf *c, const struct door *d, char *line) {
         wrong("the key is not 64 hex digits");
     else if (!memcmp(key, vectors, sizeof key))
         wrong("everybody has this key: it is that of the test vectors");
-    else if (c->nclients == CLIENTS_MAX)
-        wrong("more than %d clients", CLIENTS_MAX);
     else client_add(c, d, line, key);
     explicit_bzero(key, sizeof key);
+    return true;
 }
 
 /* Reads the key file of a door, straight into pages that are wiped. */
@@ -1244,7 +1245,7 @@ static void keys_read(struct conf *c, const struct door *d) {
     else if (doubt) wrong("%s: %s", d->keys, doubt);
     spot.path = d->keys;
     spot.line = 0;
-    while (!doubt && rest) keys_line(c, d, strsep(&rest, "\n"));
+    while (!doubt && rest && keys_line(c, d, strsep(&rest, "\n"))) {}
     explicit_bzero(text, bytes);
     munmap(text, bytes);
     if (!doubt && c->nclients == before)

@@ -69,6 +69,20 @@ static void test_key_files(void) {
     config_free(&c);
 }
 
+/* Beyond the last client that there may be, the file is not read. */
+static void test_too_many_keys(void) {
+    struct door d = { .path = "conf", .name = "d", .keys = "keys" };
+    struct conf c = { .doors = &d, .ndoors = 1, .nclients = CLIENTS_MAX - 1 };
+
+    put_text("keys", "anna " KEY_A "\nbob " KEY_B "\ncarl 0\ndora 0\n");
+    forget();
+    keys_read(&c, &d);
+    CHECK(!strcmp(kept, "knockd: keys:2: more than 65536 clients\n"), "%s",
+          kept);
+    CHECK(c.nclients == CLIENTS_MAX);
+    clients_free(&c);
+}
+
 /* What is wrong with the file itself. */
 static void check_doubt(const char *says) {
     struct conf c;
