@@ -105,7 +105,9 @@ struct sequence {
 struct client { /* a line of a door's key file */
     char name[CLIENT_MAX + 1];
     uint32_t door;
-    uint64_t seen;     /* its name in the stamps file */
+    uint32_t first;    /* in the bucket with this place's number, + 1 */
+    uint32_t next;     /* in its own bucket, + 1 */
+    uint64_t seen;     /* its name in the stamps file; decides its bucket */
     struct hmac key;   /* D (docs/knock1.md) */
     struct memory *of; /* see memories_take() */
 };
@@ -1189,9 +1191,12 @@ static void client_add(struct conf *c, const struct door *d, const char *name,
     door_key(&new->key, key, d->name);
     hmac(&new->key, "knock1 seen", "", 0, hash);
     memcpy(&new->seen, hash, sizeof new->seen);
-    for (const struct client *o = c->clients; o < new; o++)
-        if (o->seen == new->seen)
-            wrong("%s and %s have the same key", o->name, name);
+    uint32_t *link = &c->clients[new->seen % CLIENTS_MAX].first;
+    for (; *link; link = &c->clients[*link - 1].next)
+        if (c->clients[*link - 1].seen == new->seen)
+            wrong("%s and %s have the same key", c->clients[*link - 1].name,
+                  name);
+    *link = c->nclients;
 }
 
 /* Parses a line of a key file, "NAME KEY"; false if there is no room for more.

@@ -239,6 +239,7 @@ static const struct {
     { "sealed: keys", test_keys_parsed },
     { "sealed: names of clients", test_client_names },
     { "sealed: files of keys", test_key_files },
+    { "sealed: equal keys", test_equal_keys },
     { "sealed: more keys than clients", test_too_many_keys },
     { "sealed: what a door with keys can't have", test_key_doors },
     { "sealed: the sniffer knows a client's ids", test_ids },

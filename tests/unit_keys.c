@@ -69,6 +69,26 @@ static void test_key_files(void) {
     config_free(&c);
 }
 
+/* The same key is found among many. */
+static void test_equal_keys(void) {
+    static char text[200 * 1003];
+    size_t n = 0;
+    struct conf c;
+
+    for (unsigned i = 0; i < 1000; i++)
+        n += (size_t)sprintf(text + n, "c%u %064x\n", i, i);
+    CHECK(load_keys(&c, text, false) && c.nclients == 1000, "%s", kept);
+    config_free(&c);
+    sprintf(text + n, "x %064x\ny %064x\nz %064x\n", 0, 999, 0);
+    CHECK(!load_keys(&c, text, false));
+    CHECK(!strcmp(kept, "knockd: keys:1001: c0 and x have the same key\n"
+                        "knockd: keys:1002: c999 and y have the same key\n"
+                        "knockd: keys:1003: c0 and z have the same key\n"
+                        "knockd: keys:1003: x and z have the same key\n"),
+          "%s", kept);
+    config_free(&c);
+}
+
 /* Beyond the last client that there may be, the file is not read. */
 static void test_too_many_keys(void) {
     struct door d = { .path = "conf", .name = "d", .keys = "keys" };
