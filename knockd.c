@@ -393,6 +393,46 @@ static char *copy(const char *text) {
     return strcpy(alloc(NULL, strlen(text) + 1), text);
 }
 
+/* FNV-1a, 64 bits (RFC 9923). */
+static uint64_t checksum(const void *data, size_t n) {
+    uint64_t h = 0xcbf29ce484222325;
+    for (const uint8_t *p = data; n--;) h = (h ^ *p++) * 0x100000001b3;
+    return h;
+}
+
+struct text { /* that grows; to be freed */
+    char *b;
+    size_t n, room;
+};
+
+/* Appends to a text; summed: a line that ends in its own sum. */
+FORMAT(3)
+static void text_put(struct text *t, bool summed, const char *fmt, ...) {
+    char *more;
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vasprintf(&more, fmt, ap);
+    va_end(ap);
+    if (n < 0) die("out of memory");
+    size_t most = t->n + (size_t)n + sizeof " 0123456789abcdef\n";
+    if (most > t->room) t->b = alloc(t->b, t->room = 2 * most);
+    strcpy(t->b + t->n, more);
+    t->n += (size_t)n;
+    if (summed)
+        t->n += (size_t)sprintf(t->b + t->n, " %016" PRIx64 "\n",
+                                checksum(more, (size_t)n));
+    free(more);
+}
+
+#define text_add(t, ...) text_put(t, false, __VA_ARGS__)
+#define line_put(t, ...) text_put(t, true, __VA_ARGS__)
+
+/* Says what can't be done with a file, by errno, and what follows; false. */
+static bool could_not(const char *what, const char *path, const char *so) {
+    return say(TROUBLE, "could not %s %s: %s%s", what, path, strerror(errno),
+               so);
+}
+
 static bool is_given(const char *text) { return text && *text; }
 
 /* Cuts the blanks off the end of s; returns the end of the blanks at its
@@ -449,26 +489,6 @@ static char *read_all(int fd, size_t *n) {
     free(text);
     errno = error;
     return NULL;
-}
-
-/* Sorts n items as qsort() does, by comb sort: musl's qsort() has 2 KiB. */
-static void sort(void *items, size_t n, size_t size,
-                 int (*cmp)(const void *, const void *)) {
-    char *first = items;
-    bool swapped = true;
-    for (size_t gap = n; swapped || gap > 1;) {
-        gap = gap > 2 ? gap * 10 / 13 : 1;
-        swapped = false;
-        for (size_t i = 0; i + gap < n; i++) {
-            char *a = first + i * size, *b = a + gap * size, *end = a + size;
-            if (cmp(a, b) <= 0) continue;
-            swapped = true;
-            for (char was; a < end; *b++ = was) {
-                was = *a;
-                *a++ = *b;
-            }
-        }
-    }
 }
 
 /* mmap() or die.  fd: the ring's socket, or -1 for zeroed memory, whose pages
@@ -804,9 +824,9 @@ static const char *last_part(const char *path) {
  * another path. */
 static char *path_beside(struct conf *c, const char *path, const char *name) {
     int n = *name == '/' ? 0 : (int)(last_part(path) - path);
-    char *joined = alloc(NULL, strlen(path) + strlen(name) + 1);
-    sprintf(joined, "%.*s%s", n, path, name);
-    return conf_keep(c, joined);
+    struct text joined = { 0 };
+    text_add(&joined, "%.*s%s", n, path, name);
+    return conf_keep(c, joined.b);
 }
 
 /* Does a name match a pattern?  * is any text, ? is any character. */
@@ -835,7 +855,7 @@ static void include_all(struct conf *c, const char *path) {
             path_beside(c, path, entry->d_name);
     if (d) closedir(d);
     unsigned to = c->nkept;
-    sort(c->kept + from, to - from, sizeof *c->kept, name_cmp);
+    qsort(c->kept + from, to - from, sizeof *c->kept, name_cmp);
     while (from < to) config_read(c, c->kept[from++]);
 }
 
@@ -1295,7 +1315,8 @@ static void config_read(struct conf *c, const char *path) {
                 ": its owner is user %u, its mode %04o, and this is user %u",
                 st.st_uid, st.st_mode & 07777, geteuid());
         spot.errors++;
-        say(TROUBLE, "could not open %s: %s%s", path, strerror(error), hint);
+        errno = error;
+        could_not("open", path, hint);
         return;
     }
     if (strlen(next) != n)
@@ -2886,10 +2907,9 @@ struct state_file {
     char *path; /* NULL: there is none */
     int fd;
     unsigned records, gone; /* in the file */
-    char *text;             /* lines to be appended: n bytes */
-    size_t n, room;
-    bool bad;      /* it could not be written */
-    int64_t again; /* ms: then it is tried again */
+    struct text text;       /* lines to be appended */
+    bool bad;               /* it could not be written */
+    int64_t again;          /* ms: then it is tried again */
 };
 
 struct memory {           /* of a key at a door */
@@ -3008,17 +3028,10 @@ static void suppressed_say(struct monitor *m) {
 
 /* ---- The monitor: files that outlive us --------------------------------- */
 
-/* FNV-1a, 64 bits (RFC 9923). */
-static uint64_t checksum(const void *data, size_t n) {
-    uint64_t h = 0xcbf29ce484222325;
-    for (const uint8_t *p = data; n--;) h = (h ^ *p++) * 0x100000001b3;
-    return h;
-}
-
-/* Replaces the file at path: writes n bytes to a new file, locks that and
+/* Replaces the file at path: writes a text to a new file, locks that and
  * renames it, so that a reader finds either file whole.  Returns its
  * descriptor, or -1 and errno; the old file then stays. */
-static int file_replace(const char *path, const char *text, size_t n) {
+static int file_replace(const char *path, const struct text *t) {
     int how = O_WRONLY | O_APPEND | O_CREAT | O_EXCL | O_CLOEXEC;
     char new[PATH_MAX];
     snprintf(new, sizeof new, "%s.new", path);
@@ -3026,7 +3039,8 @@ static int file_replace(const char *path, const char *text, size_t n) {
     int fd = openat(cwd, new, how, 0600);
     if (fd < 0) return -1;
     errno = ENOSPC; /* a short write() sets none */
-    if (!flock(fd, LOCK_EX | LOCK_NB) && write(fd, text, n) == (ssize_t)n &&
+    if (!flock(fd, LOCK_EX | LOCK_NB) &&
+        write(fd, t->b, t->n) == (ssize_t)t->n &&
         !renameat(cwd, new, cwd, path))
         return fd;
     int error = errno;
@@ -3034,28 +3048,6 @@ static int file_replace(const char *path, const char *text, size_t n) {
     unlinkat(cwd, new, 0);
     errno = error;
     return -1;
-}
-
-/* Makes room for n more bytes of lines. */
-static void lines_room(struct state_file *f, size_t n) {
-    if (f->n + n <= f->room) return;
-    f->room = 2 * (f->n + n);
-    f->text = alloc(f->text, f->room);
-}
-
-/* Appends a line that ends in its own sum, for state_write(). */
-FORMAT(2)
-static void line_put(struct state_file *f, const char *fmt, ...) {
-    char *line;
-    va_list ap;
-    va_start(ap, fmt);
-    int n = vasprintf(&line, fmt, ap);
-    va_end(ap);
-    if (n < 0) die("out of memory");
-    lines_room(f, (size_t)n + sizeof " 0123456789abcdef\n");
-    f->n += (size_t)sprintf(f->text + f->n, "%s %016" PRIx64 "\n", line,
-                            checksum(line, (size_t)n));
-    free(line);
 }
 
 /* Takes the next line off *text; summed: its sum must be right, and is cut off.
@@ -3201,12 +3193,12 @@ static void record_change(struct monitor *m, struct opening *o) {
     if (!f->path) return;
     if (closes(o) && o->times && o->state != GONE) {
         o->record = ++f->records;
-        line_put(f, "open %" PRId64 " %u %u %s %s %s", deadline_of(o),
+        line_put(&f->text, "open %" PRId64 " %u %u %s %s %s", deadline_of(o),
                  o->timeout, o->times, o->ip, o->client, o->share->name);
-        if (o->stop) line_put(f, "stop %s", o->stop);
-        if (o->set) line_put(f, "set %s", o->set);
+        if (o->stop) line_put(&f->text, "stop %s", o->stop);
+        if (o->set) line_put(&f->text, "set %s", o->set);
     }
-    if (old) line_put(f, "gone %u", old);
+    if (old) line_put(&f->text, "gone %u", old);
     f->gone += old > 0;
 }
 
@@ -3215,20 +3207,17 @@ static void state_save(struct monitor *m) {
     struct state_file *f = &m->state;
     if (!f->path) return;
     f->records = f->gone = 0;
-    f->n = 0;
-    lines_room(f, sizeof STATE_HEAD);
-    f->n = (size_t)sprintf(f->text, "%s", STATE_HEAD);
+    f->text.n = 0;
+    text_add(&f->text, STATE_HEAD);
     for (unsigned i = 0; i < m->nopenings; i++) {
         m->openings[i]->record = 0;
         record_change(m, m->openings[i]);
     }
-    int fd = file_replace(f->path, f->text, f->n);
+    int fd = file_replace(f->path, &f->text);
     if (fd < 0 && !f->bad)
-        say(TROUBLE,
-            "could not write %s: %s: if knockd is killed, open doors stay "
-            "open",
-            f->path, strerror(errno));
-    f->n = 0;
+        could_not("write", f->path,
+                  ": if knockd is killed, open doors stay open");
+    f->text.n = 0;
     f->bad = fd < 0;
     f->again = now_ms() + RETRY_MS;
     if (fd < 0) return;
@@ -3242,12 +3231,13 @@ static void state_write(struct monitor *m, int64_t now) {
     struct state_file *f = &m->state;
     struct stat st;
     if (f->bad && now >= f->again) state_save(m);
-    if (!f->n || f->bad) return;
+    if (!f->text.n || f->bad) return;
     bool removed = fstat(f->fd, &st) || !st.st_nlink;
     bool full = f->gone > f->records / 2 + STATE_SLACK;
-    ssize_t n = removed || full ? 0 : write(f->fd, f->text, f->n);
-    bool whole = n != (ssize_t)f->n;
-    f->n = 0;
+    bool whole = removed || full;
+    if (!whole)
+        whole = write(f->fd, f->text.b, f->text.n) < (ssize_t)f->text.n;
+    f->text.n = 0;
     if (whole) state_save(m);
 }
 
@@ -3256,12 +3246,11 @@ static void state_write(struct monitor *m, int64_t now) {
 /* Returns the command with each %IP% replaced.  What is put in can only be hex
  * digits, dots and colons. */
 static char *expand(const char *command, const char *ip) {
-    size_t most = strlen(command) * (ADDR_TEXT / strlen("%IP%") + 1) + 1;
-    char *text = alloc(NULL, most), *end = text;
+    struct text t = { 0 };
     for (const char *at; (at = strstr(command, "%IP%")); command = at + 4)
-        end += sprintf(end, "%.*s%s", (int)(at - command), command, ip);
-    strcpy(end, command);
-    return alloc(text, strlen(text) + 1);
+        text_add(&t, "%.*s%s", (int)(at - command), command, ip);
+    text_add(&t, "%s", command);
+    return t.b;
 }
 
 /* Is there anything in it that means more to a shell than plain words? */
@@ -4291,31 +4280,28 @@ static void stamps_save(struct monitor *m) {
     uint64_t keep = STAMPS_DAYS * UINT64_C(86400000), now = wall_ms();
     uint64_t oldest = now - keep;
     if (now < keep) oldest = 0;
-    char *text = NULL;
-    size_t n = 0;
-    FILE *f = open_memstream(&text, &n);
-    for (unsigned i = 0; f && i < m->nmemories; i++) {
+    struct text t = { 0 };
+    text_add(&t, "%s", "");
+    for (unsigned i = 0; i < m->nmemories; i++) {
         const struct memory *y = &m->memories[i];
         const struct stamps *s = &y->stamps;
         uint64_t newest = s->floor;
         uint64_t burnt = s->nburnt ? s->burnt[s->nburnt - 1].high : 0;
         if (burnt > newest) newest = burnt;
         if (!newest || (!y->here && newest < oldest)) continue;
-        fprintf(f, "seen %016" PRIx64 " %" PRIu64, y->id, s->floor);
+        text_add(&t, "seen %016" PRIx64 " %" PRIu64, y->id, s->floor);
         for (const struct span *r = s->burnt; r < s->burnt + s->nburnt; r++)
-            fprintf(f, " %" PRIu64 "-%" PRIu64, r->low, r->high);
-        fprintf(f, "\n");
+            text_add(&t, " %" PRIu64 "-%" PRIu64, r->low, r->high);
+        text_add(&t, "\n");
     }
-    bool good = f && !fclose(f);
-    int fd = good ? file_replace(m->stamps_file, text, n) : -1;
+    int fd = file_replace(m->stamps_file, &t);
     if (fd < 0 && !m->stamps_bad)
-        say(TROUBLE,
-            "could not write %s: %s: if the clock goes wrong at a start, a "
-            "sealed knock can be used again",
-            m->stamps_file, strerror(errno));
+        could_not("write", m->stamps_file,
+                  ": if the clock goes wrong at a start, a sealed knock can "
+                  "be used again");
     m->stamps_bad = fd < 0;
     if (fd >= 0) close(fd);
-    free(text);
+    free(t.b);
 }
 
 static int memory_cmp(const void *a, const void *b) {
@@ -4355,13 +4341,12 @@ static void stamps_load(struct monitor *m) {
     mkdir(STAMPS_DIR, 0700);
     int fd = open(m->stamps_file, how);
     char *text = read_all(fd, &n), *rest = text, *line;
-    if (!text && errno != ENOENT)
-        say(TROUBLE, "could not read %s: %s", m->stamps_file,
-            strerror(errno));
+    if (!text && errno != ENOENT) could_not("read", m->stamps_file, "");
     while ((line = strsep(&rest, "\n"))) stamps_line(m, line);
     free(text);
     if (fd >= 0) close(fd);
-    sort(m->memories, m->nmemories, sizeof *m->memories, memory_cmp);
+    if (m->memories)
+        qsort(m->memories, m->nmemories, sizeof *m->memories, memory_cmp);
 }
 
 /* Makes *width the width of the text, if the text is wider. */
@@ -4483,7 +4468,7 @@ static bool locals_read(struct monitor *m, struct locals *l,
             n += (size_t)snprintf(waiting + n, TEXT_MAX - n, "%s%s %s",
                                   n ? ", " : "", name, why);
     }
-    sort(l->addr, l->naddrs, sizeof *l->addr, addr_cmp);
+    qsort(l->addr, l->naddrs, sizeof *l->addr, addr_cmp);
     freeifaddrs(all);
     return good;
 }
@@ -4695,7 +4680,8 @@ static void memories_take(struct monitor *m, struct conf *c) {
     unsigned n = m->nmemories;
     for (struct client *k = c->clients; k < end; k++)
         if (!n || !memory_find(m, k->seen, n)) memory_add(m, k->seen);
-    sort(m->memories, m->nmemories, sizeof *m->memories, memory_cmp);
+    if (m->memories)
+        qsort(m->memories, m->nmemories, sizeof *m->memories, memory_cmp);
     for (struct memory *y = m->memories; y < m->memories + m->nmemories;
          y++) {
         y->was_here = y->here;
@@ -5115,7 +5101,7 @@ static void log_open(struct monitor *m) {
     else if (*path) /* it may be a pipe */
         fd = openat(cwd, path, how | O_NONBLOCK, 0640);
     if (*path && fd < 0) {
-        say(TROUBLE, "could not open log file %s: %s", path, strerror(errno));
+        could_not("open log file", path, "");
         if (settings.daemon && !out.started) exit(1);
         if (out.file >= 0) return; /* keep the old one */
     } else if (*path && out.started)
@@ -5278,18 +5264,16 @@ static void turn(struct monitor *m) {
 
 /* Logs which doors could not be closed. */
 static void left_open_say(const struct monitor *m) {
-    char names[TEXT_MAX / 2] = "";
-    size_t n = 0;
+    struct text names = { 0 };
     for (const struct share *s = m->shares; s; s = s->next) {
         bool open = s->n[DUE] + s->n[STOPPING] + s->n[FAILED] > 0;
-        if (!open || n >= sizeof names) continue;
-        n += (size_t)snprintf(names + n, sizeof names - n, "%s%s",
-                              n ? ", " : "", s->name);
+        if (open) text_add(&names, "%s%s", names.n ? ", " : "", s->name);
     }
     say(TROUBLE,
-        "openings not closed in time: %u (%s); the next start of knockd "
+        "openings not closed in time: %u (%.2000s); the next start of knockd "
         "closes them",
-        m->nopenings, names);
+        m->nopenings, names.b);
+    free(names.b);
 }
 
 /* Works until told to end; then runs every stop command.  Returns the status. */
@@ -5375,31 +5359,20 @@ static void detach(struct monitor *m) {
     setsid();
 }
 
-/* A name made of the pidfile's without its ".pid", to be freed. */
-static char *name_after(const char *pidfile, const char *before,
-                        const char *ending) {
+/* The name of another file of this daemon, made of the pidfile's without its
+ * ".pid", to be freed.  usual: the name with the usual pidfile.  In a directory,
+ * dashes replace the slashes of the pidfile's path. */
+static char *name_after(const char *pidfile, const char *usual,
+                        const char *directory, const char *ending) {
+    struct text name = { 0 };
+    if (!strcmp(pidfile, PID_PATH)) return copy(usual);
+    if (*directory) pidfile += strspn(pidfile, "/");
     size_t n = strlen(pidfile);
     if (n > 4 && !strcmp(pidfile + n - 4, ".pid")) n -= 4;
-    char *name = alloc(NULL, strlen(before) + n + strlen(ending) + 1);
-    sprintf(name, "%s%.*s%s", before, (int)n, pidfile, ending);
-    return name;
-}
-
-/* The name of the state file, beside the pidfile; to be freed. */
-static char *state_path(const char *pidfile) {
-    if (!strcmp(pidfile, PID_PATH)) return copy(STATE_PATH);
-    return name_after(pidfile, "", ".state");
-}
-
-/* The name of the stamps file, to be freed: for each of several daemons one,
- * named after the path of the pidfile with dashes for slashes. */
-static char *stamps_path(const char *pidfile) {
-    if (!strcmp(pidfile, PID_PATH)) return copy(STAMPS_PATH);
-    pidfile += strspn(pidfile, "/");
-    char *path = name_after(pidfile, STAMPS_DIR "/", ".stamps");
-    for (char *c = path + sizeof STAMPS_DIR; *c; c++)
+    text_add(&name, "%s%.*s%s", directory, (int)n, pidfile, ending);
+    for (char *c = name.b + strlen(directory); *directory && *c; c++)
         if (*c == '/') *c = '-';
-    return path;
+    return name.b;
 }
 
 /* Does a daemon hold the lock of a pidfile?  A user who may read the file can
@@ -5424,7 +5397,7 @@ static void pidfile_open(struct monitor *m, const char *path) {
         m->pid_path = copy(path);
         return;
     }
-    say(TROUBLE, "could not create pid file %s: %s", path, strerror(errno));
+    could_not("create pid file", path, "");
     if (strcmp(path, PID_PATH)) exit(1);
 }
 
@@ -5478,7 +5451,6 @@ static void file_test(struct monitor *m, const char *path, bool is_error) {
 static int test(struct monitor *m) {
     const char *log = m->conf.logfile ? m->conf.logfile : settings.logfile;
     const char *pid = m->conf.pid;
-    char *state = state_path(pid);
     bool found = interfaces_find(m), good = !m->conf.errors;
     if (found)
         printf("# interfaces: %s%s%s\n", m->conf.listen,
@@ -5488,12 +5460,10 @@ static int test(struct monitor *m) {
     if (log && strncmp(log, "/dev/std", 8))
         file_test(m, log, settings.daemon);
     if (settings.daemon) file_test(m, pid, strcmp(pid, PID_PATH));
-    file_test(m, state, false);
-    char *stamps = stamps_path(pid);
-    bool made = !access(STAMPS_DIR, F_OK); /* else the start makes it */
-    if (m->conf.nclients) file_test(m, made ? stamps : STAMPS_DIR, false);
-    free(stamps);
-    free(state);
+    file_test(m, m->state.path, false);
+    const char *stamps = m->stamps_file; /* the start makes their directory */
+    if (access(STAMPS_DIR, F_OK)) stamps = STAMPS_DIR;
+    if (m->conf.nclients) file_test(m, stamps, false);
     int fd = openat(cwd, pid, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     if (is_locked(fd))
         printf("# another knockd runs with pid file %s\n", pid);
@@ -5551,8 +5521,9 @@ static int monitor_main(int argc, char **argv) {
     setenv("PATH", DEFAULT_PATH, 0);
     cwd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
     config_load(&m.conf, settings.config);
-    m.state.path = state_path(m.conf.pid);
-    m.stamps_file = stamps_path(m.conf.pid);
+    m.state.path = name_after(m.conf.pid, STATE_PATH, "", ".state");
+    m.stamps_file =
+        name_after(m.conf.pid, STAMPS_PATH, STAMPS_DIR "/", ".stamps");
     if (settings.status) return status(&m);
     /* Sniffers are started from our own file; a chroot may have no /proc. */
     const char *path = (const char *)getauxval(AT_EXECFN);

@@ -72,7 +72,7 @@ static void monitor_clear(struct monitor *m) {
         m->shares = s->next;
         free(s);
     }
-    free(m->state.text);
+    free(m->state.text.b);
     if (m->state.path && m->state.fd >= 0) close(m->state.fd);
     free(m->state.path);
     if (m->null > 2) close(m->null);
