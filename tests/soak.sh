@@ -213,7 +213,7 @@ soak_schedules() {
 	local m first=$SEED half=$(((SCHEDULES + 1) / 2)) p
 
 	command -v strace >/dev/null || skip 'strace is not installed'
-	for m in opening ending starting; do
+	for m in opening ending starting sealing; do
 		FULL=1 scheduled "a kill at each system call: $m" $m kills
 	done
 	for m in opening sniffing reloading ending starting sandboxing; do
