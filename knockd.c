@@ -3360,13 +3360,12 @@ static bool output_read(struct monitor *m, struct output *o, int seen) {
 
 /* ---- The monitor: sets -------------------------------------------------- */
 
-/* A request to netfilter.  Netlink's heads are in the host's byte order and
+/* A request to netfilter, built backwards as the filter is: what a head counts
+ * is there before the head.  Netlink's heads are in the host's byte order and
  * aligned to 4; what they carry for netfilter is big-endian. */
 struct request {
     _Alignas(4) uint8_t b[SET_BYTES]; /* all zero: padding needs no bytes */
-    size_t n, at;                     /* at: its last message */
-    size_t nest[3];                   /* attributes of attributes in that */
-    unsigned nnests;
+    size_t at, end;                   /* of the message that is built */
     uint32_t seq;
     const struct set *set;
     const uint8_t *address;
@@ -3389,70 +3388,69 @@ enum set_fault {
     NO_ANSWER
 };
 
-/* Appends an attribute to the last message, and to its nests. */
+static void bytes_put(struct request *q, const void *data, size_t n) {
+    q->at -= (n + 3) & ~(size_t)3;
+    memcpy(q->b + q->at, data, n);
+}
+
+/* Prepends an attribute; without data, the head of one whose n bytes are there
+ * already. */
 static void attr_put(struct request *q, unsigned type, const void *data,
                      size_t n) {
     struct attr_ head = { (uint16_t)(sizeof head + n), (uint16_t)type };
-    memcpy(q->b + q->n, &head, sizeof head);
-    memcpy(q->b + q->n + sizeof head, data, n);
-    q->n += sizeof head + ((n + 3) & ~(size_t)3);
-    uint32_t bytes = (uint32_t)(q->n - q->at);
-    memcpy(q->b + q->at, &bytes, sizeof bytes);
-    for (unsigned i = 0; i < q->nnests; i++) {
-        uint16_t own = (uint16_t)(q->n - q->nest[i]);
-        memcpy(q->b + q->nest[i], &own, sizeof own);
-    }
+    if (data) bytes_put(q, data, n);
+    bytes_put(q, &head, sizeof head);
 }
 
-/* Begins an attribute that holds all others of the message that follow. */
-static void nest_begin(struct request *q, unsigned type) {
-    q->nest[q->nnests++] = q->n;
-    attr_put(q, ATTR_NESTED | type, "", 0);
+/* Makes all that the message has so far an attribute. */
+static void nest_put(struct request *q, unsigned type) {
+    attr_put(q, ATTR_NESTED | type, NULL, q->end - q->at);
 }
 
-/* Appends a message about the set, or one that begins or ends a batch. */
+/* Completes a message about the set, or one that begins or ends a batch. */
 static void message_put(struct request *q, unsigned type, unsigned how) {
     const struct set *s = q->set;
-    bool marks = type == NFNL_BATCH_BEGIN || type == NFNL_BATCH_END;
-    struct netlink_ head = { .bytes = sizeof head,
-                             .type = (uint16_t)type,
+    struct netlink_ head = { .type = (uint16_t)type,
                              .flags = (uint16_t)(NLM_REQUEST | how),
-                             .seq = q->seq };
-    if (marks) head.res_id[1] = NFNL_NFT;
-    else head.family = s->family;
-    q->at = q->n;
-    q->nnests = 0;
-    memcpy(q->b + q->n, &head, sizeof head);
-    q->n += sizeof head;
-    if (marks) return;
-    if (s->family) attr_put(q, NFTA_TABLE, s->table, strlen(s->table) + 1);
-    else attr_put(q, IPSET_PROTOCOL, "\6", 1);
-    attr_put(q, NFTA_NAME, s->name, strlen(s->name) + 1);
+                             .seq = q->seq,
+                             .family = s->family };
+    if (type == NFNL_BATCH_BEGIN || type == NFNL_BATCH_END) {
+        head.family = 0;
+        head.res_id[1] = NFNL_NFT;
+    } else {
+        attr_put(q, NFTA_NAME, s->name, strlen(s->name) + 1);
+        if (s->family)
+            attr_put(q, NFTA_TABLE, s->table, strlen(s->table) + 1);
+        else attr_put(q, IPSET_PROTOCOL, "\6", 1);
+    }
+    head.bytes = (uint32_t)(sizeof head + q->end - q->at);
+    bytes_put(q, &head, sizeof head);
+    q->end = q->at;
 }
 
-/* Appends a message that puts the address into an nft set for so many seconds
- * or, with 0, removes it.  how: NLM_ACK if it is the last one, whose answer
- * follows the errors of all. */
+/* Prepends a message that puts the address into an nft set for a number of
+ * seconds or, with 0, removes it.  how: NLM_ACK if it is the last one, whose
+ * answer follows the errors of all. */
 static void nft_put(struct request *q, unsigned how, unsigned seconds) {
     uint64_t ms = htobe64(seconds * 1000ULL);
-    unsigned type = seconds ? NFT_NEWSETELEM : NFT_DELSETELEM;
-    message_put(q, type, NLM_CREATE | how);
-    nest_begin(q, NFTA_ELEMENTS);
-    nest_begin(q, NFTA_LIST_ELEM);
-    if (seconds) attr_put(q, NFTA_ELEM_TIMEOUT, &ms, sizeof ms);
-    nest_begin(q, NFTA_ELEM_KEY);
     attr_put(q, NFTA_DATA_VALUE, q->address, q->v4 ? 4 : 16);
+    nest_put(q, NFTA_ELEM_KEY);
+    if (seconds) attr_put(q, NFTA_ELEM_TIMEOUT, &ms, sizeof ms);
+    nest_put(q, NFTA_LIST_ELEM);
+    nest_put(q, NFTA_ELEMENTS);
+    message_put(q, seconds ? NFT_NEWSETELEM : NFT_DELSETELEM,
+                NLM_CREATE | how);
 }
 
 /* The same for an ipset. */
 static void ipset_put(struct request *q, unsigned seconds) {
     uint32_t s = htonl(seconds);
     unsigned type = q->v4 ? IPSET_IPV4 : IPSET_IPV6;
-    message_put(q, seconds ? IPSET_ADD : IPSET_DEL, NLM_ACK);
-    nest_begin(q, IPSET_DATA);
-    if (seconds) attr_put(q, ATTR_NET_ORDER | IPSET_TIMEOUT, &s, sizeof s);
-    nest_begin(q, IPSET_IP);
     attr_put(q, ATTR_NET_ORDER | type, q->address, q->v4 ? 4 : 16);
+    nest_put(q, IPSET_IP);
+    if (seconds) attr_put(q, ATTR_NET_ORDER | IPSET_TIMEOUT, &s, sizeof s);
+    nest_put(q, IPSET_DATA);
+    message_put(q, seconds ? IPSET_ADD : IPSET_DEL, NLM_ACK);
 }
 
 /* Finds an attribute among n bytes of them: returns its own *bytes, or NULL. */
@@ -3557,7 +3555,9 @@ static int set_ask(struct monitor *m, struct request *q) {
     int error = NO_ANSWER;
     if (m->sets < 0)
         m->sets = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETFILTER);
-    if (m->sets < 0 || send(m->sets, q->b, q->n, 0) < 0) return errno;
+    if (m->sets < 0 ||
+        send(m->sets, q->b + q->at, sizeof q->b - q->at, 0) < 0)
+        return errno;
     for (int i = 0; i < SET_ANSWERS_MAX; i++) {
         ssize_t n = recv(m->sets, answer, sizeof answer, MSG_DONTWAIT);
         if (n < 0 && errno == EAGAIN) return error;
@@ -3571,14 +3571,15 @@ static int set_ask(struct monitor *m, struct request *q) {
 /* Would this set hold an address of this family for its time?  Returns 0, an
  * error number or the fault. */
 static int set_look(struct monitor *m, const struct set *s, bool v4) {
-    struct request q = { .set = s, .v4 = v4, .looks = true };
+    struct request q = { .at = SET_BYTES, .end = SET_BYTES, .set = s };
     uint32_t header = htonl(IPSET_HEADER_ONLY);
     q.seq = ++m->requests;
-    if (s->family) message_put(&q, NFT_GETSET, 0);
-    else {
-        message_put(&q, IPSET_LIST, NLM_DUMP | NLM_ACK);
+    q.v4 = v4;
+    q.looks = true;
+    if (!s->family)
         attr_put(&q, ATTR_NET_ORDER | IPSET_FLAGS, &header, sizeof header);
-    }
+    if (s->family) message_put(&q, NFT_GETSET, 0);
+    else message_put(&q, IPSET_LIST, NLM_DUMP | NLM_ACK);
     int error = set_ask(m, &q);
     if (error == EPERM) return NO_CAPABILITY;
     if (error == EINVAL || error == EPROTONOSUPPORT) return NO_SUPPORT;
@@ -3591,16 +3592,16 @@ static int set_look(struct monitor *m, const struct set *s, bool v4) {
  * adds it with the new time. */
 static int set_write(struct monitor *m, const struct set *s,
                      const struct addr *a, unsigned seconds) {
-    struct request q = { .set = s, .v4 = is_v4(a) };
+    struct request q = { .at = SET_BYTES, .end = SET_BYTES, .set = s };
+    q.v4 = is_v4(a);
     q.address = q.v4 ? a->b + 12 : a->b;
     q.seq = ++m->requests;
     if (!s->family) ipset_put(&q, seconds);
-    else {
-        message_put(&q, NFNL_BATCH_BEGIN, 0);
-        if (seconds) nft_put(&q, 0, seconds);
-        nft_put(&q, seconds ? 0 : NLM_ACK, 0);
+    else { /* the last message first */ message_put(&q, NFNL_BATCH_END, 0);
         if (seconds) nft_put(&q, NLM_ACK, seconds);
-        message_put(&q, NFNL_BATCH_END, 0);
+        nft_put(&q, seconds ? 0 : NLM_ACK, 0);
+        if (seconds) nft_put(&q, 0, seconds);
+        message_put(&q, NFNL_BATCH_BEGIN, 0);
     }
     int error = set_ask(m, &q);
     if (error == EPERM) return IS_OWNED;
@@ -3608,9 +3609,10 @@ static int set_write(struct monitor *m, const struct set *s,
     return error;
 }
 
-/* Writes what is wrong with the set of these words, and the remedy. */
-static void set_describe(char text[TEXT_MAX], const char *words,
-                         const struct set *s, bool v4, int error) {
+/* What is wrong with the set of these words, and the remedy. */
+static const char *set_describe(const char *words, const struct set *s,
+                                bool v4, int error) {
+    static char text[TEXT_MAX];
     static const char *const faults[] = {
         "its type is another",
         "it is a map",
@@ -3631,16 +3633,15 @@ static void set_describe(char text[TEXT_MAX], const char *words,
         why = faults[error - OTHER_TYPE];
         make = error <= NO_TIMEOUT;
     }
-    int n = snprintf(text, TEXT_MAX, "set %s: %s", words, why);
+    char *end = text + sprintf(text, "set %s: %s", words, why);
+    if (make) end = stpcpy(end, "; it is made by: ");
     if (make && s->family)
-        sprintf(
-            text + n,
-            "; it is made by: nft add set%s '{ type %s; flags timeout; }'",
-            words + strlen("nft"), v4 ? "ipv4_addr" : "ipv6_addr");
+        sprintf(end, "nft add set%s '{ type ipv%c_addr; flags timeout; }'",
+                words + strlen("nft"), v4 ? '4' : '6');
     else if (make)
-        sprintf(text + n,
-                "; it is made by: ipset create %s hash:ip%s timeout 0",
-                s->name, v4 ? "" : " family inet6");
+        sprintf(end, "ipset create %s hash:ip%s timeout 0", s->name,
+                v4 ? "" : " family inet6");
+    return text;
 }
 
 /* Puts an opening's address into its set for a number of seconds or, with 0,
@@ -3651,7 +3652,6 @@ static bool set_change(struct monitor *m, struct opening *o,
                        unsigned seconds) {
     struct set s;
     bool v4 = is_v4(&o->src);
-    char text[TEXT_MAX];
     int error = 0;
     set_read(&s, o->set);
     for (int i = 0; i < 2; i++) {
@@ -3660,8 +3660,8 @@ static bool set_change(struct monitor *m, struct opening *o,
         if (!error) return true;
         if (!seconds && error == ENOENT) return false; /* it is out */
     }
-    set_describe(text, o->set, &s, v4, error);
-    say_of(m, o->share, o->ip, REFUSALS, "%s", text);
+    say_of(m, o->share, o->ip, REFUSALS, "%s",
+           set_describe(o->set, &s, v4, error));
     return error == NO_ANSWER;
 }
 
@@ -3669,7 +3669,6 @@ static bool set_change(struct monitor *m, struct opening *o,
  * missing set may come later, with the firewall; a set of another kind is an
  * error. */
 static void sets_review(struct monitor *m, struct conf *c) {
-    char text[TEXT_MAX];
     struct set s;
     for (unsigned i = 0; i < 2 * c->ndoors; i++) {
         const struct door *d = &c->doors[i / 2];
@@ -3678,7 +3677,7 @@ static void sets_review(struct monitor *m, struct conf *c) {
         int error = words && set_read(&s, words) ? set_look(m, &s, v4) : 0;
         if (!error) continue;
         be_at(d, v4 ? D(set) : D(set6));
-        set_describe(text, words, &s, v4, error);
+        const char *text = set_describe(words, &s, v4, error);
         if (error == NO_CAPABILITY && settings.test)
             warn("not checked: %s", text);
         else if (error < OTHER_TYPE || error == NO_ANSWER)
