@@ -1395,56 +1395,38 @@ static bool config_load(struct conf *c, const char *path) {
     return !spot.errors;
 }
 
-/* The item at place i of a list as text, "" for a TCP flag that does not count;
- * false behind the last one. */
-static bool item_text(const struct keyword *k, const void *field, unsigned i,
-                      char text[64]) {
+/* A directive's value as understood, in the file's own language.  A blank or a
+ * comma precedes each item. */
+static void value_add(struct text *t, const struct keyword *k,
+                      const void *field) {
     const struct sequence *seq = field;
     const struct nets *l = field;
     const struct flags *f = field;
+    const char *const *text = field;
     char ip[ADDR_TEXT];
-    *text = '\0';
-    if (k->kind == PORTS && i < seq->n) {
-        bool udp = seq->knock[i] & TO_UDP;
-        return sprintf(text, "%u%s", seq->knock[i] & 0xffff,
-                       udp ? ":udp" : "");
-    }
-    if (k->kind == NETS && i < l->n) {
-        const struct net *n = &l->net[i];
-        unsigned bits = is_v4(&n->addr) ? n->bits - 96 : n->bits;
-        return sprintf(text, "%s/%u", addr_text(&n->addr, ip), bits);
-    }
-    if (k->kind != FLAGS || i >= 2 * FLAG_BITS) return false;
-    unsigned bit = i % FLAG_BITS; /* first all that are wanted */
-    if (i == bit && f->want >> bit & 1) strcpy(text, flags[bit]);
-    if (i != bit && f->forbid >> bit & 1) sprintf(text, "!%s", flags[bit]);
-    return true;
-}
-
-/* -t: prints a directive as understood, in the file's own language. */
-static void directive_print(const struct keyword *k, const void *field) {
-    char item[64];
-    const char *const *text = field, *before = " = ";
     switch (k->kind) {
-    case GLOB: return; /* its doors are printed */
-    case NUMBER:
-        printf("%s = %u\n", k->name, *(const unsigned *)field);
-        return;
     case FLAG:
-        if (*(const bool *)field) printf("%s\n", k->name);
-        return;
+    case GLOB: return; /* its doors are printed */
+    case NUMBER: text_add(t, " %u", *(const unsigned *)field); return;
     case PORTS:
-    case FLAGS:
+        for (const uint32_t *p = seq->knock; p < seq->knock + seq->n; p++)
+            text_add(t, ",%u%s", *p & 0xffff, *p & TO_UDP ? ":udp" : "");
+        return;
     case NETS:
-        for (unsigned i = 0; item_text(k, field, i, item); i++) {
-            if (!*item) continue;
-            printf("%s%s%s", *before == ' ' ? k->name : "", before, item);
-            before = ",";
+        for (unsigned i = 0; i < l->n; i++) {
+            const struct net *n = &l->net[i];
+            text_add(t, ",%s/%u", addr_text(&n->addr, ip),
+                     is_v4(&n->addr) ? n->bits - 96 : n->bits);
         }
-        if (*before == ',') printf("\n");
+        return;
+    case FLAGS:
+        for (unsigned i = 0; i < FLAG_BITS; i++)
+            if (f->want >> i & 1) text_add(t, ",%s", flags[i]);
+        for (unsigned i = 0; i < FLAG_BITS; i++)
+            if (f->forbid >> i & 1) text_add(t, ",!%s", flags[i]);
         return;
     default:
-        if (*text) printf("%s = %s\n", k->name, *text);
+        if (*text) text_add(t, " %s", *text);
     }
 }
 
@@ -1453,7 +1435,13 @@ static void section_print(struct conf *c, struct door *d) {
     for (const struct keyword *k = keywords; k < keywords + KEYWORDS; k++) {
         bool here = (k->section == DOOR) == (d != NULL);
         bool from_file = d && d->one_time && k->kind == PORTS;
-        if (here && !from_file) directive_print(k, field_of(c, d, k));
+        struct text value = { 0 };
+        if (!here || from_file) continue;
+        const void *field = field_of(c, d, k);
+        value_add(&value, k, field);
+        if (k->kind == FLAG && *(const bool *)field) printf("%s\n", k->name);
+        if (value.n) printf("%s = %s\n", k->name, value.b + 1);
+        free(value.b);
     }
 }
 
@@ -2388,30 +2376,23 @@ static void readers_init(struct sniffer *s, const struct key *keys,
     }
 }
 
-/* Gives a place in the table to the id of another period. */
-static void id_change(struct sniffer *s, uint32_t i, uint64_t period) {
-    struct id *id = &s->ids[i];
-    uint32_t *link = &s->id_buckets[id->id % s->nids];
-    if (id->of == period + 1) return;
-    while (id->of && *link != i + 1) link = &s->ids[*link - 1].next;
-    if (id->of) *link = id->next;
-    id->of = period + 1;
-    id->id = sealed_id(&s->readers[i / s->periods].id_key, period);
-    link = &s->id_buckets[id->id % s->nids];
-    id->next = *link;
-    *link = i + 1;
-}
-
 /* Makes the ids of the periods around now, if the wall clock has come to
- * another one: a single id for each client, unless the clock was set. */
+ * another one: a single new id for each client, unless the clock was set. */
 static void ids_make(struct sniffer *s) {
-    uint64_t now = wall_ms() >> PERIOD_BITS, around = s->periods / 2;
+    uint64_t now = wall_ms() >> PERIOD_BITS, first = now - s->periods / 2;
     if (s->period == now + 1) return;
     s->period = now + 1;
+    memset(s->id_buckets, 0, s->nids * sizeof *s->id_buckets);
     for (uint32_t i = 0; i < s->nids; i++) {
-        uint32_t k = i % s->periods;
-        uint32_t place = (uint32_t)((now + k) % s->periods);
-        id_change(s, i - k + place, now + k - around);
+        struct id *id = &s->ids[i]; /* its place: the period's remainder */
+        uint64_t after = (i + s->periods - first % s->periods) % s->periods;
+        if (id->of != first + after + 1)
+            id->id =
+                sealed_id(&s->readers[i / s->periods].id_key, first + after);
+        id->of = first + after + 1;
+        uint32_t *link = &s->id_buckets[id->id % s->nids];
+        id->next = *link;
+        *link = i + 1;
     }
 }
 
@@ -2916,7 +2897,7 @@ struct memory {           /* of a key at a door */
     uint64_t id;          /* its name in the stamps file */
     struct stamps stamps; /* which is all that the file has */
     int64_t since;        /* ms: a client has had the key since */
-    bool here, was_here;  /* a client has it */
+    unsigned taken;       /* when a client had it: m->takes then */
     struct addr first;    /* the source of the last that was accepted */
     struct addr last;     /* source and tag of the last packet */
     uint8_t tag[16];
@@ -2958,11 +2939,11 @@ struct monitor {
     int sets;          /* netfilter's socket, or -1 */
     uint32_t requests; /* to it: their numbers */
 
-    struct memory *memories; /* of sealed knocks, by id */
-    unsigned nmemories;
-    bool watching;      /* the clock; the stamps file has been read */
-    char *stamps_file;  /* NULL: another daemon has it */
-    bool stamps_bad;    /* it could not be written */
+    struct memory *memories;   /* of sealed knocks, by id */
+    unsigned nmemories, takes; /* takes: how often clients were read */
+    bool watching;             /* the clock; the stamps file has been read */
+    char *stamps_file;         /* NULL: another daemon has it */
+    bool stamps_bad;           /* it could not be written */
     const char *client; /* whose sealed knock is carried out, or NULL */
     uint64_t forged;    /* sealed packets without a right tag */
     int clock;          /* tells that the wall clock was set */
@@ -4287,7 +4268,7 @@ static void stamps_save(struct monitor *m) {
         uint64_t newest = s->floor;
         uint64_t burnt = s->nburnt ? s->burnt[s->nburnt - 1].high : 0;
         if (burnt > newest) newest = burnt;
-        if (!newest || (!y->here && newest < oldest)) continue;
+        if (!newest || (y->taken != m->takes && newest < oldest)) continue;
         text_add(&t, "seen %016" PRIx64 " %" PRIu64, y->id, s->floor);
         for (const struct span *r = s->burnt; r < s->burnt + s->nburnt; r++)
             text_add(&t, " %" PRIu64 "-%" PRIu64, r->low, r->high);
@@ -4313,7 +4294,7 @@ static struct memory *memory_add(struct monitor *m, uint64_t id) {
     size_t bytes = (m->nmemories + 1) * sizeof *m->memories;
     m->memories = alloc(m->memories, bytes);
     struct memory *y = &m->memories[m->nmemories++];
-    *y = (struct memory){ .id = id };
+    *y = (struct memory){ .id = id, .since = now_ms() };
     return y;
 }
 
@@ -4681,16 +4662,12 @@ static void memories_take(struct monitor *m, struct conf *c) {
         if (!n || !memory_find(m, k->seen, n)) memory_add(m, k->seen);
     if (m->memories)
         qsort(m->memories, m->nmemories, sizeof *m->memories, memory_cmp);
-    for (struct memory *y = m->memories; y < m->memories + m->nmemories;
-         y++) {
-        y->was_here = y->here;
-        y->here = false;
-    }
     for (struct client *k = c->clients; k < end; k++) {
         k->of = memory_find(m, k->seen, m->nmemories);
-        k->of->here = true;
-        if (!k->of->was_here) k->of->since = now_ms();
+        if (k->of->taken != m->takes) k->of->since = now_ms();
+        k->of->taken = m->takes + 1;
     }
+    m->takes++;
 }
 
 /* judge(), and what it leaves to us: the address, which *a becomes.  source: of
