@@ -5245,10 +5245,11 @@ static void left_open_say(const struct monitor *m) {
         bool open = s->n[DUE] + s->n[STOPPING] + s->n[FAILED] > 0;
         if (open) text_add(&names, "%s%s", names.n ? ", " : "", s->name);
     }
-    say(TROUBLE,
-        "openings not closed in time: %u (%.2000s); the next start of knockd "
-        "closes them",
-        m->nopenings, names.b);
+    const char *next = "the next start of knockd closes them";
+    if (!m->state.path || m->state.bad)
+        next = "they are not saved: close them by hand";
+    say(TROUBLE, "openings not closed in time: %u (%.2000s); %s",
+        m->nopenings, names.b, next);
     free(names.b);
 }
 

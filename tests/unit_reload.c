@@ -406,9 +406,24 @@ static void test_end_of_many(void) {
     CHECK(has_text("openings not closed in time: 3 (b b, a); ") ||
               has_text("openings not closed in time: 3 (a, b b); "),
           "%s", kept);
+    CHECK(has_text("the next start of knockd closes them\n"));
     m = shop_open();
     state_load(m);
     CHECK(m->nopenings == 3);
+    /* nor can they be kept: no disk, or another daemon's file */
+    for (unsigned i = 0; i < 2; i++) {
+        m = open_many(3, hanging_stop);
+        unlinkat(directory_fd, "k.state", 0);
+        fail(FAULT_rename, 1, ENOSPC);
+        faults[FAULT_rename].always = i == 0;
+        if (i == 1) free(m->state.path);
+        if (i == 1) m->state.path = NULL;
+        CHECK(end_now(m) == 1);
+        CHECK(has_text("; they are not saved: close them by hand\n") &&
+                  !has_text("next start"),
+              "%s", kept);
+        fail(FAULT_rename, 0, 0);
+    }
     /* one that fails runs again, once a second */
     m = open_many(20, three_ms);
     command_status = locked_status;
