@@ -4763,6 +4763,7 @@ static void sealed_knock(struct monitor *m, const struct event *e) {
     m->client = k->name;
     if (s.plain.request) openings_close(m, d->name, &a);
     else {
+        m->counters[OPENS]++; /* those without a key are the sniffer's */
         door_open(m, d, &a);
         share->quiet_until = now + d->cooldown * 1000LL;
     }
