@@ -1301,7 +1301,8 @@ static void config_read(struct conf *c, const char *path) {
     struct stat st;
     size_t n;
     int how = O_RDONLY | O_CLOEXEC;
-    if (out.started) how |= O_NONBLOCK; /* path may be a pipe */
+    /* Only the first file, and only at the start, may be a pipe. */
+    if (out.started || spot.included) how |= O_NONBLOCK;
     int fd = openat(cwd, path, how);
     char *next = read_all(fd, &n), hint[128] = "";
     int error = errno;
@@ -1321,7 +1322,9 @@ static void config_read(struct conf *c, const char *path) {
     }
     if (strlen(next) != n)
         wrong("byte %zu is zero: this is not a text file", strlen(next));
-    else if (!fstat(fd, &st) && st.st_mode & S_IROTH)
+    else if (fstat(fd, &st) || (spot.included && !S_ISREG(st.st_mode)))
+        wrong("this is not a regular file");
+    else if (st.st_mode & S_IROTH)
         warn("everyone can read this file: chmod 600 %s", path);
     close(fd);
     conf_keep(c, next);

@@ -610,6 +610,17 @@ static void test_include(void) {
               has_text("could not open sub: Is a directory"),
           "%s", kept);
     config_free(&c);
+    mkfifoat(directory_fd, "sub/e.conf", 0600); /* it is not waited for */
+    CHECK(!load_text(&c, "[options]\nInclude=sub/*.conf", false) &&
+              has_text("knockd: sub/e.conf:1: this is not a regular file\n"),
+          "%s", kept);
+    config_free(&c);
+    unlinkat(directory_fd, "sub/e.conf", 0);
+    CHECK(!load_text(&c, "[options]\nInclude=/dev/null", false) &&
+              !strcmp(kept, "knockd: /dev/null:1: this is not a regular "
+                            "file\n"),
+          "%s", kept);
+    config_free(&c);
     CHECK(!load_text(&c, "[options]\nInclude=", false) && c.errors == 1);
     config_free(&c);
     CHECK(!load_text(&c, "[options]\nInclude=conf/*", false) &&
