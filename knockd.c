@@ -5342,7 +5342,7 @@ static void detach(struct monitor *m) {
 
 /* The name of another file of this daemon, made of the pidfile's without its
  * ".pid", to be freed.  usual: the name with the usual pidfile.  In a directory,
- * dashes replace the slashes of the pidfile's path. */
+ * dashes replace the slashes of the pidfile's path, and % replaces a dash. */
 static char *name_after(const char *pidfile, const char *usual,
                         const char *directory, const char *ending) {
     struct text name = { 0 };
@@ -5351,8 +5351,10 @@ static char *name_after(const char *pidfile, const char *usual,
     size_t n = strlen(pidfile);
     if (n > 4 && !strcmp(pidfile + n - 4, ".pid")) n -= 4;
     text_add(&name, "%s%.*s%s", directory, (int)n, pidfile, ending);
-    for (char *c = name.b + strlen(directory); *directory && *c; c++)
+    for (char *c = name.b + strlen(directory); *directory && *c; c++) {
+        if (*c == '-') *c = '%';
         if (*c == '/') *c = '-';
+    }
     return name.b;
 }
 

@@ -249,6 +249,7 @@ stamps() {
 	local path=$T/$1.stamps
 
 	path=${path#/}
+	path=${path//-/%}
 	echo "/var/lib/knockd/${path//\//-}"
 }
 

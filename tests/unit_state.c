@@ -335,6 +335,8 @@ static void test_state_path(void) {
         { "/var/run/knockd.pid", "/run/knockd.state", "stamps" },
         { "/run/k.pid", "/run/k.state", "run-k.stamps" },
         { "//a/b/k.pid", "//a/b/k.state", "a-b-k.stamps" },
+        { "/run/a-b.pid", "/run/a-b.state", "run-a%b.stamps" },
+        { "/run/a/b.pid", "/run/a/b.state", "run-a-b.stamps" },
         { "k", "k.state", "k.stamps" },
         { ".pid", ".pid.state", ".pid.stamps" },
         { "x.pid.d", "x.pid.d.state", "x.pid.d.stamps" },
