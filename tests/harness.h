@@ -73,7 +73,8 @@ static size_t kept_length;
     X(write) X(open) X(socketpair) X(fork) X(realloc) X(fsync) X(pwrite) \
     X(rename) X(prctl) X(chroot) X(setgroups) X(setresgid) X(setresuid) \
     X(setrlimit) X(capset) X(attach) X(mkdir) X(getrandom) X(mmap) \
-    X(getifaddrs) X(spawn) X(pipe2) X(socket) X(bind) X(flock) X(poll) X(send)
+    X(getifaddrs) X(spawn) X(pipe2) X(socket) X(bind) X(flock) X(poll) X(send) \
+    X(read) X(chdir) X(setsockopt) X(recv)
 /* clang-format on */
 #define FAULT(name) FAULT_##name,
 enum { FAULTS(FAULT) NFAULTS };
@@ -205,7 +206,8 @@ static int t_setsockopt(int fd, int level, int name, const void *value,
     } prog;
 
     (void)fd;
-    if (level != SOL_SOCKET || name != SO_ATTACH_FILTER) return 0;
+    if (level != SOL_SOCKET || name != SO_ATTACH_FILTER)
+        return fails(FAULT_setsockopt) ? -1 : 0;
     if (fails(FAULT_attach)) return -1;
     if (n != sizeof(prog)) abort();
     memcpy(&prog, value, n);
@@ -266,9 +268,11 @@ static int t_kill(pid_t pid, int number) {
 static uint32_t t_capabilities[6] = { 1, 1, 1, 1, 1, 1 };
 static unsigned t_drops; /* packets that the kernel had no room for */
 
+static uintptr_t t_range_from; /* of descriptors to be closed */
+
 static long t_syscall(long number, void *a, void *b, void *c, void *value,
                       void *n) {
-    (void)a;
+    if (number == SYS_close_range) t_range_from = (uintptr_t)a;
     if (number == SYS_setsockopt)
         return t_setsockopt(-1, (int)(intptr_t)b, (int)(intptr_t)c, value,
                             (socklen_t)(uintptr_t)n);
@@ -296,10 +300,12 @@ static void *t_mmap(size_t n, int protection, int flags, int fd) {
 static struct ifaddrs *t_interfaces; /* what there is */
 static const char *t_index_names[8]; /* the name of index i + 1 */
 
+static int t_index_error = ENODEV; /* of any other name */
+
 static unsigned t_if_nametoindex(const char *name) {
     for (unsigned i = 0; i < 8; i++)
         if (t_index_names[i] && !strcmp(t_index_names[i], name)) return i + 1;
-    errno = ENODEV;
+    errno = t_index_error;
     return 0;
 }
 
@@ -333,6 +339,7 @@ static int t_poll(struct pollfd *fds, nfds_t n, int timeout) {
 }
 
 static bool t_closes = true; /* whether close() really closes */
+static bool t_terminal;      /* whether stdout and stderr are one */
 static pid_t t_forks[4];     /* what fork() is to return; then always 4242 */
 static unsigned t_nforks;
 
@@ -428,8 +435,71 @@ __attribute__((format(printf, 2, 3))) static int t_fprintf(FILE *f,
     return n;
 }
 
-#define RESULT(call, ...) (fails(FAULT_##call) ? -1 : (__VA_ARGS__))
+/* The calls that can fail: functions, so that what they decide is no branch of
+ * the line in knockd.c that calls them. */
+#define FAULTY(type, call, fault, parameters, arguments)            \
+    static type t_##call parameters {                               \
+        return fails(FAULT_##fault) ? (type)-1 : (type)(arguments); \
+    }
+FAULTY(int, fsync, fsync, (int fd), fsync(fd))
+FAULTY(ssize_t, pwrite, pwrite, (int fd, const void *p, size_t n, off_t at),
+       pwrite(fd, p, n, at))
+FAULTY(ssize_t, read, read, (int fd, void *p, size_t n), read(fd, p, n))
+FAULTY(ssize_t, recv, recv, (int fd, void *p, size_t n, int how),
+       recv(fd, p, n, how))
+FAULTY(int, renameat, rename, (int d, const char *a, int e, const char *b),
+       renameat(d, a, e, b))
+FAULTY(int, socketpair, socketpair, (int d, int t, int p, int *ends),
+       socketpair(d, t, p, ends))
+FAULTY(int, pipe2, pipe2, (int *ends, int how), pipe2(ends, how))
+FAULTY(int, flock, flock, (int fd, int how), flock(fd, how))
+FAULTY(int, any_socket, socket, (int d, int t, int p), t_socket(d, t, p))
+FAULTY(int, bind, bind, (void), 0)
+FAULTY(ssize_t, any_send, send, (int fd, const void *p, size_t n, int how),
+       t_send(fd, p, n, how))
+FAULTY(int, any_prctl, prctl, (int option, const void *value),
+       t_prctl(option, value))
+FAULTY(int, chroot, chroot, (const char *path), t_note(path))
+FAULTY(int, chdir, chdir, (const char *path), t_note(path))
+FAULTY(int, mkdir, mkdir, (void), 0)
+FAULTY(int, setrlimit, setrlimit, (const void *limit), t_note(limit))
+FAULTY(ssize_t, getrandom, getrandom, (void *p, size_t n), getrandom(p, n, 0))
+FAULTY(int, any_fork, fork, (void), t_fork())
+FAULTY(int, getifaddrs, getifaddrs, (struct ifaddrs * *list),
+       (*list = t_interfaces, 0))
+
+static void *t_realloc(void *p, size_t n) {
+    return fails(FAULT_realloc) ? NULL : realloc(p, n);
+}
+
+static unsigned t_writers; /* files that were opened for writing */
+
+static int t_openat(int dir, const char *path, int how, ...) {
+    va_list ap;
+    mode_t mode;
+
+    va_start(ap, how);
+    mode = how & O_CREAT ? va_arg(ap, mode_t) : 0;
+    va_end(ap);
+    if (t_no_such_file(path) || fails(FAULT_open)) return -1;
+    t_writers += (how & O_ACCMODE) != O_RDONLY;
+    return openat(dir, path, how, mode);
+}
+
+/* Descriptors that would have been closed, and from where on all others. */
+static bool t_closed[3000];
+
+static int t_close(int fd) {
+    if (t_closes) return close(fd);
+    if (fd >= 0 && fd < (int)sizeof(t_closed)) t_closed[fd] = true;
+    return 0;
+}
+
+static int t_isatty(int fd) { return t_terminal && fd >= 0; }
+
 #define write(fd, data, n) t_write(fd, data, n)
+#define read(fd, data, n) t_read(fd, data, n)
+#define recv(fd, data, n, how) t_recv(fd, data, n, how)
 #define printf(...) t_printf(__VA_ARGS__)
 #define exit(status) t_exit(status)
 #define _exit(status) t_exit(status)
@@ -439,47 +509,47 @@ __attribute__((format(printf, 2, 3))) static int t_fprintf(FILE *f,
     ((void)(x), (void)(y), t_spawn(p, f, a, e))
 #define posix_spawnp(p, f, x, y, a, e) posix_spawn(p, f, x, y, a, e)
 #define kill(pid, number) t_kill(pid, number)
-#define fork() RESULT(fork, t_fork())
+#define fork() t_any_fork()
 #define waitpid(pid, status, flags) t_waitpid(pid, status)
 #define fputs(text, f) t_fputs(text, f)
 #define puts(text) t_printf("%s\n", text)
 #define fprintf(...) t_fprintf(__VA_ARGS__)
-#define realloc(p, n) (fails(FAULT_realloc) ? NULL : realloc(p, n))
-#define fsync(fd) RESULT(fsync, fsync(fd))
-#define pwrite(fd, p, n, at) RESULT(pwrite, pwrite(fd, p, n, at))
-#define renameat(d, a, e, b) RESULT(rename, renameat(d, a, e, b))
-#define openat(dir, path, ...) \
-    (t_no_such_file(path) ? -1 : RESULT(open, openat(dir, path, __VA_ARGS__)))
-#define socketpair(d, t, p, v) RESULT(socketpair, socketpair(d, t, p, v))
-#define pipe2(v, f) RESULT(pipe2, pipe2(v, f))
-#define flock(fd, how) RESULT(flock, flock(fd, how))
-#define socket(d, t, p) RESULT(socket, t_socket(d, t, p))
+#define realloc(p, n) t_realloc(p, n)
+#define fsync(fd) t_fsync(fd)
+#define pwrite(fd, p, n, at) t_pwrite(fd, p, n, at)
+#define renameat(d, a, e, b) t_renameat(d, a, e, b)
+#define openat(...) t_openat(__VA_ARGS__)
+#define socketpair(d, t, p, v) t_socketpair(d, t, p, v)
+#define pipe2(v, f) t_pipe2(v, f)
+#define flock(fd, how) t_flock(fd, how)
+#define socket(d, t, p) t_any_socket(d, t, p)
 #define sendto(fd, p, n, f, a, l) t_sendto(fd, p, n, f, a, l)
 #define getnameinfo(a, n, name, size, s, m, f) \
     ((void)(n), t_getnameinfo(a, name))
 #define setsid() t_setsid()
-#define bind(fd, a, n) RESULT(bind, ((void)(a), 0))
-#define send(fd, p, n, f) RESULT(send, t_send(fd, p, n, f))
-#define prctl(...) RESULT(prctl, t_prctl(T_PRCTL(__VA_ARGS__, 0, 0)))
+#define bind(fd, a, n) ((void)(fd), (void)(a), t_bind())
+#define send(fd, p, n, f) t_any_send(fd, p, n, f)
+#define prctl(...) t_any_prctl(T_PRCTL(__VA_ARGS__, 0, 0))
 #define T_PRCTL(a, b, c, ...) a, (const void *)(uintptr_t)(c)
-#define chroot(path) RESULT(chroot, t_note(path))
-#define chdir(path) t_note(path)
-#define mkdir(path, mode) (fails(FAULT_mkdir) ? -1 : 0)
+#define chroot(path) t_chroot(path)
+#define chdir(path) t_chdir(path)
+#define mkdir(path, mode) ((void)(path), t_mkdir())
 #define rmdir(path) t_note(path)
-#define prlimit(pid, what, limit, old) RESULT(setrlimit, ((void)(limit), 0))
+#define prlimit(pid, what, limit, old) t_setrlimit(limit)
 #define syscall(...) t_syscall(T_ARGS(__VA_ARGS__, 0, 0, 0, 0))
 #define T_ARGS(number, a, b, c, d, e, ...) \
     number, T_PTR(a), T_PTR(b), T_PTR(c), T_PTR(d), T_PTR(e)
 #define T_PTR(value) (void *)(uintptr_t)(value)
 #define mmap(a, n, p, f, fd, at) t_mmap(n, p, f, fd)
-#define getrandom(p, n, f) RESULT(getrandom, getrandom(p, n, f))
-#define getifaddrs(list) RESULT(getifaddrs, (*(list) = t_interfaces, 0))
+#define getrandom(p, n, f) t_getrandom(p, n)
+#define getifaddrs(list) t_getifaddrs(list)
 #define if_nametoindex(name) t_if_nametoindex(name)
 #define if_indextoname(index, name) (void)(index)
 #define freeifaddrs(list) ((void)(list))
 #define poll(fds, n, timeout) t_poll(fds, n, timeout)
 #define timerfd_settime(fd, f, t, old) t_timer(t)
-#define close(fd) (t_closes ? close(fd) : 0)
+#define close(fd) t_close(fd)
+#define isatty(fd) t_isatty(fd)
 /* It goes over all ports for each filter: not also step by step. */
 #if defined(__clang__)
 #define PLAIN __attribute__((no_sanitize("coverage", "address", "undefined")))
@@ -499,6 +569,9 @@ int knock_main(int argc, char **argv) {
 #include KNOCKD_C
 #undef main
 #undef write
+#undef read
+#undef recv
+#undef isatty
 #undef printf
 #undef exit
 #undef _exit
