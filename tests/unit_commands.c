@@ -60,6 +60,12 @@ static pid_t spawn_note(const char *path, char *const *argv,
     return c->pid;
 }
 
+/* What the loop hears of is read. */
+static void poll_all(struct pollfd *fds, nfds_t n) {
+    for (nfds_t i = 0; i < n; i++)
+        fds[i].revents = fds[i].fd >= 0 ? POLLIN : 0;
+}
+
 static struct monitor monitor;
 
 /* Forgets all of a monitor but what its files say. */
@@ -521,6 +527,30 @@ static void test_times(void) {
     }
     CHECK(m->openings[0]->times == TIMES_MAX + 2);
     monitor_end();
+    /* while a stop makes room for the next start, further knocks change nothing;
+     * at the end that start is dropped, and said */
+    m = shop_open();
+    for (unsigned i = 0; i < TIMES_MAX; i++) {
+        knock_at(m, &shop[0], "192.0.2.1");
+        reap(m, 0, 0);
+    }
+    CHECK(ncommands == TIMES_MAX && count_commands("start a") == TIMES_MAX);
+    for (unsigned i = 0; i < 3; i++) knock_at(m, &shop[0], "192.0.2.1");
+    CHECK(m->n[CROWDED] == 1 && ncommands == TIMES_MAX + 1 &&
+          !strcmp(command_text(0), "stop a 192.0.2.1"));
+    reap(m, 0, 0);
+    turn(m);
+    CHECK(ncommands == TIMES_MAX + 2 && !m->n[CROWDED] &&
+          !strcmp(command_text(0), "start a 192.0.2.1"));
+    reap(m, 0, 0);
+    knock_at(m, &shop[0], "192.0.2.1");
+    CHECK(m->n[CROWDED] == 1);
+    openings_end(m);
+    CHECK(has_text("a: not run because knockd ends: start a 192.0.2.1\n"));
+    reap_all(m, 0);
+    CHECK(!m->nopenings && count_commands("start a") == TIMES_MAX + 1 &&
+          count_commands("stop a") == TIMES_MAX + 1);
+    monitor_end();
     /* and of one that hangs no more run at once */
     m = shop_open();
     for (unsigned i = 0; i < 100; i++) {
@@ -712,6 +742,70 @@ static void test_spawn_failures(void) {
     CHECK(!strcmp(command_text(0), "stop a 192.0.2.2"));
     reap(m, 0, 0);
     CHECK(!m->nopenings && !m->nchildren);
+    monitor_end();
+}
+
+/* All doors together have as many openings as there may be: one that nothing
+ * closes needs no room, another one waits for it, and closes nothing of
+ * others. */
+static void test_no_room(void) {
+    struct monitor *m = shop_open();
+
+    m->n[HELD] = OPENINGS_MAX;
+    knock_at(m, &shop[2], "192.0.2.1");
+    CHECK(ncommands == 1 && !strcmp(command_text(0), "start c 192.0.2.1"));
+    knock_at(m, &shop[0], "192.0.2.2");
+    CHECK(ncommands == 1 && waiting_starts(m) == 1);
+    m->n[HELD] = 0;
+    turn(m);
+    CHECK(ncommands == 2 && !strcmp(command_text(0), "start a 192.0.2.2"));
+    reap_all(m, 0);
+    monitor_end();
+}
+
+/* What could not be closed in time is named, as far as a line holds. */
+static void test_left_open(void) {
+    static char names[40][DOOR_NAME_MAX + 1];
+    struct monitor *m = shop_open();
+    struct door d = { .start = "x", .stop = "y", .cmd_timeout = 1 };
+
+    for (unsigned i = 0; i < 40; i++) {
+        struct addr a = addr_of("192.0.2.1");
+
+        sprintf(names[i], "%0*u", DOOR_NAME_MAX, i);
+        d.name = names[i];
+        struct opening *o = opening_new(m, &d, &a);
+        o->times = 1;
+        opening_move(m, o, i == 39 ? HELD : FAILED, NEVER);
+    }
+    forget();
+    left_open_say(m);
+    CHECK(has_text("openings not closed in time: 40 (000"), "%s", kept);
+    CHECK(count_text(", 00") >= 14 && !has_text(names[39]), "%s", kept);
+    CHECK(has_text("; the next start of knockd closes them\n"));
+    monitor_end();
+}
+
+/* No pipe for what a command prints: it runs without one; said once, and again
+ * after one that had a pipe. */
+static void test_no_pipe(void) {
+    struct monitor *m = shop_open();
+
+    m->most_outputs = OUTPUTS_MAX;
+    for (unsigned i = 0; i < 5; i++) {
+        char ip[] = "192.0.2.1";
+
+        ip[8] = (char)('1' + i);
+        if (i != 2) fail(FAULT_pipe2, 1, EMFILE);
+        knock_at(m, &shop[0], ip);
+        CHECK(ncommands == i + 1 && m->noutputs == (i >= 2), "%u", i);
+        CHECK(count_text("output is not logged: ") == (i < 2    ? 1u
+                                                       : i == 2 ? 1u
+                                                                : 2u),
+              "%u: %s", i, kept);
+    }
+    CHECK(m->noutputs == 1);
+    close(m->outputs[0].fd);
     monitor_end();
 }
 

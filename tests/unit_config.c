@@ -81,6 +81,7 @@ static void test_sequences(void) {
         { "4294967297", "port '4294967297' is not a number from 1 to" },
         { "18446744073709551617", "port '18446744073709551617' is not" },
         { "1:", "protocol '' is neither tcp nor udp" },
+        { ":udp", "port '' is not a number from 1 to 65535" },
         { "1:icmp", "protocol 'icmp' is neither tcp nor udp" },
         { "1:udpx", "protocol 'udpx' is neither tcp nor udp" },
         { "1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,"
@@ -531,6 +532,99 @@ static void test_files(void) {
     CHECK(load_door(&c, "One_Time_Sequences = once", false), "%s", kept);
     CHECK(c.doors->seq.n == 2);
     config_free(&c);
+    /* a test prints where the sequences are, not which; it writes nothing */
+    t_writers = 0;
+    CHECK(load_door(&c, "One_Time_Sequences = once", true));
+    CHECK(c.doors->seq.n == 2 && !t_writers);
+    forget();
+    config_print(&c);
+    CHECK(has_text("[d]\nOne_Time_Sequences = once\n") &&
+              !has_text("\nSequence"),
+          "%s", kept);
+    config_free(&c);
+    /* whose it is, if it may not be read; not of what is not there */
+    for (int there = 0; there < 2; there++) {
+        if (there) put_text("conf", "");
+        else unlinkat(directory_fd, "conf", 0);
+        fail(FAULT_open, 1, EACCES);
+        forget();
+        CHECK(!config_load(&c, "conf") && c.errors == 1);
+        CHECK(has_text("could not open conf: Permission denied"));
+        CHECK(has_text(": its owner is user ") == there &&
+                  has_text(", its mode 0600, and this is user ") == there,
+              "%s", kept);
+        config_free(&c);
+    }
+    /* an error in the middle of it; more than any file may have */
+    put_text("conf", "[d]\nsequence=1\n");
+    fail(FAULT_read, 2, EIO);
+    forget();
+    CHECK(!config_load(&c, "conf") &&
+          has_text("could not open conf: Input/output error"));
+    config_free(&c);
+    CHECK(!truncate("conf", 2 * (off_t)FILE_MAX));
+    forget();
+    CHECK(!config_load(&c, "conf") &&
+              has_text("could not open conf: File too large"),
+          "%s", kept);
+    config_free(&c);
+    unlinkat(directory_fd, "conf", 0);
+    /* no memory: the end */
+    put_text("conf", "[d]\nsequence=1\n");
+    forget();
+    fail(FAULT_realloc, 3, ENOMEM);
+    CHECK(ENDS(config_load(&c, "conf")) && end_status == 1 &&
+              has_text("out of memory"),
+          "%s", kept);
+}
+
+/* Which interfaces are listened on: the command line counts before the file,
+ * unless it names none. */
+static void test_listen(void) {
+    static const char *const cases[][3] = {
+        /* -i, Interface, result */
+        { NULL, "eth0", "eth0" }, { "eth1", "eth0", "eth1" },
+        { "", "eth0", "eth0" },   { " ,", "eth0", "eth0" },
+        { "eth1", NULL, "eth1" }, { NULL, NULL, "any" },
+    };
+    char text[200];
+    struct conf c;
+
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        snprintf(text, sizeof(text), "[options]\n%s%s\n[d]\nsequence=1\n",
+                 cases[i][1] ? "interface=" : "",
+                 cases[i][1] ? cases[i][1] : "");
+        settings.interface = cases[i][0];
+        CHECK(load_text(&c, text, false));
+        CHECK(!strcmp(c.listen, cases[i][2]), "%u: %s", i, c.listen);
+        config_free(&c);
+    }
+    settings.interface = NULL;
+}
+
+/* Close: the other door, by its name, among several; anything that this one
+ * can close will do. */
+static void test_closing_doors(void) {
+    static const char *const ways[] = { "stop_command=x", "stop_command_6=x",
+                                        "set=ipset a\ncmd_timeout=1",
+                                        "set_6=ipset a\ncmd_timeout=1",
+                                        "stop_command=\nstop_command_6=\n" };
+    char text[300];
+    struct conf c;
+
+    for (unsigned i = 0; i < 5; i++) {
+        snprintf(text, sizeof(text),
+                 "[a]\nsequence=1\nclose=b\n[c]\nsequence=2\n"
+                 "[b]\nsequence=3\n%s\n[d]\nsequence=4\nstop_command=y\n",
+                 ways[i]);
+        CHECK(load_text(&c, text, false) == (i < 4), "%s: %s", ways[i], kept);
+        CHECK(has_text("door 'b' has neither Set nor Stop_Command") ==
+              (i == 4));
+        config_free(&c);
+    }
+    /* one port needs no time */
+    CHECK(load_door(&c, "sequence=1\ntimeout=0", false), "%s", kept);
+    config_free(&c);
 }
 
 /* Include: a file, or those that match, in the order of their names. */
@@ -725,6 +819,14 @@ static void test_warnings(void) {
         { "[options]\npidfile=a\n[d]\nsequence=5,9,1\n[options]\npidfile=b",
           "6: PidFile is given again: the last one counts" },
         { "# no door", "1: conf has no doors" },
+        { "[options]\nlogfile = # none\n[d]\nsequence=5,9,1\n",
+          "2: LogFile is empty and has no effect" },
+        { "[d]\nsequence=5,9,1\nset=nft inet t a\ncmd_timeout=5",
+          "3: an IPv6 knock puts nothing: add Set_6" },
+        { "[d]\nsequence=5,9,1\nset_6=nft ip6 t a\ncmd_timeout=5",
+          "3: an IPv4 knock puts nothing: add Set" },
+        { "[d]\nsequence=5,9,1\nset=ipset a\nset_6=ipset b",
+          "3: no Cmd_Timeout: the address stays for 10 s" },
     };
     /* and nothing at all of these, each as a door's lines */
     static const char *const none[] = {
@@ -742,6 +844,16 @@ static void test_warnings(void) {
         "sequence=5,9,1\ncommand=id -D %IP% iptables\nallow=10.0.0.0/8\n",
         "sequence=5,9,1\ncommand=id -D %IP% iptables\ntarget=10.0.0.9\n",
         "sequence=5,9,1\ncommand=id -D %IP% ufw prepend allow\n",
+        "sequence=5:udp,9,1\ncommand=id %IP% timeout 5\n",
+        "sequence=5,9,1\ncommand=id %IP%\nstop_command_6=id\n",
+        "sequence=5,9,1\ncommand_6=id -D %IP%\n",
+        "sequence=5,9,1\ncommand=>/dev/null id -D %IP%\n",
+        /* a set opens the door: its command may be any */
+        "sequence=5,9,1\nset=ipset a\nset_6=ipset b\ncmd_timeout=5\n"
+        "command=id\n",
+        "sequence=5,9,1\nset_6=ipset b\ncmd_timeout=5\nallow=fd00::/8\n"
+        "command_6=id\n",
+        "sequence=5,9,1\nset=ipset a\ncmd_timeout=5\nallow=10.0.0.0/8\n",
     };
     char want[256];
     struct conf c;
@@ -762,6 +874,38 @@ static void test_warnings(void) {
               none[i], kept);
         config_free(&c);
     }
+    /* a program is looked for along PATH, which may be empty or none */
+    char *path = copy(getenv("PATH"));
+    for (unsigned i = 0; i < 4; i++) {
+        static const char *const paths[] = { "", "/no/such", NULL,
+                                             "/no/such:/usr/bin:/bin:" };
+
+        if (paths[i]) setenv("PATH", paths[i], 1);
+        else unsetenv("PATH");
+        load_door(&c, "sequence=5,9,1\ncommand=id -D %IP%", true);
+        CHECK(has_text("can't run id: ") == (i < 3), "%u: %s", i, kept);
+        config_free(&c);
+        load_door(&c, "sequence=5,9,1\ncommand=cd -D %IP%", true);
+        CHECK(!*kept, "%s", kept); /* the shell's own */
+        config_free(&c);
+    }
+    setenv("PATH", path, 1);
+    free(path);
+    /* a port that is in use; one that only root may use; no sockets at all */
+    fail(FAULT_bind, 2, EADDRINUSE);
+    CHECK(load_door(&c, "sequence=5,9:udp,1\ncommand=id -D %IP%", true) &&
+              !strcmp(kept, "knockd: conf:2: warning: port 9 is in use: a "
+                            "program answers the knock, and may log it\n"),
+          "%s", kept);
+    config_free(&c);
+    fail(FAULT_bind, 1, EACCES);
+    CHECK(load_door(&c, "sequence=5,9,1\ncommand=id -D %IP%", true) &&
+          !*kept);
+    config_free(&c);
+    fail(FAULT_socket, 1, EAFNOSUPPORT);
+    CHECK(load_door(&c, "sequence=5,9,1\ncommand=id -D %IP%", true) &&
+          !*kept);
+    config_free(&c);
     /* -C looks for the rule first */
     load_door(&c, "sequence=5,9,1\ncommand=id -C %IP% || id -I %IP%", true);
     CHECK(!has_text("each knock") && has_text("no Stop_Command"), "%s", kept);
@@ -782,6 +926,13 @@ static void test_warnings(void) {
                     true) &&
               !*kept,
           "%s", kept);
+    config_free(&c);
+    CHECK(load_door(&c, "sequence=5,9,1\nset=ipset a\ncmd_timeout=5", true) &&
+              !*kept,
+          "%s", kept);
+    config_free(&c);
+    load_door(&c, "sequence=5,9,1\nset_6=ipset a\ncmd_timeout=5", true);
+    CHECK(has_text("an IPv4 knock puts nothing"), "%s", kept);
     settings.only_ipv4 = false;
     config_free(&c);
     /* an error leads to no warning about its door, but others get theirs */

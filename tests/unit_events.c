@@ -171,9 +171,194 @@ static void test_channel(void) {
     SEND(sizeof(e));
     CHECK(has_text(": tcp: ::1:1234 -> 10.0.0.1:7000 60 bytes\n"), "%s",
           kept);
+    e.value = 17ull << 48;
+    SEND(sizeof(e));
+    CHECK(has_text(": udp: ::1:0 -> 10.0.0.1:0 0 bytes\n"), "%s", kept);
+    /* nobody has asked for counters: they are added in silence */
+    forget();
+    e = (struct event){ .kind = COUNTED, .stage = COUNTERS - 1, .value = 5 };
+    SEND(sizeof(e));
+    CHECK(!*kept && m->counters[COUNTERS - 1] == 65);
+    /* a door without a stop command is nothing that is open */
+    knock_at(m, &shop[2], "192.0.2.7");
+    CHECK(m->nopenings == 2);
+    counters_say(m);
+    CHECK(has_text(", grants 1, "), "%s", kept);
+    /* it is ready; once more */
+    e = (struct event){ .kind = READY };
+    forget();
+    SEND(sizeof(e));
+    SEND(sizeof(e));
+    CHECK(m->ready && count_text("starting up, listening on any\n") == 1);
+    /* as many in a record as there may be, and one more: none is taken */
+    static struct event many[EVENTS_MAX + 1];
+    for (unsigned i = 0; i <= EVENTS_MAX; i++)
+        many[i] = (struct event){ .kind = COUNTED, .value = 1 };
+    m->bad_record = false;
+    m->counters[0] = 0;
+    clock_ms += 10000;
+    for (unsigned n = EVENTS_MAX; n <= EVENTS_MAX + 1; n++) {
+        CHECK(write(ends[1], many, n * sizeof(*many)) > 0);
+        CHECK(record_take(m) == (n > EVENTS_MAX ? 0 : EVENTS_MAX));
+        CHECK(m->counters[0] == EVENTS_MAX, "%u", n);
+    }
+    CHECK(has_text("bad record from the sniffer: size\n"));
     CHECK(record_take(m) < 0 && m->channel == ends[0]); /* nothing there */
+    /* it ends before it has read all that it was told */
+    CHECK(write(ends[0], "x", 1) == 1);
     close(ends[1]);
+    CHECK(record_take(m) == 0 && m->channel == ends[0]);
     CHECK(record_take(m) < 0 && m->channel == -1);
+    monitor_end();
+}
+
+/* A turn reads so many full records and goes on with other things; nothing of
+ * the rest is lost. */
+static void test_records_in_turns(void) {
+    static struct event many[EVENTS_MAX];
+    struct monitor *m = shop_open();
+    int ends[2], size = 1 << 20;
+
+    for (unsigned i = 0; i < EVENTS_MAX; i++)
+        many[i] = (struct event){ .kind = COUNTED, .value = 1 };
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends)) abort();
+    setsockopt(ends[1], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+    m->channel = ends[0];
+    for (unsigned i = 0; i < RECORDS_A_TURN + 3; i++) {
+        if (i == RECORDS_A_TURN + 1) many[0].value = 1000; /* not full */
+        CHECK(send(ends[1], many,
+                   (i <= RECORDS_A_TURN ? EVENTS_MAX : 1) * sizeof(*many),
+                   MSG_DONTWAIT) > 0,
+              "%u", i);
+    }
+    poll_hook = poll_all;
+    poll_result = 1;
+    for (unsigned i = 0; i < 4; i++) {
+        static const uint64_t sums[] = {
+            RECORDS_A_TURN * EVENTS_MAX,
+            (RECORDS_A_TURN + 1) * EVENTS_MAX + 1000,
+            (RECORDS_A_TURN + 1) * EVENTS_MAX + 2000,
+            (RECORDS_A_TURN + 1) * EVENTS_MAX + 2000,
+        };
+
+        m->said = 0;
+        turn(m);
+        CHECK(m->counters[0] == sums[i], "%u: %u", i,
+              (unsigned)m->counters[0]);
+    }
+    poll_hook = NULL;
+    poll_result = 0;
+    close(ends[0]);
+    close(ends[1]);
+    monitor_end();
+}
+
+/* Lines of no door, which a hijacked sniffer could send without end. */
+static void test_believed_lines(void) {
+    struct monitor *m = shop_open();
+    struct event e = { .kind = DROPS, .value = 1 };
+    const unsigned second = KINDS * LINES_PER_SECOND;
+    unsigned good = 0;
+
+    for (unsigned i = 0; i < 20000; i++) good += is_true(m, &e);
+    CHECK(good == second * STALL_MS / 1000, "%u", good);
+    CHECK(count_text("bad record from the sniffer: rate\n") == 1);
+    clock_ms += 1000;
+    for (unsigned i = 0; i < 20000; i++) good += is_true(m, &e);
+    CHECK(good == second * (STALL_MS / 1000 + 1), "%u", good);
+    monitor_end();
+}
+
+static void send_doors_slowly(const void *data, size_t n) {
+    (void)data;
+    (void)n;
+    clock_ms += 1500;
+}
+
+/* The end of a sniffer, by our wish or by itself. */
+static unsigned drained;
+static int drain_end;
+
+static void poll_drain(struct pollfd *fds, nfds_t n) {
+    struct event e = { .kind = COUNTED, .value = 1 };
+
+    (void)fds;
+    (void)n;
+    drained++;
+    clock_ms += 100;
+    CHECK(write(drain_end, &e, sizeof(e)) > 0);
+}
+
+static void test_sniffer_ends(void) {
+    struct monitor *m = shop_open();
+    struct event e = { .kind = OPEN,
+                       .stage = 1,
+                       .src = addr_of("192.0.2.1") };
+    int ends[2];
+
+    /* what it said before it ended counts */
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends)) abort();
+    m->channel = ends[0];
+    CHECK(write(ends[1], &e, sizeof(e)) > 0);
+    close(ends[1]);
+    poll_result = 1;
+    sniffer_stop(m);
+    CHECK(has_text("192.0.2.1: a: OPEN SESAME\n") && killed.pid == 99);
+    CHECK(m->channel == -1 && m->sniffer == -1);
+    /* one that goes on talking is not listened to for ever */
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends)) abort();
+    m->channel = ends[0];
+    m->sniffer = 77;
+    drain_end = ends[1];
+    drained = 0;
+    poll_hook = poll_drain;
+    sniffer_stop(m);
+    CHECK(killed.pid == 77 && drained == DRAIN_MS / 100, "%u", drained);
+    poll_hook = NULL;
+    poll_result = 0;
+    close(ends[1]);
+    /* it dies while its counters are waited for: ours are said */
+    m->ready = m->asked = true;
+    forget();
+    sniffer_died(m, 9);
+    CHECK(has_text("counters: packets ") && !m->asked);
+    /* asked when there is none: said at once */
+    forget();
+    counters_ask(m);
+    CHECK(has_text("counters: packets ") && !m->asked);
+    /* where the keys can't be kept from it, there is no other one */
+    m->ready = false;
+    forget();
+    CHECK(ENDS(sniffer_died(m, KEYS_STATUS << 8)) && end_status == 1 &&
+              has_text("(status 3): Keys need execveat(2)\n"),
+          "%s", kept);
+    /* the first one can't be started: the end */
+    forget();
+    m->packets = m->null;
+    m->sniffer = -1;
+    fail(FAULT_fork, 1, EAGAIN);
+    CHECK(ENDS(sniffer_start(m)) && end_status == 1 &&
+          has_text("could not start the sniffer: "));
+    /* one that does not read its doors in time hangs, and is killed */
+    m->ready = true;
+    m->sniffer = 55;
+    m->channel = m->null;
+    static char much[3 * PIECE_BYTES];
+    struct order o = { .kind = NEW_DOORS, .bytes = sizeof(much) };
+    send_hook = send_doors_slowly;
+    killed.pid = 0;
+    order_send(m, &o, much);
+    CHECK(killed.pid == 55 && killed.number == SIGKILL);
+    killed.pid = 0;
+    o.bytes = 1;
+    order_send(m, &o, much);
+    CHECK(!killed.pid);
+    /* one that has ended gets no signal: SIGCHLD follows */
+    fail(FAULT_send, 2, EPIPE);
+    order_send(m, &o, much);
+    send_hook = NULL;
+    CHECK(!killed.pid);
+    m->channel = -1;
     monitor_end();
 }
 
@@ -258,6 +443,23 @@ static void test_sniffer_of_monitor(void) {
     CHECK(has_text("listening on any...\n"), "%s", kept);
     out.detached = false;
     close(reader);
+    if (pipe(ready)) abort();
+    close(ready[0]);
+    m->ready_fd = ready[1];
+    /* nobody waits for that any more; there is no way to the root directory */
+    m->ready = false;
+    fail(FAULT_chdir, 1, EACCES);
+    in = dup(0), o = dup(1), err = dup(2);
+    started(m, 0);
+    dup2(in, 0);
+    dup2(o, 1);
+    dup2(err, 2);
+    close(in);
+    close(o);
+    close(err);
+    CHECK(has_text("chdir: Permission denied\n"), "%s", kept);
+    close(ready[1]);
+    out.detached = false;
     m->ready = false;
     CHECK(ENDS(sniffer_died(m, 256)) && end_status == 1);
     monitor_end();
@@ -304,6 +506,50 @@ static void test_characters(void) {
         CHECK(character(text) == want, "%02x %02x %02x %02x: %u", text[0],
               text[1], text[2], text[3], character(text));
     }
+}
+
+/* A terminal gets the time, in a colour that tells what a line is; and lines
+ * that a file gets, too. */
+static void test_terminal(void) {
+    static const struct {
+        enum severity severity;
+        char colour;
+    } cases[] = { { LOG, '6' }, { OPENED, '2' }, { TROUBLE, '3' } };
+    struct monitor *m = shop_open();
+
+    out.terminal = true;
+    for (int verbose = 0; verbose < 2; verbose++)
+        for (int file = 0; file < 2; file++)
+            for (unsigned i = 0; i < 3; i++) {
+                char head[] = "\033[3xm";
+
+                settings.verbose = verbose;
+                if (file) out.file = m->null;
+                forget();
+                say(cases[i].severity, "hello");
+                head[3] = cases[i].colour;
+                CHECK(!strncmp(kept, head, 5) && kept[7] == ':' &&
+                          kept[10] == ':' &&
+                          !strcmp(kept + 13, "\033[0m  hello\n"),
+                      "%s", kept);
+                out.file = -1;
+            }
+    forget();
+    say(QUIET, "not with -v");
+    CHECK(!*kept);
+    out.terminal = false;
+    settings.verbose = false;
+    out.file = m->null;
+    say(LOG, "only in the file");
+    CHECK(!*kept);
+    out.file = -1;
+    out.use_syslog = true; /* nobody is there */
+    say(LOG, "only in syslog");
+    CHECK(!*kept);
+    out.use_syslog = false;
+    close(out.syslog);
+    out.syslog = -1;
+    monitor_end();
 }
 
 static void test_lines(void) {
@@ -392,6 +638,24 @@ static void test_lines(void) {
     settings.logfile = NULL;
     log_open(m);
     CHECK(out.file == -1);
+    settings.logfile = "/dev/stdout";
+    log_open(m);
+    CHECK(out.file >= 3);
+    close(out.file);
+    out.file = -1;
+    settings.logfile = NULL;
+    *m->log_path = '\0';
+    /* none at the start: -d ends, without it stderr does; none before either */
+    m->conf.logfile = name;
+    log_open(m);
+    CHECK(out.file == -1 && has_text("could not open log file no/such/log"));
+    out.started = false;
+    settings.daemon = true;
+    CHECK(ENDS(log_open(m)) && end_status == 1);
+    settings.daemon = false;
+    out.started = true;
+    m->conf.logfile = NULL;
+    log_open(m);
     /* stderr, unless there is another place */
     forget();
     say(QUIET, "x");

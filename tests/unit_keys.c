@@ -67,6 +67,34 @@ static void test_key_files(void) {
               has_text("# client bob\n") && !has_text("a0b0c0"),
           "%s", kept);
     config_free(&c);
+    /* each at its own door */
+    put_text("keys2", "carl " KEY_B "\n");
+    CHECK(load_text(&c,
+                    "[d]\nsequence=1:udp\nkeys=keys\n"
+                    "[e]\nsequence=2:udp\nkeys=keys2\n",
+                    false));
+    forget();
+    config_print(&c);
+    CHECK(count_text("# client") == 3 &&
+              strstr(strstr(kept, "[e]"), "# client carl\n") &&
+              !strstr(strstr(kept, "[e]"), "# client anna\n"),
+          "%s", kept);
+    config_free(&c);
+    unlinkat(directory_fd, "keys2", 0);
+    /* as many as there may be, and one more */
+    char line[] = "anna " KEY_A, again[] = "bob " KEY_B;
+    struct door d = { .name = "d" };
+    c = (struct conf){ .nclients = CLIENTS_MAX - 1 };
+    spot.path = "keys";
+    spot.errors = 0;
+    forget();
+    keys_line(&c, &d, line);
+    CHECK(c.nclients == CLIENTS_MAX && !spot.errors, "%s", kept);
+    keys_line(&c, &d, again);
+    CHECK(c.nclients == CLIENTS_MAX && spot.errors == 1 &&
+              has_text("more than 65536 clients"),
+          "%s", kept);
+    clients_free(&c);
 }
 
 /* The same key is found among many. */
@@ -137,6 +165,19 @@ static void test_key_doors(void) {
               has_text("TCPFlags has no effect: a sealed knock is UDP"),
           "%s", kept);
     config_free(&c);
+    CHECK(load_door(&c, "sequence = 1:udp\nkeys = keys\ntcpflags = !ack\n",
+                    true) &&
+          has_text("TCPFlags has no effect"));
+    config_free(&c);
+    CHECK(load_text(&c,
+                    "[d]\nsequence = 1:udp\nkeys = keys\nset = ipset a\n"
+                    "set_6 = ipset b\ncmd_timeout = 5\n"
+                    "[e]\nsequence = 5,9,1\ncommand = id -D %IP%\n"
+                    "[f]\nsequence = 4:udp\nkeys = keys\n",
+                    true) &&
+              !has_text("without a key"),
+          "%s", kept);
+    config_free(&c);
     CHECK(load_text(&c,
                     "[d]\nsequence = 1:udp\nkeys = keys\ncommand = x\n"
                     "[e]\nsequence = 1,2\ncommand = x\n"
@@ -173,12 +214,18 @@ static void test_key_doors(void) {
     check_doubt("keys: it is not a file of keys");
     unlinkat(directory_fd, "keys", 0);
     put_text("keys", "");
+    put_text("keys", "anna " KEY_A "\n");
+    fail(FAULT_read, 3, EIO);
+    check_doubt("keys: the file has changed");
     CHECK(!truncate("keys", INT64_C(1) << 42)); /* more than memory */
     check_doubt("keys: it is not a file of keys");
     unlinkat(directory_fd, "keys", 0);
     put_text("keys", "anna " KEY_A "\n");
     if (!geteuid() && !fchownat(directory_fd, "keys", 12345, 0, 0))
         check_doubt("keys: it belongs neither to root nor to this user");
+    unlinkat(directory_fd, "keys", 0);
+    CHECK(!mkfifoat(directory_fd, "keys", 0600)); /* nobody writes there */
+    check_doubt("keys: it is not a file of keys");
     unlinkat(directory_fd, "keys", 0);
     /* a zero byte does not end the file in silence */
     static const char zero[] = "anna " KEY_A "\n\0bob " KEY_B "\n";
@@ -517,6 +564,140 @@ static void test_sealed_opens(void) {
     CHECK(is_true(m, &e));
     settings.only_ipv4 = false;
     sealed_monitor_end(m);
+    t_wall = 0;
+}
+
+/* A packet in the first part of two, which has a sealed knock's length. */
+static void test_sealed_part(void) {
+    struct conf c;
+    struct event e;
+    union slot slot = { .bytes = { 0 } };
+    struct packet p;
+
+    t_wall = 1700000000000;
+    CHECK(load_sealed(&c, "anna " KEY_A "\n"));
+    struct sniffer *s = sealed_sniffer(&c);
+    struct sealed d = sealed_by(&c, 0, 0);
+    struct spec spec = { .proto = UDP,
+                         .sport = 4000,
+                         .dport = 62201,
+                         .payload = sizeof(d),
+                         .src = addr_of("192.0.2.1"),
+                         .dst = addr_of("10.0.0.1") };
+    for (int part = 0; part < 2; part++) {
+        spec.fragment = part ? 0x2000 : 0;
+        slot.head.net = 80;
+        slot.from.sll_hatype = 1;
+        slot.head.len = slot.head.captured =
+            (uint32_t)build(slot.bytes + 80, &spec);
+        memcpy(slot.bytes + 80 + 28, &d, sizeof(d));
+        CHECK(frame(s, &slot, &p) == part);
+        CHECK(sealed_heard(s, &e) == !part);
+    }
+    /* of those that are limited, new ones count in the next second */
+    d = sealed_by(&c, 0, INT64_C(5) << PERIOD_BITS);
+    for (unsigned second = 0; second < 2; second++) {
+        for (unsigned i = 0; i < ODD_IDS_A_SECOND + 20; i++)
+            CHECK(sealed_sent(s, &d, 56, 62201, "10.0.0.1"));
+        CHECK(sealed_heard(s, &e) == ODD_IDS_A_SECOND);
+        s->now += 1000;
+        limit(s);
+    }
+    config_free(&c);
+    /* a door whose file has no client: every datagram is a stray */
+    CHECK(load_text(&c, "[d]\nsequence=62201:udp\nkeys=none\n", false) == 0);
+    config_free(&c);
+    put_text("keys", "# nobody\n");
+    CHECK(load_text(&c, "[d]\nsequence=62201:udp\nkeys=keys\n", false));
+    s = sealed_sniffer(&c);
+    CHECK(!sealed_sent(s, &d, 56, 62201, "10.0.0.1") && !sealed_heard(s, &e));
+    config_free(&c);
+    t_wall = 0;
+}
+
+/* Of many clients the sniffer knows the ids of fewer periods, but one each way
+ * of all. */
+static void test_ids_of_many(void) {
+    static struct key keys[40000];
+    static const struct {
+        uint32_t clients, periods;
+    } cases[] = { { 0, 181 },   { 1, 181 },   { 362, 181 }, { 363, 179 },
+                  { 13107, 5 }, { 13108, 3 }, { 21845, 3 }, { 40000, 3 } };
+
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        struct sniffer s = { .nreaders = 0 };
+
+        if (cases[i].clients > 400) /* their keys take time */
+            fail(FAULT_mmap, 1, ENOMEM);
+        bool ended = ENDS(readers_init(&s, keys, cases[i].clients));
+        CHECK(ended == (cases[i].clients > 400));
+        CHECK(s.periods == cases[i].periods &&
+                  s.nids == s.periods * cases[i].clients,
+              "%u: %u", cases[i].clients, s.periods);
+        if (ended || !s.nids) continue;
+        munmap(s.readers, s.nreaders * sizeof *s.readers);
+        munmap(s.ids, s.nids * sizeof *s.ids);
+        munmap(s.id_buckets, s.nids * sizeof *s.id_buckets);
+    }
+    out.started = false;
+}
+
+/* Another daemon has the stamps file: a sealed knock opens all the same, and
+ * nothing is written. */
+static void test_no_stamps(void) {
+    t_wall = 1700000000000;
+    unlinkat(directory_fd, "stamps", 0);
+    struct monitor *m = sealed_monitor("anna " KEY_A "\n");
+
+    m->stamps_file = NULL;
+    m->watching = false;
+    memories_take(m, &m->conf);
+    sealed_request(m, "192.0.2.1", 0, 0, 0, NULL);
+    CHECK(ncommands == 1 && faccessat(directory_fd, "stamps", F_OK, 0));
+    reap(m, 0, 0);
+    /* one stamp for two requests: the second is a replay, and its own */
+    sealed_request(m, "192.0.2.1", 0, 0, 1, NULL);
+    CHECK(has_text("192.0.2.1: ssh: anna: replayed\n"), "%s", kept);
+    /* addresses near those that are refused */
+    clock_ms += 5000;
+    sealed_request(m, "192.0.2.1", 0, 0, 0, "fec0::1");
+    CHECK(ncommands == 2, "%s", kept);
+    reap(m, 0, 0);
+    clock_ms += 5000;
+    sealed_request(m, "192.0.2.1", 0, 0, 0, "fd80::1");
+    CHECK(ncommands == 3, "%s", kept);
+    reap(m, 0, 0);
+    sealed_monitor_end(m);
+    /* one that can't be read is said */
+    CHECK(!mkdirat(directory_fd, "stamps", 0700));
+    static struct conf c;
+    static char stamps[] = "stamps";
+    CHECK(load_sealed(&c, "anna " KEY_A "\n"));
+    m = monitor_new(&c);
+    m->clock = -1;
+    m->stamps_file = stamps;
+    memories_take(m, &m->conf);
+    CHECK(has_text("could not read stamps: Is a directory\n"), "%s", kept);
+    sealed_monitor_end(m);
+    unlinkat(directory_fd, "stamps", AT_REMOVEDIR);
+    /* more ranges than are kept; keys in any order */
+    char text[1000];
+    CHECK(load_sealed(&c, "anna " KEY_A "\n"));
+    size_t n = (size_t)sprintf(text, "seen %016llx 5",
+                               (unsigned long long)c.clients[0].seen);
+    for (unsigned i = 1; i <= BURNT_MAX + 2; i++)
+        n += (size_t)sprintf(text + n, " %u-%u", 10 * i, 10 * i + 5);
+    sprintf(text + n, "\nseen 0000000000000002 5\nseen 0000000000000001 6\n");
+    config_free(&c);
+    put_text("stamps", text);
+    m = sealed_monitor("anna " KEY_A "\n");
+    CHECK(m->nmemories == 4, "%u",
+          m->nmemories); /* and the door's with a Target */
+    CHECK(m->conf.clients[0].of->stamps.nburnt == BURNT_MAX &&
+          m->conf.clients[0].of->stamps.floor == 5 &&
+          m->conf.clients[0].of->stamps.burnt[7].high == 85);
+    sealed_monitor_end(m);
+    unlinkat(directory_fd, "stamps", 0);
     t_wall = 0;
 }
 

@@ -41,6 +41,7 @@ static void test_one_time(void) {
         { " 1,2:udp\n 3,4\n1 , 2:UDP\r\n 1,2\n#1,2:udp\n 1,2:udp",
           "#1,2:udp\n 3,4\n# , 2:UDP\r\n 1,2\n#1,2:udp\n#1,2:udp", 5, 1, 2 },
         { " 258,1,2\n 258,1,3\n", "#258,1,2\n 258,1,3\n", 2, 258 },
+        { " 1,2\n 1,2,3\n 1\n", "#1,2\n 1,2,3\n 1\n", 3, 1 },
     };
     char text[512];
     int left;

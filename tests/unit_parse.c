@@ -109,6 +109,23 @@ static void test_mutations(void) {
     CHECK(accepted > 1000);
 }
 
+/* An IPv6 packet from an IPv4 address, as ::ffff:a.b.c.d, is forged: the door of
+ * that address is none of its. */
+static void test_forged_sources(void) {
+    struct spec s = { .v6 = true, .proto = TCP, .dport = 7000 };
+    struct packet p;
+    uint8_t b[512];
+    size_t n;
+
+    s.dst = addr_of("fd00::1");
+    s.src = addr_of("::fffe:192.0.2.1");
+    n = build(b, &s);
+    CHECK(parse(b, n, n, &p));
+    s.src = addr_of("192.0.2.1");
+    n = build(b, &s);
+    CHECK(!parse(b, n, n, &p));
+}
+
 /* At most eight extension headers. */
 static void test_extension_headers(void) {
     struct spec s = { .v6 = true,

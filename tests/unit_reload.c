@@ -73,7 +73,10 @@ static void test_interfaces(void) {
     list[3] = an_interface("eth0", "fd00::1", true, &room[3]);
     list[4] = an_interface("eth1", "192.0.2.9", false, &room[4]);
     list[5] = an_interface("eth2", NULL, true, &room[5]);
-    for (unsigned i = 0; i < 5; i++) list[i].ifa_next = &list[i + 1];
+    list[6] = an_interface("eth:9", "192.0.2.77", true, &room[6]);
+    list[7] = list[6];
+    list[7].ifa_addr = NULL;
+    for (unsigned i = 0; i < 7; i++) list[i].ifa_next = &list[i + 1];
     t_interfaces = list;
     t_index_names[0] = "lo";
     t_index_names[1] = "eth0";
@@ -89,8 +92,37 @@ static void test_interfaces(void) {
               "%s", cases[i].list);
         CHECK(local_bits(&l) == cases[i].bits, "%s: %u", cases[i].list,
               local_bits(&l));
-        CHECK(!l.any || l.naddrs == 5); /* each once */
+        CHECK(l.any
+                  ? l.naddrs == 6 /* each once */
+                  : l.naddrs == (unsigned)__builtin_popcount(cases[i].bits));
     }
+    /* -t prints them */
+    settings.test = true;
+    m->conf.listen = "eth0,lo";
+    forget();
+    CHECK(locals_read(m, &l, waiting) &&
+              !strcmp(kept, "# eth0 10.0.0.1\n# eth0:1 10.0.0.2\n"
+                            "# eth0 fd00::1\n# lo 127.0.0.1\n"),
+          "%s", kept);
+    settings.test = false;
+    /* an error of the kernel's is no answer */
+    t_index_error = ENFILE;
+    m->conf.listen = "eth0,x,lo";
+    CHECK(!locals_read(m, &l, waiting) && l.ninterfaces == 1);
+    t_index_error = ENODEV;
+    /* as many addresses as are known, and one more: it is said */
+    static struct ifaddrs crowd_of[ADDRESSES_MAX + 1];
+    for (unsigned i = 0; i <= ADDRESSES_MAX; i++) {
+        crowd_of[i] = list[1];
+        crowd_of[i].ifa_next = i < ADDRESSES_MAX ? &crowd_of[i + 1] : NULL;
+    }
+    m->conf.listen = "eth0";
+    for (unsigned more = 0; more < 2; more++) {
+        t_interfaces = crowd_of + 1 - more;
+        CHECK(locals_read(m, &l, waiting));
+        CHECK(l.naddrs == ADDRESSES_MAX && l.full == more, "%u", more);
+    }
+    t_interfaces = list;
     settings.only_ipv4 = true;
     m->conf.listen = "eth0";
     CHECK(locals_read(m, &l, waiting) && local_bits(&l) == 6);
@@ -123,14 +155,51 @@ static void test_interfaces(void) {
     fail(FAULT_getifaddrs, 1, ENOMEM);
     locals_changed(m);
     CHECK(count_text("\n") == 2);
+    /* no answer: asked again in the next turn, which comes by itself */
+    list[4].ifa_flags = 0;
+    m->sniffer_again = NEVER;
+    CHECK(next_wake(m, clock_ms) == clock_ms + RETRY_MS);
+    turn(m);
+    CHECK(count_text("eth1 is down\n") == 2, "%s", kept);
+    CHECK(next_wake(m, clock_ms) != clock_ms + RETRY_MS);
+    /* the kernel's message is read, the interfaces are, too */
+    int ends[2];
+    char word[8];
+    if (socketpair(AF_UNIX, SOCK_DGRAM, 0, ends)) abort();
+    m->netlink = ends[0];
+    for (unsigned i = 0; i < 3; i++) CHECK(write(ends[1], "new", 3) == 3);
+    list[4].ifa_flags = 1;
+    poll_hook = poll_all;
+    poll_result = 1;
+    turn(m);
+    poll_hook = NULL;
+    poll_result = 0;
+    CHECK(count_text("listening on eth1 again\n") == 2, "%s", kept);
+    CHECK(recv(ends[0], word, sizeof(word), MSG_DONTWAIT) < 0);
+    close(ends[0]);
+    close(ends[1]);
+    m->netlink = -1;
     /* at the start all must exist */
     forget();
     out.started = false;
     m->conf.listen = "eth0,eth7";
+    room[7].ss_family = AF_PACKET;
+    list[7].ifa_name = "wlan0";
+    list[7].ifa_addr = (struct sockaddr *)&room[7];
     CHECK(ENDS(interfaces_open(m)) && end_status == 1 &&
-              has_text(
-                  "no such interface: eth7 does not exist; this host has:"),
+              has_text("no such interface: eth7 does not exist; this host "
+                       "has: eth2 wlan0\n"),
           "%s", kept);
+    size_t used = 0;
+    for (unsigned i = 0; i <= INTERFACES_MAX; i++)
+        used += (size_t)sprintf(many + used, "%s", i ? ",lo" : "lo");
+    m->conf.listen = many;
+    forget();
+    CHECK(ENDS(interfaces_open(m)) && end_status == 1 &&
+              has_text("no such interface: lo is one too many; this host"),
+          "%s", kept);
+    many[used - 3] = '\0';
+    CHECK(!ENDS(interfaces_open(m)));
     m->conf.listen = "eth1,eth2";
     CHECK(!ENDS(interfaces_open(m)));
     CHECK(!strcmp(m->waiting_for, "eth2 has no address"));
@@ -212,6 +281,30 @@ static void test_signals(void) {
               *m->conf.doors[1].seq.knock == 7,
           "%s", kept);
     CHECK(m->nopenings && m->openings[0]->state == HELD);
+    /* another port: another sniffer */
+    put_text("conf", "[two]\nsequence=4\n[once]\n"
+                     "one_time_sequences=once\n");
+    killed.pid = 0;
+    take_signal(m, SIGHUP);
+    CHECK(killed.pid == 4242 && *m->conf.doors->seq.knock == 4);
+    /* the same once more: it goes on, with its one-time sequence */
+    killed.pid = 0;
+    take_signal(m, SIGHUP);
+    CHECK(!killed.pid && *m->conf.doors[1].seq.knock == 7);
+    /* no door at all is a mistake, unless there was none before */
+    put_text("conf", "# nothing\n");
+    forget();
+    take_signal(m, SIGHUP);
+    CHECK(has_text("conf has no doors left: nothing changes\n") &&
+          m->conf.ndoors == 2 && !killed.pid);
+    struct conf full = m->conf;
+    m->conf = (struct conf){ .listen = "any" };
+    forget();
+    take_signal(m, SIGHUP);
+    CHECK(!has_text("nothing changes") && !m->conf.ndoors);
+    config_free(&m->conf);
+    m->conf = full;
+    m->sniffer = 4242;
     /* children: a command, the sniffer, one that nobody knows */
     clock_ms += 5000;
     turn(m);
@@ -240,12 +333,6 @@ static void test_signals(void) {
     close(signal_ends[1]);
     config_free(&m->conf);
     monitor_end();
-}
-
-/* What the loop hears of is read. */
-static void poll_all(struct pollfd *fds, nfds_t n) {
-    for (nfds_t i = 0; i < n; i++)
-        fds[i].revents = fds[i].fd >= 0 ? POLLIN : 0;
 }
 
 /* Signals come through a pipe. */
@@ -307,6 +394,13 @@ static void test_end(void) {
     CHECK(faccessat(directory_fd, "pid", F_OK, 0) &&
           faccessat(directory_fd, "k.state", F_OK, 0));
     free(m->pid_path);
+    /* without a state file there is none to remove */
+    m->pid_path = NULL;
+    free(m->state.path);
+    m->state.path = NULL;
+    put_text("k.state", "another daemon's");
+    CHECK(!run(m) && !faccessat(directory_fd, "k.state", F_OK, 0));
+    unlinkat(directory_fd, "k.state", 0);
     monitor_end();
 }
 

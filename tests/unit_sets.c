@@ -11,6 +11,7 @@ static struct {
     unsigned nerrors, news; /* news: NEWSETELEM */
     unsigned adds, dels, takes, looks;
     bool mute;      /* no answers */
+    bool noisy;     /* it says other things before */
     int look_error; /* instead of the description */
     uint32_t seq_off;
     uint8_t taken[4]; /* the address of the last one */
@@ -54,6 +55,11 @@ static void kernel_asked(const void *data, size_t n) {
         if (head.bytes < sizeof(head) || head.bytes % 4 ||
             at + head.bytes > n)
             abort();
+        bool batch =
+            head.type == NFNL_BATCH_BEGIN || head.type == NFNL_BATCH_END;
+        bool nft = head.type >> 8 == NFNL_NFT;
+        CHECK(head.res_id[1] == (batch ? NFNL_NFT : 0) &&
+              !head.family == !nft);
         add |= head.type == NFT_NEWSETELEM || head.type == IPSET_ADD;
         kernel.news += head.type == NFT_NEWSETELEM;
         kernel.dels += head.type == NFT_DELSETELEM;
@@ -72,6 +78,10 @@ static void kernel_asked(const void *data, size_t n) {
     }
     if (add) kernel.adds++;
     else kernel.takes++;
+    if (kernel.noisy) {
+        answer(NFT_NEWSETELEM, head.seq, "news", 4);
+        if (send(kernel.ends[1], "", 0, 0) < 0) abort();
+    }
     if (kernel.nerrors) error = kernel.errors[--kernel.nerrors];
     if (error) acknowledge(head.seq, error);
     acknowledge(head.seq, 0);
@@ -463,6 +473,154 @@ static void test_set_descriptions(void) {
             free(b);
         }
     }
+    set_end();
+}
+
+/* IPv6 addresses, in sets of both kinds. */
+static void test_set_v6(void) {
+    for (int ipset = 0; ipset < 2; ipset++) {
+        struct monitor *m = set_open(NULL);
+        char text[256];
+
+        shop[0].set6 = ipset ? "ipset a" : "nft ip6 t a";
+        describe(NFT_TIMEOUT, NFT_IPV6_ADDR);
+        if (ipset) describe_ipset("hash:ip", AF_INET6, 1);
+        knock_at(m, &shop[0], "2001:db8::7");
+        CHECK(kernel.adds == 1 && m->nopenings == 1, "%s", kept);
+        openings_end(m);
+        CHECK(kernel.takes == 1 && !m->nopenings);
+        forget();
+        knock_at(m, &shop[0], "192.0.2.1");
+        CHECK(has_text("a: put into no set: the door has no Set\n") &&
+                  kernel.adds == 1,
+              "%s", kept);
+        /* how such a set is made */
+        kernel.look_error = ENOENT;
+        knock_at(m, &shop[0], "2001:db8::7");
+        snprintf(text, sizeof(text),
+                 "there is no such set; it is made by: %s\n",
+                 ipset ? "ipset create a hash:ip family inet6 timeout 0"
+                       : "nft add set ip6 t a '{ type ipv6_addr; flags "
+                         "timeout; }'");
+        CHECK(has_text(text), "%s: %s", text, kept);
+        set_end();
+    }
+    /* of an ipset for IPv4 */
+    struct monitor *m = set_open("ipset a");
+
+    kernel.look_error = ENOENT;
+    knock_at(m, &shop[0], "192.0.2.1");
+    CHECK(has_text("made by: ipset create a hash:ip timeout 0\n"), "%s",
+          kept);
+    set_end();
+}
+
+/* The kernel's other words are none of ours; a signal is no error. */
+static void test_set_noise(void) {
+    struct monitor *m = set_open("nft inet t a");
+
+    kernel.noisy = true;
+    knock_at(m, &shop[0], "192.0.2.1");
+    CHECK(m->nopenings == 1 && !has_text("set nft"), "%s", kept);
+    kernel.noisy = false;
+    fail(FAULT_recv, 1, EINTR);
+    knock_at(m, &shop[0], "192.0.2.2");
+    CHECK(m->nopenings == 2 && kernel.adds == 2 && !has_text("set nft"));
+    /* answers were lost: asked once more */
+    fail(FAULT_recv, 2, ENOBUFS);
+    knock_at(m, &shop[0], "192.0.2.3");
+    CHECK(m->nopenings == 3 && kernel.adds == 4 && !has_text("set nft"), "%u",
+          kernel.adds);
+    set_end();
+}
+
+/* Two sets of one address: what ends in one stays in the other. A door whose
+ * set is full of others' start commands opens all the same. */
+static void test_two_sets(void) {
+    struct monitor *m = set_open("nft inet t a");
+
+    shop[1] = shop[0];
+    shop[1].set = "nft inet t b";
+    shop[1].cmd_timeout = 9;
+    knock_at(m, &shop[0], "192.0.2.1");
+    knock_at(m, &shop[1], "192.0.2.1"); /* of the same name */
+    CHECK(m->nopenings == 2 && kernel.adds == 2);
+    clock_ms += 5000;
+    turn(m);
+    CHECK(m->nopenings == 1 && kernel.takes == 1);
+    clock_ms += 4000;
+    turn(m);
+    CHECK(!m->nopenings && kernel.takes == 2);
+    m->n[QUEUED] += QUEUE_MAX;
+    forget();
+    knock_at(m, &shop[0], "192.0.2.1");
+    m->n[QUEUED] -= QUEUE_MAX;
+    CHECK(m->nopenings == 1 && !has_text("refused"), "%s", kept);
+    set_end();
+}
+
+/* The sets of a configuration are looked at: at the start, at SIGHUP, for -t. */
+static void test_set_review(void) {
+    static const struct {
+        int look;       /* the kernel's error, or */
+        uint32_t flags; /* what the set is */
+        bool mute, wrong;
+        const char *says;
+    } cases[] = {
+        { 0, NFT_TIMEOUT, false, false, NULL },
+        { ENOENT, 0, false, false,
+          "conf:3: warning: set nft inet t a: there is no such set" },
+        { EINVAL, 0, false, true,
+          "conf:3: set nft inet t a: the kernel lack" },
+        { EPERM, 0, false, true,
+          "conf:3: set nft inet t a: knockd lacks CAP" },
+        { 0, 0, false, true,
+          "conf:3: set nft inet t a: without timeout an address would stay "
+          "for ever; it is made by: nft add set" },
+        { 0, NFT_TIMEOUT | NFT_INTERVAL, false, true,
+          "conf:3: set nft inet t a: with flag interval" },
+        { 0, NFT_TIMEOUT, true, false,
+          "conf:3: warning: set nft inet t a: the kernel has not answered" },
+    };
+    struct conf c;
+
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        struct monitor *m = set_open(NULL);
+
+        CHECK(load_door(&c,
+                        "sequence=1,2\nset=nft inet t a\ncmd_timeout=5\n"
+                        "[e]\nsequence=1\n",
+                        false));
+        kernel.look_error = cases[i].look;
+        kernel.mute = cases[i].mute;
+        describe(cases[i].flags, NFT_IPV4_ADDR);
+        forget();
+        sets_review(m, &c);
+        CHECK(c.errors == cases[i].wrong && kernel.looks == 1, "%u: %s", i,
+              kept);
+        CHECK(cases[i].says ? has_text(cases[i].says) : !*kept, "%u: %s", i,
+              kept);
+        config_free(&c);
+        set_end();
+    }
+    /* Set_6 has its own line; a test that may not look is not wrong for that */
+    struct monitor *m = set_open(NULL);
+
+    CHECK(load_door(&c,
+                    "sequence=1,2\nset=nft inet t a\ncmd_timeout=5\n"
+                    "set_6=ipset six",
+                    false));
+    kernel.look_error = EPERM;
+    forget();
+    settings.test = true;
+    sets_review(m, &c);
+    settings.test = false;
+    CHECK(!c.errors &&
+              has_text("conf:3: warning: not checked: set nft inet t a: "
+                       "knockd lacks CAP_NET_ADMIN") &&
+              has_text("conf:5: warning: not checked: set ipset six: "),
+          "%s", kept);
+    config_free(&c);
     set_end();
 }
 

@@ -102,6 +102,60 @@ static void test_ring(void) {
     heard = 0;
 }
 
+/* -D prints so many packets a second, and the log is told so often of lost ones;
+ * the counters have all. */
+static void test_told_packets(void) {
+    struct sniffer *s = simple(2);
+
+    memset(the_ring, 0, sizeof(the_ring));
+    s->ring = the_ring;
+    settings.debug = true;
+    for (unsigned i = 0; i < LINES_PER_SECOND + 5; i++)
+        ring_put(i, 4321, 1, "192.0.2.1");
+    while (ring_read(s)) {}
+    CHECK(said(PACKET) == LINES_PER_SECOND && s->suppressed == 5);
+    settings.debug = false;
+    for (unsigned i = 0; i < LINES_PER_SECOND + 5; i++) {
+        t_drops = 2;
+        drops_tell(s);
+    }
+    CHECK(said(DROPS) == LINES_PER_SECOND && s->suppressed == 10);
+    CHECK(s->counters[LOST] == 2 * (LINES_PER_SECOND + 5));
+    drops_tell(s);
+    CHECK(!heard && s->suppressed == 10);
+}
+
+/* The packet socket: each step may fail; -1 then, and why. */
+static void test_packet_socket(void) {
+    static const struct {
+        int call, n, error;
+    } cases[] = {
+        { FAULT_socket, 1, EPERM },
+        { FAULT_setsockopt, 2, EINVAL }, /* the ring's version */
+        { FAULT_setsockopt, 3, ENOMEM }, /* the ring */
+        { FAULT_attach, 1, ENOMEM },
+        { FAULT_bind, 1, ENODEV },
+    };
+
+    t_ring = open("/dev/null", O_RDWR);
+    int next = dup(t_ring);
+    close(next);
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        errno = 0;
+        fail(cases[i].call, cases[i].n, cases[i].error);
+        CHECK(packet_socket() == -1 && errno == cases[i].error, "%u: %s", i,
+              strerror(errno));
+        fail(cases[i].call, 0, 0);
+    }
+    fail(FAULT_setsockopt, 1, EINVAL); /* an old kernel: does no harm */
+    int fd = packet_socket();
+    CHECK(fd == next, "%d", fd); /* the others are closed */
+    CHECK(filter_length == 1 && filter[0].code == RET && !filter[0].k);
+    close(fd);
+    close(t_ring);
+    t_ring = -1;
+}
+
 /* Whatever a slot claims, nothing beyond the slot is read (the sanitizer would
  * see that), and nothing is heard. */
 static void test_ring_poisoned(void) {
@@ -153,6 +207,16 @@ static void test_sandbox(void) {
         fail(cases[i].call, 1, EPERM);
         CHECK((sandbox() & 63) == cases[i].bits, "%u", i);
     }
+    for (int i = 1; i <= 3; i++) { /* any of the limits */
+        fail(FAULT_setrlimit, i, EPERM);
+        CHECK((sandbox() & 63) == 32, "%d", i);
+    }
+    fail(FAULT_prctl, 4, EINVAL); /* this kernel has three capabilities */
+    CHECK(!(sandbox() & 63));
+    fail(FAULT_chdir, 1, EACCES);
+    CHECK((sandbox() & 63) == 2);
+    fail(FAULT_chdir, 2, EACCES);
+    CHECK((sandbox() & 63) == 2);
     fail(FAULT_prctl, 1, EPERM);
     faults[FAULT_prctl].always = true; /* no prctl at all */
     CHECK(sandbox() == (1 | 16 | 32 | 64));
@@ -169,6 +233,7 @@ static void test_sandbox(void) {
  * says what happens. */
 static struct monitor *life_of;
 static unsigned life, life_events[KINDS];
+static uint64_t life_attempts;
 static int life_ends[2];
 
 /* Sends an order and its data in pieces of n bytes. */
@@ -181,9 +246,21 @@ static void give_order(struct order order, const void *data, size_t n) {
     }
 }
 
-static void live(struct pollfd *fds, nfds_t n) {
-    struct event e;
+/* Takes what the sniffer has told. */
+static void life_hear(void) {
+    static struct event record[EVENTS_MAX];
+    ssize_t n;
 
+    while ((n = recv(life_ends[0], record, sizeof(record), MSG_DONTWAIT)) > 0)
+        for (const struct event *e = record; e < record + n / sizeof(*e);
+             e++) {
+            life_events[e->kind]++;
+            if (e->kind == COUNTED && e->stage == ATTEMPTS)
+                life_attempts += e->value;
+        }
+}
+
+static void live(struct pollfd *fds, nfds_t n) {
     poll_result = 0;
     switch (life++) {
     case 0: /* the first knock; nothing wakes it */
@@ -199,11 +276,26 @@ static void live(struct pollfd *fds, nfds_t n) {
         break;
     case 2:
         CHECK(poll_timeout == -1, "%d", poll_timeout);
-        give_order((struct order){ .kind = NEW_SEQUENCE }, NULL, 1);
+        give_order((struct order){ .kind = NEW_SEQUENCE,
+                                   .seq = one_door.seq },
+                   NULL, 1);
         fds[0].revents = POLLIN;
         poll_result = 1;
         break;
-    case 3: /* no address any more */
+    case 3: /* what has been counted is told when it is asked for */
+        give_order((struct order){ .kind = COUNT }, NULL, 1);
+        fds[0].revents = POLLIN;
+        poll_result = 1;
+        break;
+    case 4: /* one knock more */
+        life_hear();
+        CHECK(life_attempts == 1);
+        ring_put(1, 1000, 1, "192.0.2.2");
+        memcpy(mmap(NULL, sizeof(the_ring), PROT_READ | PROT_WRITE,
+                    MAP_SHARED, life_of->packets, 0),
+               the_ring, 2 * FRAME_BYTES);
+        break;
+    case 5: /* no address any more */
         give_order((struct order){ .kind = NEW_LOCALS,
                                    .bytes = offsetof(struct locals, addr) },
                    &(struct locals){ .any = 1 }, PIECE_BYTES);
@@ -211,8 +303,7 @@ static void live(struct pollfd *fds, nfds_t n) {
         poll_result = 1;
         break;
     default:
-        while (recv(life_ends[0], &e, sizeof(e), MSG_DONTWAIT) > 0)
-            life_events[e.kind < KINDS ? e.kind : 0]++;
+        life_hear();
         shutdown(life_ends[0], SHUT_WR);
         fds[0].revents = POLLIN | POLLHUP;
         poll_result = 1;
@@ -227,8 +318,6 @@ static void test_life(void) {
                            .bytes = (uint32_t)locals_bytes(&locals) };
     struct watches *w;
     uint32_t bytes;
-    struct event records[EVENTS_MAX];
-    uint64_t attempts = 0;
     struct monitor *m = shop_open();
     unsigned before = filters;
     int ring = openat(directory_fd, "ring", O_RDWR | O_CREAT | O_TRUNC, 0600);
@@ -252,16 +341,13 @@ static void test_life(void) {
     t_closes = true;
     poll_hook = NULL;
     poll_result = 0;
-    while (recv(life_ends[0], records, sizeof(records), MSG_DONTWAIT) > 0)
-        for (struct event *e = records; e < records + COUNTERS; e++)
-            if (e->kind == COUNTED && e->stage == ATTEMPTS)
-                attempts += e->value;
+    life_hear();
     close(life_ends[0]);
-    CHECK(attempts == 1); /* told at the end */
+    CHECK(life_attempts == 2); /* one of them is told at the end */
     CHECK(life >= 5 && s.locals->naddrs == 0);
     CHECK(filters == before + 3 + (SECCOMP_ARCH != 0), "%u",
           filters - before);
-    CHECK(life_events[READY] == 1 && life_events[STAGE] == 1 &&
+    CHECK(life_events[READY] == 1 && life_events[STAGE] == 2 &&
           life_events[TIMEOUT] == 1);
     close(life_ends[1]);
     /* no memory, no random numbers, no monitor: it ends */

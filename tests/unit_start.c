@@ -56,7 +56,7 @@ static void test_syslog(void) {
 }
 
 static void test_notify(void) {
-    char path[108];
+    char path[108], longer[200];
     int fd = datagrams("notify", path);
 
     setenv("NOTIFY_SOCKET", path, 1);
@@ -64,11 +64,12 @@ static void test_notify(void) {
     CHECK(!strcmp(received(fd), "READY=1"));
     setenv("NOTIFY_SOCKET", "@nobody-listens-here", 1);
     notify_ready();
-    memset(path, 'x', sizeof(path) - 1);
-    path[sizeof(path) - 1] = '\0';
-    setenv("NOTIFY_SOCKET", path, 1);
-    for (unsigned i = 0; i < 5; i++) strncat(path, "x", 0);
-    notify_ready();
+    for (unsigned n = 106; n < 110; n++) { /* about as long as one may be */
+        memset(longer, 'x', sizeof(longer));
+        longer[n] = '\0';
+        setenv("NOTIFY_SOCKET", longer, 1);
+        notify_ready();
+    }
     unsetenv("NOTIFY_SOCKET");
     notify_ready();
     CHECK(!*received(fd));
@@ -91,6 +92,8 @@ static void test_names(void) {
         { ": x", ": x\n" },
         /* takes too long */
         { "198.51.100.9: d: x", "198.51.100.9: d: x\n" },
+        /* for a while no name is looked up then */
+        { "192.0.2.1: d: Stage 3", "192.0.2.1: d: Stage 3\n" },
     };
     struct monitor *m = shop_open();
     const char *file;
@@ -121,8 +124,42 @@ static void test_names(void) {
     close(out.file);
     out.file = -1;
     unlinkat(directory_fd, "names.log", 0);
+    /* no process for a look-up: the line comes without a name */
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends)) abort();
+    out.file = openat(directory_fd, "names.log",
+                      O_WRONLY | O_APPEND | O_CREAT, 0600);
+    out.namer = ends[0];
+    clock_ms += LOOKUP_PAUSE_MS;
+    say(LOG, "192.0.2.1: d: alone");
+    close(ends[0]);
+    out.namer = -1;
+    t_closes = false;
+    fail(FAULT_fork, 1, EAGAIN);
+    CHECK(ENDS(namer(ends[1])) && end_status == 0);
+    t_closes = true;
+    CHECK(strstr(get_file("names.log", NULL), "] 192.0.2.1: d: alone\n"),
+          "%s", get_file("names.log", NULL));
+    close(ends[1]);
+    close(out.file);
+    out.file = -1;
+    unlinkat(directory_fd, "names.log", 0);
+    /* its queue is full: lines are logged here */
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends)) abort();
+    out.namer = ends[0];
+    forget();
+    fail(FAULT_send, 1, EAGAIN);
+    say(LOG, "not lost");
+    CHECK(!strcmp(kept, "not lost\n"));
+    say(LOG, "queued");
+    CHECK(!has_text("queued"));
+    close(ends[0]);
+    close(ends[1]);
+    out.namer = -1;
     /* nobody looks them up any more: lines come all the same */
     settings.lookup = true;
+    fail(FAULT_socketpair, 1, EMFILE);
+    namer_start(m);
+    CHECK(out.namer == -1);
     namer_start(m);
     CHECK(out.namer >= 0);
     m->namer = 77;
@@ -225,6 +262,15 @@ static void test_status(void) {
                             "c\t2001:db8::1\tanna\t4\tstop\n"
                             "a b\t192.0.2.2\t-\t0\tstop\n"),
           "%s", kept);
+    /* on a terminal: columns, below their names */
+    t_terminal = true;
+    CHECK(run_main(words) == 0 &&
+              !strcmp(kept, "DOOR  ADDRESS      CLIENT  SECONDS  HOW\n"
+                            "a b   192.0.2.1    -             4  stop\n"
+                            "c     2001:db8::1  anna          4  stop\n"
+                            "a b   192.0.2.2    -             0  stop\n"),
+          "%s", kept);
+    t_terminal = false;
     put_version_2("open 30 1005000 192.0.2.1 b b\nstop x\n");
     CHECK(run_main(words) == 0 &&
           !strcmp(kept, "b b\t192.0.2.1\t-\t5\tstop\n"));
@@ -236,6 +282,99 @@ static void test_status(void) {
     CHECK(!mkdirat(directory_fd, "k.state", 0700));
     CHECK(run_main(words) == 1 && has_text("could not read k.state"));
     unlinkat(directory_fd, "k.state", AT_REMOVEDIR);
+}
+
+/* -t looks for what would end a start with the same options, or hinder it. */
+static void test_test(void) {
+    static const struct {
+        const char *options, *words;
+        int status;
+        const char *says, *says_not;
+    } cases[] = {
+        { "", "-i eth0", 0, "# interfaces: eth0\n[options]\n", "waiting" },
+        { "", "-i eth0", 0, "\n# OK\n", "errors" },
+        { "", "-i eth0,eth1", 0,
+          "# interfaces: eth0,eth1; waiting: eth1 is down\n", "errors" },
+        { "", "-i eth7", 1, "no such interface: eth7 does not exist",
+          "# interfaces" },
+        { "", "-i eth7", 1, "knockd: errors: 1\n", "# OK" },
+        /* the log: an error where it ends a start, with -d */
+        { "logfile=no/such/log\n", "-d", 1,
+          "knockd: could not write no/such/log: No such file", "# OK" },
+        { "logfile=no/such/log\n", "", 0,
+          "warning: could not write no/such/log: No such file", "errors" },
+        { "logfile=/dev/stdout\n", "-d", 0, "# OK\n", "could not write" },
+        { "logfile=new\n", "-d", 0, "# OK\n", "could not write" },
+        { "", "-g no/such/log", 0, "could not write no/such/log", "errors" },
+        { "logfile=old\n", "-g no/such/log", 0, "# OK\n", "could not write" },
+        /* the pidfile, of -d alone; the state file beside it */
+        { "", "-d -p no/such/k.pid", 1,
+          "knockd: could not write no/such/k.pid: No such file", "# OK" },
+        { "", "-p no/such/k.pid", 0,
+          "warning: could not write no/such/k.state: No such file", "k.pid" },
+        { "", "-p old", 0, "# another knockd runs with pid file old\n",
+          "errors" },
+    };
+    struct sockaddr_storage room[2];
+    struct ifaddrs list = an_interface("eth0", "10.0.0.1", true, &room[0]),
+                   other = an_interface("eth1", "10.0.0.2", false, &room[1]);
+    char text[512], words[3 * PATH_MAX];
+    struct flock lock = { .l_type = F_WRLCK };
+
+    list.ifa_next = &other;
+    t_interfaces = &list;
+    t_index_names[1] = "eth0";
+    t_index_names[2] = "eth1";
+    put_text("old", "1\n");
+    int fd = openat(directory_fd, "old", O_RDWR);
+    CHECK(!fcntl(fd, F_OFD_SETLK, &lock));
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        bool pid = strstr(cases[i].words, "-p");
+
+        snprintf(text, sizeof(text), "[options]\n%s[d]\nsequence=5,1,9,7\n",
+                 cases[i].options);
+        put_text("conf", text);
+        snprintf(words, sizeof(words), "-t -c conf %s %s", cases[i].words,
+                 pid ? "" : "-p k.pid");
+        int status = run_main(words);
+
+        CHECK(status == cases[i].status && has_text(cases[i].says) &&
+                  !has_text(cases[i].says_not),
+              "%s %s: %d, %s", cases[i].options, words, status, kept);
+    }
+    close(fd);
+    unlinkat(directory_fd, "old", 0);
+    CHECK(faccessat(directory_fd, "new", F_OK, 0)); /* it makes nothing */
+    t_interfaces = NULL;
+}
+
+/* Capabilities of a file, such as setcap cap_net_raw+p gives, become effective;
+ * what else there is stays. */
+static void test_capabilities(void) {
+    static const uint32_t before[6] = { 0, 0x3000, 7, 1, 0x40, 9 };
+    static const uint32_t after[6] = { 0x3000, 0x3000, 7, 0x40, 0x40, 9 };
+
+    memcpy(t_capabilities, before, sizeof(before));
+    raise_capabilities();
+    CHECK(!memcmp(t_capabilities, after, sizeof(after)));
+}
+
+/* Commands inherit no descriptor but those that are named, however many there
+ * are. */
+static void test_close_others(void) {
+    t_closes = false;
+    memset(t_closed, 0, sizeof(t_closed));
+    close_others(7, 2000, 1500);
+    t_closes = true;
+    for (int fd = 0; fd < (int)sizeof(t_closed); fd++)
+        CHECK(t_closed[fd] == (fd >= 3 && fd <= 2000 && fd != 7 &&
+                               fd != 1500 && fd != 2000),
+              "%d", fd);
+    CHECK(t_range_from == 2001);
+    t_closes = false;
+    close_others(-1, -1, 5);
+    t_closes = true;
+    CHECK(t_range_from == 1024);
 }
 
 /* Ends the daemon as soon as it waits. */
@@ -292,6 +431,29 @@ static void test_whole_run(void) {
               faccessat(directory_fd, "k.pid", F_OK, 0) &&
               faccessat(directory_fd, "k.state", F_OK, 0),
           "%s", kept);
+    /* a service manager would kill what detaches */
+    char path[108];
+    int manager = datagrams("notify", path);
+    setenv("NOTIFY_SOCKET", path, 1);
+    poll_hook = poll_end;
+    poll_result = 1;
+    CHECK(run_main(words) == 0 &&
+              has_text("warning: -d does not detach under a service manager"),
+          "%s", kept);
+    poll_hook = NULL;
+    poll_result = 0;
+    unsetenv("NOTIFY_SOCKET");
+    close(manager);
+    unlink(path);
+    /* no place for the pidfile, or no room in it */
+    for (unsigned i = 0; i < 2; i++) {
+        if (i) CHECK(!symlinkat("/dev/full", directory_fd, "k.pid"));
+        else CHECK(!mkdirat(directory_fd, "k.pid", 0700));
+        t_nforks = 1;
+        CHECK(run_main(words) == 1 && has_text("could not create pid file "),
+              "%s", kept);
+        unlinkat(directory_fd, "k.pid", i ? 0 : AT_REMOVEDIR);
+    }
     /* another knockd has the pidfile */
     put_text("k.pid", "1\n");
     struct flock lock = { .l_type = F_WRLCK };
@@ -306,6 +468,10 @@ static void test_whole_run(void) {
     /* could not detach; the first process waits for the second */
     fail(FAULT_fork, 1, EAGAIN);
     CHECK(run_main(words) == 1 && has_text("could not detach"), "%s", kept);
+    fail(FAULT_pipe2, 1, EMFILE);
+    CHECK(run_main(words) == 1 && has_text("could not detach"), "%s", kept);
+    fail(FAULT_read, 3, EINTR); /* behind the two of the configuration */
+    CHECK(run_main(words) == 1 && !*kept, "%s", kept);
     sigprocmask(SIG_SETMASK, &before, NULL);
     close(t_ring);
     t_interfaces = NULL;

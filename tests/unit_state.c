@@ -287,6 +287,46 @@ static void test_state_places(void) {
         if (i == 1) unlinkat(directory_fd, "k.state.refused", AT_REMOVEDIR);
         unlinkat(directory_fd, "k.state.refused", 0);
     }
+    /* somebody else's, though only root could have made it */
+    if (!geteuid()) {
+        m = shop_open();
+        unlinkat(directory_fd, "k.state", 0);
+        put_file("k.state", file, n);
+        CHECK(!fchownat(directory_fd, "k.state", 12345, 0, 0));
+        state_load(m);
+        CHECK(!m->nopenings && has_text("state file refused: k.state: not a "
+                                        "regular file of this user"));
+        unlinkat(directory_fd, "k.state.refused", 0);
+    }
+    /* one that can't be read this time may be a good one: no start */
+    static const int passing[] = {
+        EAGAIN, EINTR, EIO, ENOMEM, EMFILE, ENFILE
+    };
+    for (unsigned i = 0; i < 6; i++) {
+        m = shop_open();
+        unlinkat(directory_fd, "k.state", 0);
+        put_file("k.state", file, n);
+        fail(FAULT_read, 1, passing[i]);
+        CHECK(ENDS(state_load(m)) && end_status == 1 &&
+                  has_text("could not read k.state: "),
+              "%s", kept);
+        CHECK(faccessat(directory_fd, "k.state.refused", F_OK, 0));
+    }
+    /* and one that never can be is none */
+    m = shop_open();
+    fail(FAULT_read, 1, EINVAL);
+    state_load(m);
+    CHECK(!m->nopenings && has_text("state file refused: k.state: Invalid"));
+    unlinkat(directory_fd, "k.state.refused", 0);
+    /* nowhere to be written: said, and doors work */
+    m = shop_open();
+    free(m->state.path);
+    m->state.path = strdup("no/such/k.state");
+    state_load(m);
+    CHECK(!has_text("refused") &&
+          has_text("could not write no/such/k.state: No such file"));
+    knock_at(m, &shop[0], "192.0.2.1");
+    CHECK(ncommands == 1);
     /* another knockd has it */
     m = shop_open();
     put_file("k.state", file, n);
@@ -299,8 +339,9 @@ static void test_state_places(void) {
     knock_at(m, &shop[0], "192.0.2.1"); /* works without */
     CHECK(ncommands == 1);
     /* nothing can be written: said once, doors work */
-    for (unsigned i = 0; i < 3; i++) {
-        static const int calls[] = { FAULT_open, FAULT_write, FAULT_rename };
+    for (unsigned i = 0; i < 4; i++) {
+        static const int calls[] = { FAULT_open, FAULT_write, FAULT_rename,
+                                     FAULT_flock };
 
         m = shop_open();
         unlinkat(directory_fd, "k.state", 0);
