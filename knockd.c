@@ -354,6 +354,7 @@ static bool say(enum severity severity, const char *fmt, ...) {
 }
 
 #define die(...) (say(TROUBLE, __VA_ARGS__), exit(1))
+#define print(...) dprintf(STDOUT_FILENO, __VA_ARGS__)
 
 /* ---- Helpers ------------------------------------------------------------ */
 
@@ -1442,21 +1443,21 @@ static void section_print(struct conf *c, struct door *d) {
         if (!here || from_file) continue;
         const void *field = field_of(c, d, k);
         value_add(&value, k, field);
-        if (k->kind == FLAG && *(const bool *)field) printf("%s\n", k->name);
-        if (value.n) printf("%s = %s\n", k->name, value.b + 1);
+        if (k->kind == FLAG && *(const bool *)field) print("%s\n", k->name);
+        if (value.n) print("%s = %s\n", k->name, value.b + 1);
         free(value.b);
     }
 }
 
 static void config_print(struct conf *c) {
-    printf("[options]\n");
+    print("[options]\n");
     section_print(c, NULL);
     for (unsigned i = 0; i < c->ndoors; i++) {
-        printf("\n[%s]\n", c->doors[i].name);
+        print("\n[%s]\n", c->doors[i].name);
         section_print(c, &c->doors[i]);
         for (unsigned k = 0; k < c->nclients; k++)
             if (c->clients[k].door == i)
-                printf("# client %s\n", c->clients[k].name);
+                print("# client %s\n", c->clients[k].name);
     }
 }
 
@@ -4362,8 +4363,8 @@ static int status(const struct monitor *m) {
     }
     if (!columns) door = address = client = 0;
     else
-        printf(formats[1], door, "DOOR", address, "ADDRESS", client, "CLIENT",
-               "SECONDS", "HOW");
+        print(formats[1], door, "DOOR", address, "ADDRESS", client, "CLIENT",
+              "SECONDS", "HOW");
     for (const struct record *r = rs.list; r < end; r++) {
         int64_t ms = r->deadline - now_ms();
         if (!r->times) continue;
@@ -4371,8 +4372,8 @@ static int status(const struct monitor *m) {
         snprintf(left, sizeof left, "%" PRId64, (ms + 999) / 1000);
         const char *how = "stop";
         if (r->set) how = *r->set == 'n' ? "nft" : "ipset";
-        printf(formats[columns], door, r->door, address,
-               addr_text(&r->src, ip), client, r->client, left, how);
+        print(formats[columns], door, r->door, address,
+              addr_text(&r->src, ip), client, r->client, left, how);
     }
     free(rs.list);
     free(text);
@@ -4417,7 +4418,7 @@ static const char *locals_take(struct locals *l, const struct ifaddrs *all,
         addressed = true;
         if (index && l->any) continue; /* any has added it */
         if (settings.test)
-            printf("# %s %s\n", a->ifa_name, addr_text(&addr, ip));
+            print("# %s %s\n", a->ifa_name, addr_text(&addr, ip));
         if (l->naddrs == ADDRESSES_MAX) l->full = true;
         else l->addr[l->naddrs++] = addr;
     }
@@ -5304,12 +5305,12 @@ static void options(int argc, char **argv) {
         void *field = (char *)&settings + w->field;
         if (w->kind == IS_FLAG) *(bool *)field = true;
         else *(const char **)field = optarg;
-        if (settings.version) exit(puts("knockd " VERSION) < 0);
-        if (settings.help) exit(fputs(USAGE, stdout) < 0);
+        if (settings.version) exit(print("knockd " VERSION "\n") < 0);
+        if (settings.help) exit(print(USAGE) < 0);
     }
     if (!wrong && optind == argc) return;
     if (!wrong) say(TROUBLE, "unexpected operand '%s'", argv[optind]);
-    fputs(USAGE, stderr);
+    dprintf(STDERR_FILENO, USAGE);
     exit(1);
 }
 
@@ -5436,8 +5437,8 @@ static int test(struct monitor *m) {
     const char *pid = m->conf.pid;
     bool found = interfaces_find(m), good = !m->conf.errors;
     if (found)
-        printf("# interfaces: %s%s%s\n", m->conf.listen,
-               *m->waiting_for ? "; waiting: " : "", m->waiting_for);
+        print("# interfaces: %s%s%s\n", m->conf.listen,
+              *m->waiting_for ? "; waiting: " : "", m->waiting_for);
     else m->conf.errors++;
     if (good) config_print(&m->conf);
     if (log && strncmp(log, "/dev/std", 8))
@@ -5448,10 +5449,9 @@ static int test(struct monitor *m) {
     if (access(STAMPS_DIR, F_OK)) stamps = STAMPS_DIR;
     if (m->conf.nclients) file_test(m, stamps, false);
     int fd = openat(cwd, pid, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-    if (is_locked(fd))
-        printf("# another knockd runs with pid file %s\n", pid);
+    if (is_locked(fd)) print("# another knockd runs with pid file %s\n", pid);
     if (fd >= 0) close(fd);
-    if (!m->conf.errors) printf("# OK\n");
+    if (!m->conf.errors) print("# OK\n");
     else say(TROUBLE, "errors: %u", m->conf.errors);
     return m->conf.errors > 0;
 }
