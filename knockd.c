@@ -240,9 +240,8 @@ static struct {
     int file, syslog, namer; /* LogFile, /dev/log, process of -l; or -1 */
 } out = { .file = -1, .syslog = -1, .namer = -1 };
 
-/* Writes a line in one call, so that the lines of several processes never mix.
- * A line for syslogd (RFC 3164) is a datagram to its path, since syslogd may
- * have been restarted.  If its queue is full, the line is lost. */
+/* Writes a line in one call: lines of several processes never mix.  One for
+ * syslogd (RFC 3164) is a datagram to its path, lost if its queue is full. */
 static ssize_t write_line(int fd, const char *head, const char *text) {
     static const struct sockaddr_un un = { AF_UNIX, SYSLOG_PATH };
     char line[TEXT_MAX + NAME_BYTES + 128];
@@ -267,9 +266,8 @@ static struct moment moment_now(void) {
     return m;
 }
 
-/* Writes a line to stdout with -v, else to stderr if the log goes there.  On a
- * terminal the time precedes the line: green for an opened door, yellow for
- * trouble. */
+/* Writes a line to stdout with -v, else to stderr if the log goes there; on a
+ * terminal with the time, green for an opened door, yellow for trouble. */
 static void write_screen(const char *text, enum severity severity,
                          const char *clock) {
     static const char colours[] = "6236"; /* ANSI's, of LOG to QUIET */
@@ -307,9 +305,8 @@ static bool send_namer(const char *text, enum severity severity) {
            send(out.namer, line, (size_t)n, MSG_DONTWAIT) > 0;
 }
 
-/* The length of the printable character at p in UTF-8 (RFC 3629), 0 if there is
- * none.  `least`, by length, leaves out C0 (but tab), C1 and forms that are
- * longer than needed. */
+/* The length of the printable character at p in UTF-8 (RFC 3629), or 0.
+ * `least` leaves out C0 (but tab), C1 and forms longer than needed. */
 static unsigned character(const uint8_t *p) {
     static const uint32_t least[] = { 0, ' ', 0xa0, 0x800, 0x10000 };
     unsigned n = 1, ones = 0;
@@ -326,8 +323,7 @@ static unsigned character(const uint8_t *p) {
     return surrogate ? 0 : n;
 }
 
-/* Replaces each byte that is not part of a printable character by '?': a
- * command's output or a DNS name can fake no log line. */
+/* Replaces bytes that are not printable: no outside text fakes a log line. */
 static void make_printable(char *text) {
     for (unsigned n; *text; text += n) {
         n = character((const uint8_t *)text);
@@ -336,8 +332,7 @@ static void make_printable(char *text) {
     }
 }
 
-/* Formats a message and sends it where it belongs.  Always returns false, so
- * that `return say(...)` reports an error and fails. */
+/* Sends a message to where it belongs; false, for `return say(...)`. */
 FORMAT(2)
 static bool say(enum severity severity, const char *fmt, ...) {
     char text[TEXT_MAX];
@@ -436,8 +431,7 @@ static bool could_not(const char *what, const char *path, const char *so) {
 
 static bool is_given(const char *text) { return text && *text; }
 
-/* Cuts the blanks off the end of s; returns the end of the blanks at its
- * start. */
+/* Cuts the blanks off the end of s; returns s without those at its start. */
 static char *trim(char *s) {
     s += strspn(s, BLANKS);
     for (char *end = s + strlen(s); end > s && strchr(BLANKS, end[-1]);)
@@ -492,8 +486,7 @@ static char *read_all(int fd, size_t *n) {
     return NULL;
 }
 
-/* mmap() or die.  fd: the ring's socket, or -1 for zeroed memory, whose pages
- * use no memory until they are touched. */
+/* mmap() or die.  fd: the ring's socket, or -1 for zeroed memory. */
 static void *map(size_t bytes, int flags, int fd) {
     void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, flags, fd, 0);
     if (!p || p == MAP_FAILED) die("mmap: %s", strerror(errno));
@@ -746,8 +739,7 @@ static bool list_parse(item_parser *parse, void *field, char *list) {
     return good;
 }
 
-/* Stores a path, a text, a list of names or a command in *field.  An empty
- * value in [options] counts as not given. */
+/* Stores a text in *field.  An empty one in [options] counts as not given. */
 static bool text_parse(const struct keyword *k, char **field, char *value) {
     char first = value[strspn(value, LIST)], name[IFNAMSIZ + 1];
     const char *list = k->kind == NAMES ? value : "";
@@ -777,8 +769,7 @@ static char *next_word(char **rest) {
     return word;
 }
 
-/* Parses the words of Set: "nft FAMILY TABLE NAME" or "ipset NAME".  False if
- * the words are anything else. */
+/* Parses "nft FAMILY TABLE NAME" or "ipset NAME"; false if it is neither. */
 static bool set_read(struct set *s, const char *words) {
     static const char families[][8] = SET_FAMILIES;
     *s = (struct set){ .table = "", .name = "" };
@@ -821,8 +812,7 @@ static const char *last_part(const char *path) {
     return slash ? slash + 1 : path;
 }
 
-/* The path of a file by its name, which may be relative to the directory of
- * another path. */
+/* The path of a name that may be relative to another path's directory. */
 static char *path_beside(struct conf *c, const char *path, const char *name) {
     int n = *name == '/' ? 0 : (int)(last_part(path) - path);
     struct text joined = { 0 };
@@ -860,8 +850,7 @@ static void include_all(struct conf *c, const char *path) {
     while (from < to) config_read(c, c->kept[from++]);
 }
 
-/* Reads the file or the files of an Include.  A relative name is relative to
- * the directory of this file. */
+/* Reads what an Include names, relative to the directory of this file. */
 static void include(struct conf *c, const char *name) {
     const char *path = spot.path;
     int line = spot.line;
@@ -939,8 +928,7 @@ static void sequence_review(const struct sequence *seq) {
              r[0] >> 1 | 1024, r[1] | 32768, r[2] >> 1 | 1024, r[3] | 32768);
 }
 
-/* Can a command begin with this word: one of the shell, or a program, along
- * PATH if it has no slash?  errno says why not. */
+/* Is this a word of the shell, or a program, in PATH or by its path?  errno. */
 static bool can_run(const char *word) {
     static const char shell[] = " . : cd case command eval exec exit export "
                                 "for if read set trap umask until while ";
@@ -999,8 +987,7 @@ static bool door_only(const struct door *d, bool v4) {
     return only_of(&d->target, v4) || only_of(&d->allow, v4);
 }
 
-/* -t: warns of a door's command, that of directive k.  The directive with _6
- * is the next one. */
+/* -t: warns of a door's command, of directive k; k[1] is that with _6. */
 static void command_review(const struct door *d, const struct keyword *k,
                            const char *command) {
     bool start = k->offset == D(start), stop = k->offset == D(stop);
@@ -1087,8 +1074,7 @@ static void comment_cut(char *line) {
     *p = '\0';
 }
 
-/* The keyword that the line's first n letters are, NULL if none.  Of two with
- * the same name, the one of the current section. */
+/* The keyword of the line's first n letters or NULL; of two, the section's. */
 static const struct keyword *keyword_of(const char *line, size_t n,
                                         int where) {
     const struct keyword *found = NULL;
@@ -1100,8 +1086,7 @@ static const struct keyword *keyword_of(const char *line, size_t n,
     return found;
 }
 
-/* Parses a line of the file; false if the line is wrong.  '#' after white space
- * begins a comment, except in a command, which may contain a '#'. */
+/* Parses a line; false if it is wrong.  '#' in a command is no comment. */
 static bool config_line(struct conf *c, char *line) {
     spot.line++;
     line = trim(line);
@@ -1156,10 +1141,9 @@ static bool same_sequence(const struct sequence *a,
 }
 
 /* Gives a door the first unused sequence of its one-time file.  With spend,
- * first marks the present sequence as used, on disk: a '#' replaces the first
- * byte of each line that has it.  Returns how many sequences are left.  0
- * disables the door, and so does -1: the file can't be read or marked, which is
- * logged. */
+ * first marks the present one as used, on disk: a '#' replaces the first byte
+ * of its lines.  Returns how many are left; 0 disables the door, and so does
+ * -1: the file can't be read or marked, which is logged. */
 static int one_time(struct door *d, bool spend) {
     struct sequence old = d->seq, next = old;
     bool marked = false, failed = false;
@@ -1364,8 +1348,7 @@ static void cmd_timeout_check(struct door *d) {
     warn("an ipset holds an address for %u s at most", d->cmd_timeout);
 }
 
-/* Checks and completes a door whose whole section has been read.  Ignores
- * faults that an error in the section may have caused. */
+/* Checks and completes a door, but for faults that its errors may cause. */
 static void door_finish(struct conf *c, struct door *d) {
     be_at(d, D(seq_timeout));
     if (d->seq_timeout == 0 && d->seq.n > 1)
@@ -1382,8 +1365,7 @@ static void door_finish(struct conf *c, struct door *d) {
     if (is_given(d->one_time)) one_time(d, false);
 }
 
-/* Reads the file at path into c.  Logs all errors of the file (and returns
- * false) and, with -t, all doubts. */
+/* Reads the file into c.  Logs all errors (false) and, with -t, all doubts. */
 static bool config_load(struct conf *c, const char *path) {
     const char *list = settings.interface;
     *c = (struct conf){ .stray_limit = STRAY_LIMIT };
@@ -1399,8 +1381,7 @@ static bool config_load(struct conf *c, const char *path) {
     return !spot.errors;
 }
 
-/* A directive's value as understood, in the file's own language.  A blank or a
- * comma precedes each item. */
+/* Adds a directive's value as understood, a blank or comma before each item. */
 static void value_add(struct text *t, const struct keyword *k,
                       const void *field) {
     const struct sequence *seq = field;
@@ -1556,8 +1537,7 @@ static struct {
 } program;
 
 /* Prepends an instruction and returns its label.  A test goes on at yes or no,
- * through a JA if the label is further away than BPF's 255 instructions; a JA
- * goes to yes. */
+ * through a JA if that is more than BPF's 255 away; a JA goes to yes. */
 static unsigned put(unsigned code, uint32_t k, unsigned yes, unsigned no) {
     struct bpf_insn_ insn = { .code = (uint16_t)code, .k = k };
     if (code == JEQ || code == JGE || code == JSET) {
@@ -1676,9 +1656,8 @@ static unsigned filter_interface(const struct locals *l, unsigned yes,
     return load(LD_W, AD_HATYPE, put(JEQ, HATYPE_LOOPBACK, listed, yes));
 }
 
-/* Builds and attaches the kernel's filter, which drops what can't matter
- * before it wakes us up.  It may pass too much, since the parser tests again,
- * but never too little. */
+/* Attaches the kernel's filter, which drops what can't matter before it wakes
+ * us.  It may pass too much, as the parser tests again, never too little. */
 static void filter_attach(const struct sniffer *s) {
     program.at = FILTER_MAX;
     unsigned drop = put(RET, 0, 0, 0), take = put(RET, 0xffff, 0, 0);
@@ -1693,10 +1672,9 @@ static void filter_attach(const struct sniffer *s) {
     attach(s->packets, program.at); /* net.core.optmem_max */
 }
 
-/* Opens a packet socket with a ring on all interfaces; -1 and errno if that
- * fails.  A filter that drops everything is attached before bind(): nothing is
- * queued until the sniffer sets its own.  SOCK_DGRAM: offset 0 is the IP header
- * on every link (packet(7)). */
+/* Opens a packet socket with a ring; -1 and errno if that fails.  A filter that
+ * drops all is attached before bind(): nothing is queued until the sniffer sets
+ * its own.  SOCK_DGRAM: offset 0 is the IP header on every link (packet(7)). */
 static int packet_socket(void) {
     int fd = socket(AF_PACKET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     int yes = 1, version = TPACKET_V2_;
@@ -1743,10 +1721,9 @@ struct packet {
 
 static unsigned get16(const uint8_t *b) { return (unsigned)b[0] << 8 | b[1]; }
 
-/* Parses a TCP header (RFC 9293).  n bytes of it are captured, size bytes are
- * left of the packet by its IP header.  Every TCP implementation sends its SYN
- * with options and starts at a random number: a SYN without options, and a
- * segment with number 0, is made by hand, and no TCP sends it again. */
+/* Parses a TCP header (RFC 9293): n bytes are captured, size left of the
+ * packet.  Every TCP sends SYN with options and starts at a random number: a
+ * SYN without options, or number 0, is made by hand and never sent again. */
 static bool parse_tcp(const uint8_t *h, size_t n, size_t size,
                       struct packet *p) {
     if (n < 20) return false;
@@ -1759,8 +1736,7 @@ static bool parse_tcp(const uint8_t *h, size_t n, size_t size,
     return length >= 20 && length <= size;
 }
 
-/* Parses a UDP header (RFC 768).  Only in a first fragment may the datagram's
- * length exceed what is left. */
+/* Parses a UDP header (RFC 768).  Only a first fragment may be cut short. */
 static bool parse_udp(const uint8_t *h, size_t size, struct packet *p) {
     size_t length = get16(h + 4);
     p->knock |= TO_UDP;
@@ -1769,8 +1745,7 @@ static bool parse_udp(const uint8_t *h, size_t size, struct packet *p) {
     return length >= 8 && (length <= size || p->part);
 }
 
-/* Parses an IPv4 header (RFC 791).  Returns where it ends; 0 if it is bad or
- * of a later fragment. */
+/* Returns the end of an IPv4 header (RFC 791); 0: bad, or a later fragment. */
 static size_t parse_v4(const uint8_t *b, struct packet *p) {
     size_t length = (size_t)(b[0] & 15) * 4;
     p->src = addr_v4(b + 12);
@@ -1782,8 +1757,7 @@ static size_t parse_v4(const uint8_t *b, struct packet *p) {
     return later || length < 20 ? 0 : length;
 }
 
-/* Skips an IPv6 extension header.  Returns its length; 0 if it is of a later
- * fragment, or if the packet is routed on from here. */
+/* The length of an IPv6 extension header; 0: a later fragment, or routed on. */
 static size_t parse_extension(const uint8_t *h, struct packet *p) {
     unsigned kind = p->proto;
     p->proto = h[0];
@@ -1811,9 +1785,8 @@ static size_t parse_v6(const uint8_t *b, size_t n, struct packet *p) {
     return at;
 }
 
-/* Parses the first n bytes of a packet that was wire bytes long.  False if it
- * is not TCP or UDP, is a later fragment, or is cut short: every length is
- * checked against what is there and against what the other headers claim. */
+/* Parses the first n of a packet's wire bytes; false if it is not TCP or UDP, a
+ * later fragment, or if a length exceeds what is there or what others claim. */
 static bool parse(const uint8_t *b, size_t n, size_t wire, struct packet *p) {
     unsigned version = n ? b[0] >> 4 : 0;
     size_t at, end = 0;
@@ -1838,9 +1811,8 @@ FAST_END
 
 /* ---- The sniffer: match ------------------------------------------------- */
 
-/* Lists where the ranges of bulk ports, and the ranges of sealed ports, begin
- * and end, in turn.  If both lists together are too long, the last range has no
- * end, as the limits are odd: the filter then passes too much. */
+/* Lists where the ranges of bulk and of sealed ports begin and end, in turn.
+ * Of too many the last has no end (the limits are odd): too much passes. */
 static void find_edges(struct sniffer *s) {
     uint32_t *n = &s->nedges, *sealed = &s->nsealed_edges;
     *n = *sealed = 0;
@@ -1855,8 +1827,7 @@ static void find_edges(struct sniffer *s) {
 
 /* Makes the table of ports from the doors.  A door is wide if bulk packets can
  * knock on it: it has a UDP port, or TCPFlags that an ACK fits.  Ports near
- * such a knock are bulk too: the filter then shows us a passing scan at once,
- * and not only after the filter has been widened. */
+ * such a knock are bulk too: the filter shows us a passing scan at once. */
 static void index_doors(struct sniffer *s) {
     if (s->indexed) memset(s->ports, 0, KNOCKS * sizeof *s->ports);
     s->indexed = true; /* new memory is zero already */
@@ -1898,16 +1869,14 @@ static void tell(struct sniffer *s, struct event e) {
     if (s->unsent == EVENTS_MAX) events_send(s);
 }
 
-/* May one more event that a stranger can cause be told?  *told: how many of its
- * kind have been told in this second. */
+/* May one more event of strangers be told?  *told: how many in this second. */
 static bool may_tell(struct sniffer *s, uint32_t *told, uint32_t most) {
     if ((*told)++ < most) return true;
     s->suppressed++;
     return false;
 }
 
-/* Tells that a source has reached a stage at a door, or what follows then;
- * false if the door has told too much in this second. */
+/* Tells of a source's stage at a door; false beyond the door's rate. */
 static bool tell_stage(struct sniffer *s, enum kind kind, uint32_t door,
                        unsigned stage, const struct addr *src) {
     struct watch *d = &s->doors[door];
@@ -1941,16 +1910,14 @@ static uint64_t spread(uint64_t x) {
     return x ^ x >> 33;
 }
 
-/* 48 bits that tell a packet from others: of its source, whose hash is h, of its
- * ports and number. */
+/* 48 bits that tell a packet from others: of source (hash h), ports, number. */
 static uint64_t mark_of(const struct sniffer *s, const struct packet *p,
                         uint64_t h) {
     uint64_t ports = (uint64_t)p->knock << 16 | p->sport;
     return spread(h + s->key[5] * p->number + s->key[6] * ports) >> 16;
 }
 
-/* Did another interface show us this packet already, as a bridge and its port
- * do? */
+/* Did another interface show us this packet, as a bridge and its port do? */
 static bool is_twin(struct sniffer *s, const struct packet *p) {
     struct recent *r = &s->recent[p->mark % RECENT_MAX];
     bool fresh = s->now - r->time < TWIN_MS;
@@ -1959,9 +1926,8 @@ static bool is_twin(struct sniffer *s, const struct packet *p) {
     return false;
 }
 
-/* The set in which p's mark is or will be.  First knocks have sets of their
- * own: a stranger who knows no other knock of a sequence can wash out no other
- * mark. */
+/* The set of p's mark.  First knocks have sets of their own: a stranger who
+ * knows no other knock washes out no other mark. */
 static uint64_t *mark_set(const struct sniffer *s, const struct packet *p,
                           bool first) {
     return s->marks[p->mark % MARK_SETS + (first ? MARK_SETS : 0)];
@@ -1993,9 +1959,8 @@ static void mark_keep(struct sniffer *s, const struct packet *p) {
 }
 
 /* src has an attempt at a wide door: the filter must pass all that src sends,
- * as its strays count, and with too many such sources all that anyone sends.
- * True if the filter has to change.  Only expire() narrows the filter:
- * strangers can't toggle it. */
+ * as strays count; with too many such sources, everything.  True if the filter
+ * has to change.  Only expire() narrows it: strangers can't toggle it. */
 static bool wide_begins(struct sniffer *s, const struct addr *src) {
     for (uint32_t i = 0; i < s->nwide; i++)
         if (!addr_cmp(&s->wide[i], src)) return false;
@@ -2035,10 +2000,9 @@ static void attempt_move(struct sniffer *s, struct attempt *a,
     }
 }
 
-/* Ends the oldest attempts of the lowest stage while there are too many.
- * Called before a packet is matched, which may add one for each door.  Half
- * the table is kept for stage 1: knowing two knocks is not enough to fill
- * it. */
+/* Ends the oldest attempts of the lowest stage while there are too many, before
+ * a packet adds one for each door.  Half the table is for stage 1: knowing two
+ * knocks is not enough to fill it. */
 static void make_room(struct sniffer *s) {
     while (s->active >= ATTEMPTS_MAX || s->advanced >= ATTEMPTS_MAX / 2) {
         struct attempt *stage = &s->stages[1];
@@ -2140,8 +2104,7 @@ static void start(struct sniffer *s, struct attempt *a, struct packet *p) {
     p->use |= BEGINS;
 }
 
-/* Rule 3: the knock that an attempt waits for has come.  The last one opens the
- * door, but not before all doors have seen p. */
+/* Rule 3: the knock that a waits for.  The last opens after all doors saw p. */
 static void advance(struct sniffer *s, struct attempt *a, struct packet *p) {
     a->packet[a->stage] = p->serial;
     attempt_move(s, a, a->stage + 1u);
@@ -2156,10 +2119,9 @@ static uint64_t stray_bit(const struct sniffer *s, uint32_t knock) {
 }
 
 /* Rules 6 and 7: no attempt at the door has a use for p.  A port of the door's
- * own ends the source's attempts, from *link on.  Any other port is a stray,
- * which ends the attempts that have seen too many.  Bulk packets are strays at
- * wide doors alone: at other doors nobody can knock with them, and the filter
- * drops most of them. */
+ * own ends the source's attempts, from *link on; any other is a stray, which
+ * ends those that have seen too many.  Bulk packets are strays at wide doors
+ * alone: at others nobody can knock with them, and the filter drops most. */
 static void spoil(struct sniffer *s, struct attempt **link,
                   const struct packet *p, bool own) {
     uint32_t door = (*link)->door;
@@ -2175,9 +2137,8 @@ static void spoil(struct sniffer *s, struct attempt **link,
     }
 }
 
-/* Shows p to a door where its source has attempts, from *link on: rules 3, 4, 6
- * and 7.  An attempt with only a first knock begins again with the same knock:
- * the client may have given up long ago. */
+/* Rules 3, 4, 6, 7: shows p to a door where its source has attempts, from *link
+ * on.  A first knock that comes again renews: its client may have given up. */
 static void door_hit(struct sniffer *s, struct attempt **link,
                      struct packet *p) {
     struct attempt *next = NULL, *same = NULL, *a = *link;
@@ -2211,9 +2172,8 @@ static unsigned noted_packets(const struct sniffer *s,
     return n;
 }
 
-/* Rule 6, its second half: p has advanced an attempt, and the same packets
- * have made another one at another door, which sees p but neither advances nor
- * repeats.  That door was a wrong guess. */
+/* Rule 6, second half: p has advanced an attempt; others of the same packets,
+ * at doors that see p but neither advance nor repeat, were wrong guesses. */
 static void cancel_guesses(struct sniffer *s, struct attempt **first,
                            const struct packet *p) {
     struct attempt *a, *next;
@@ -2239,8 +2199,7 @@ static bool is_older(const struct sniffer *s, const struct attempt *a,
     return (int16_t)(a->packet[0] - b->packet[0]) < 0; /* serial numbers */
 }
 
-/* Returns the complete attempt that opens next: the one begun earliest, then
- * the first in the file; NULL if there is none. */
+/* The complete attempt that opens next: the earliest, then by file; or NULL. */
 static struct attempt *complete(const struct sniffer *s, struct attempt *a,
                                 const struct addr *src) {
     struct attempt *best = NULL;
@@ -2251,10 +2210,9 @@ static struct attempt *complete(const struct sniffer *s, struct attempt *a,
     return best;
 }
 
-/* Rule 8: opens the doors that p completes; false if there is none.  The
- * packets that have opened a door are used up: the source's other attempts at
- * this door end, and so do its attempts elsewhere that have accepted some of
- * these packets and no others. */
+/* Rule 8: opens the doors that p completes; false if there is none.  What
+ * opened a door is used up: the source's other attempts there end, and those
+ * elsewhere that have accepted some of these packets and no others. */
 static bool open_doors(struct sniffer *s, struct attempt **first,
                        const struct packet *p) {
     struct attempt *c, *a, *next;
@@ -2276,9 +2234,8 @@ static bool open_doors(struct sniffer *s, struct attempt **first,
 }
 
 /* Rule 5 for a door that begins with p: a new attempt, inserted at *link, in
- * place of the source's weakest if the source has many.  None begins if p has
- * advanced an attempt here or is ignored as a repeat: that attempt has p as its
- * last knock. */
+ * place of the source's weakest if it has many.  None begins if p has advanced
+ * an attempt here or repeats: that attempt has p as its last knock. */
 static void begin(struct sniffer *s, struct attempt **link, uint32_t door,
                   struct packet *p) {
     struct attempt *a, *weakest = *link;
@@ -2302,8 +2259,7 @@ static void begin(struct sniffer *s, struct attempt **link, uint32_t door,
     tell_stage(s, STAGE, door, 1, &p->src);
 }
 
-/* Rule 5: shows p to the doors that begin with it, in the order of the file.
- * Doors with no other knock open. */
+/* Rule 5: shows p to the doors that begin with it.  One-port doors open. */
 static void begin_all(struct sniffer *s, struct attempt **link,
                       struct packet *p) {
     uint32_t door = s->ports[p->knock].first - 1; /* UINT32_MAX: no more */
@@ -2360,8 +2316,7 @@ FAST_END
 
 /* ---- The sniffer: sealed knocks ----------------------------------------- */
 
-/* Makes the tables of a message's keys.  They have the ids of each client for
- * as many periods around now as fit. */
+/* Makes the tables of a message's keys, with as many periods as fit. */
 static void readers_init(struct sniffer *s, const struct key *keys,
                          uint32_t n) {
     uint32_t around = PERIODS_AROUND;
@@ -2400,9 +2355,8 @@ static void ids_make(struct sniffer *s) {
     }
 }
 
-/* Queues a datagram at a door with keys, for the client whose id the datagram
- * has.  False if there is no such client: the datagram is a stray.  Datagrams
- * with an id of another time are limited. */
+/* Queues a datagram for the client whose id it has; false if there is none: it
+ * is a stray.  Datagrams with an id of another time are limited. */
 static bool sealed_take(struct sniffer *s, const struct packet *p,
                         const uint8_t *datagram) {
     struct event e = { .kind = SEALED, .src = p->src };
@@ -2461,17 +2415,15 @@ static bool empty_root(void) {
     return false;
 }
 
-/* Changes user and group by system calls: libc's functions would do so in every
- * thread, and there is only one. */
+/* Changes user and group by system calls: libc would look for more threads. */
 static bool own_id(unsigned id) {
     return !syscall(ID_CALL(setgroups), 0, NULL) &&
            !syscall(ID_CALL(setresgid), id, id, id) &&
            !syscall(ID_CALL(setresuid), id, id, id);
 }
 
-/* Empties all capability sets, and with them the ambient one (capset(2)).  Then
- * proves the loss: reads the sets back, and tries to become root unless we are
- * root. */
+/* Empties all capability sets (capset(2)), and proves it: reads them back, and
+ * tries to become root unless we are root. */
 static bool no_capabilities(void) {
     static const uint32_t none[6];
     uint32_t head[2] = { CAP_VERSION_3, 0 }, sets[6] = { 0 };
@@ -2643,8 +2595,7 @@ static bool rest(struct sniffer *s, uint32_t n) {
 }
 
 /* Ends attempts that have timed out, and lists the sources at wide doors.  It
- * walks through the whole table, so only when something is due, and once in
- * EXPIRE_MS at most. */
+ * walks through the table: if something is due, at most once in EXPIRE_MS. */
 static void expire(struct sniffer *s) {
     struct attempt *end = s->attempts + s->used;
     int64_t next = INT64_MAX;
@@ -2798,8 +2749,7 @@ static void sniffer_main(void) {
 
 #define NEVER INT64_MAX
 
-/* A ring of openings: a head and what it holds.  One alone is its own
- * neighbour. */
+/* A ring of openings, with a head; one alone is its own neighbour. */
 struct ring {
     struct ring *older, *newer;
 };
@@ -3036,8 +2986,7 @@ static int file_replace(const char *path, const struct text *t) {
 }
 
 /* Takes the next line off *text; summed: its sum must be right, and is cut off.
- * NULL if the sum is wrong, and at the end of the text, where half a line is
- * left if the daemon was killed while it wrote. */
+ * NULL at the end, also at half a line that a killed daemon has left. */
 static char *line_take(char **text, bool summed) {
     char *line = *text, *end = strchr(line, '\n');
     if (!end) return NULL;
@@ -3081,8 +3030,7 @@ struct records {
     bool old; /* of version 2 */
 };
 
-/* Skips the head of a state file's text of n bytes; NULL if the head is
- * damaged. */
+/* Skips the head of a state file's text of n bytes; NULL if it is damaged. */
 static char *records_head(struct records *rs, char *text, size_t n) {
     size_t head = strlen(STATE_HEAD), sum = strlen("sum 0123456789abcdef\n");
     if (strlen(text) != n) return NULL;
@@ -3210,8 +3158,7 @@ static void state_save(struct monitor *m) {
     f->fd = fd;
 }
 
-/* Appends what has changed to the state file.  Called before a start command
- * runs, or its rule could stay for ever. */
+/* Appends the changes to the state file, before a start command runs. */
 static void state_write(struct monitor *m, int64_t now) {
     struct state_file *f = &m->state;
     struct stat st;
@@ -3228,8 +3175,7 @@ static void state_write(struct monitor *m, int64_t now) {
 
 /* ---- The monitor: commands ---------------------------------------------- */
 
-/* Returns the command with each %IP% replaced.  What is put in can only be hex
- * digits, dots and colons. */
+/* The command with each %IP% replaced, by hex digits, dots and colons only. */
 static char *expand(const char *command, const char *ip) {
     struct text t = { 0 };
     for (const char *at; (at = strstr(command, "%IP%")); command = at + 4)
@@ -3249,10 +3195,9 @@ static bool needs_shell(const char *command) {
     return false;
 }
 
-/* Starts a command by posix_spawn(), whose cost does not grow with our memory.
- * Without shell syntax it is split and run directly, or by the shell if there
- * is no such program (a shell's own word, a script without #!).  Returns 0 or
- * an error number. */
+/* Starts a command by posix_spawn(), whose cost does not grow with our memory:
+ * split and run directly, or by the shell if it has its syntax or is no program
+ * (a shell's own word, a script without #!).  Returns 0 or an error number. */
 static int spawn(char *command, const posix_spawn_file_actions_t *act,
                  const posix_spawnattr_t *attr, pid_t *pid) {
     extern char **environ;
@@ -3326,9 +3271,8 @@ static void output_line(struct monitor *m, struct output *o) {
         say_of(m, o->share, NULL, OUTPUT, "(further output is not logged)");
 }
 
-/* Reads some of a command's output, if poll() saw any; false at its end.  The
- * pipe stays open as long as anything that the command has left running holds
- * it, which SIGPIPE would kill otherwise. */
+/* Reads a command's output, if poll() saw any; false at its end.  The pipe
+ * stays open for what the command left running, which SIGPIPE would kill. */
 static bool output_read(struct monitor *m, struct output *o, int seen) {
     char buf[4096];
     ssize_t n = seen & POLLIN ? read(o->fd, buf, sizeof buf) : 0;
@@ -3378,8 +3322,7 @@ static void bytes_put(struct request *q, const void *data, size_t n) {
     memcpy(q->b + q->at, data, n);
 }
 
-/* Prepends an attribute; without data, the head of one whose n bytes are there
- * already. */
+/* Prepends an attribute; without data, the head of one that is there. */
 static void attr_put(struct request *q, unsigned type, const void *data,
                      size_t n) {
     struct attr_ head = { (uint16_t)(sizeof head + n), (uint16_t)type };
@@ -3413,9 +3356,8 @@ static void message_put(struct request *q, unsigned type, unsigned how) {
     q->end = q->at;
 }
 
-/* Prepends a message that puts the address into an nft set for a number of
- * seconds or, with 0, removes it.  how: NLM_ACK if it is the last one, whose
- * answer follows the errors of all. */
+/* Prepends a message that puts the address into an nft set for so long or, with
+ * 0, removes it.  how: NLM_ACK if it is the last one. */
 static void nft_put(struct request *q, unsigned how, unsigned seconds) {
     uint64_t ms = htobe64(seconds * 1000ULL);
     attr_put(q, NFTA_DATA_VALUE, q->address, q->v4 ? 4 : 16);
@@ -3464,8 +3406,7 @@ static uint32_t attr_number(const uint8_t *p, size_t n, unsigned type) {
     return ntohl(value);
 }
 
-/* Looks at the description of an nft set: would each address be held for its
- * time?  Returns 0 or the fault. */
+/* Would an nft set of this description hold an address?  0 or the fault. */
 static int nft_look(const uint8_t *p, size_t n, bool v4) {
     unsigned set = attr_number(p, n, NFTA_SET_FLAGS);
     unsigned type = attr_number(p, n, NFTA_SET_KEY_TYPE);
@@ -3494,8 +3435,7 @@ static int ipset_look(const uint8_t *p, size_t n, bool v4) {
     return attr_find(data, inner, IPSET_TIMEOUT, &bytes) ? 0 : NO_TIMEOUT;
 }
 
-/* What an answer of n bytes says: 0, an error or a fault, or NO_ANSWER if it is
- * not one to what was asked. */
+/* What an answer says: 0, an error or a fault; NO_ANSWER: to something else. */
 static int answer_read(struct request *q, const uint8_t *p, size_t n) {
     struct netlink_ head;
     uint32_t error = 0; /* as a negative number */
@@ -3514,8 +3454,7 @@ static int answer_read(struct request *q, const uint8_t *p, size_t n) {
     return q->set->family ? nft_look(p, n, q->v4) : ipset_look(p, n, q->v4);
 }
 
-/* The same of all answers in n bytes.  The first error counts; error: of
- * earlier answers. */
+/* The same of all in n bytes: the first error.  error: of earlier answers. */
 static int answers_read(struct request *q, const uint8_t *p, size_t n,
                         int error) {
     struct netlink_ head;
@@ -3553,8 +3492,7 @@ static int set_ask(struct monitor *m, struct request *q) {
     return NO_ANSWER;
 }
 
-/* Would this set hold an address of this family for its time?  Returns 0, an
- * error number or the fault. */
+/* Would this set hold an address for its time?  0, an error or the fault. */
 static int set_look(struct monitor *m, const struct set *s, bool v4) {
     struct request q = { .at = SET_BYTES, .end = SET_BYTES, .set = s };
     uint32_t header = htonl(IPSET_HEADER_ONLY);
@@ -3571,10 +3509,9 @@ static int set_look(struct monitor *m, const struct set *s, bool v4) {
     return error;
 }
 
-/* Puts an address into a set for a number of seconds or, with 0, removes the
- * address.  Before Linux 6.12 an nft element that is added again keeps its old
- * time: so one batch adds the element, which may be missing, deletes it, and
- * adds it with the new time. */
+/* Puts an address into a set for so many seconds or, with 0, removes it.
+ * Before Linux 6.12 an nft element that is added again keeps its old time: one
+ * batch adds it (it may be missing), deletes it, adds it with the new time. */
 static int set_write(struct monitor *m, const struct set *s,
                      const struct addr *a, unsigned seconds) {
     struct request q = { .at = SET_BYTES, .end = SET_BYTES, .set = s };
@@ -3629,10 +3566,9 @@ static const char *set_describe(const char *words, const struct set *s,
     return text;
 }
 
-/* Puts an opening's address into its set for a number of seconds or, with 0,
- * removes the address.  Tries twice: before Linux 6.12 an element can end in
- * the middle of a batch.  Returns whether the address may be in the set now; an
- * error is logged. */
+/* Puts an opening's address into its set for so many seconds or, with 0,
+ * removes it; twice, as an element can end in the middle of a batch before
+ * Linux 6.12.  Returns whether it may be there now; an error is logged. */
 static bool set_change(struct monitor *m, struct opening *o,
                        unsigned seconds) {
     struct set s;
@@ -3650,9 +3586,8 @@ static bool set_change(struct monitor *m, struct opening *o,
     return error == NO_ANSWER;
 }
 
-/* Looks at the sets of all doors: at the start, at SIGHUP and for -t.  A
- * missing set may come later, with the firewall; a set of another kind is an
- * error. */
+/* Looks at the sets of all doors: at the start, at SIGHUP, for -t.  A missing
+ * one may come later, with the firewall; one of another kind is an error. */
 static void sets_review(struct monitor *m, struct conf *c) {
     struct set s;
     for (unsigned i = 0; i < 2 * c->ndoors; i++) {
@@ -3721,10 +3656,9 @@ static void heap_put(struct monitor *m, struct opening *o, unsigned at) {
     o->at = at;
 }
 
-/* Lets the next command of an address wait for a slot, unless an earlier
- * command of the address waits for one, or runs, and has done so for less than
- * ORDER_MS.  So a stranger who floods a door in the name of an address holds up
- * no other door of that address for long. */
+/* Lets the next command of an address wait for a slot, unless an earlier one
+ * waits for its own, or runs, for less than ORDER_MS: a stranger who floods a
+ * door in the name of an address holds up no other door of it for long. */
 static void address_turn(struct monitor *m, const struct addr *src) {
     struct opening *first = NULL, *o = *bucket_of(m, src);
     for (unsigned i = m->nchildren; i-- && !m->children[i].passed;)
@@ -3803,8 +3737,7 @@ static bool same_text(const char *a, const char *b) {
     return a && b ? !strcmp(a, b) : a == b;
 }
 
-/* Are a and b one opening: of one door, with one stop command and set or,
- * without these, with one start command? */
+/* Are a and b one: of one door, stop command and set, or else start command? */
 static bool is_same(const struct opening *a, const struct opening *b) {
     if (a->share != b->share || !same_text(a->stop, b->stop)) return false;
     if (!same_text(a->set, b->set)) return false;
@@ -3884,8 +3817,7 @@ static void opening_end(struct monitor *m, struct opening *o) {
     opening_move(m, o, GONE, NEVER);
 }
 
-/* The same before its time: a start command that waits is dropped, the address
- * leaves the set. */
+/* The same before its time: no start waits on, the address leaves the set. */
 static void opening_close(struct monitor *m, struct opening *o) {
     if (o->state == DUE || o->state == STOPPING) return;
     if (o->set) set_change(m, o, 0);
@@ -3902,8 +3834,7 @@ static bool is_crowded(const struct monitor *m, const struct share *s) {
     return open_of(s->n) + open_of(m->n) >= OPENINGS_MAX;
 }
 
-/* Does the door lack room for one more opening?  If so, its oldest one closes,
- * one at a time. */
+/* Does the door lack room for one more opening?  If so, its oldest closes. */
 static bool room_lacks(struct monitor *m, struct share *s) {
     struct ring *oldest = s->held.newer;
     bool closing = s->n[DUE] + s->n[STOPPING] > 0;
@@ -3920,9 +3851,8 @@ static void opening_hold(struct monitor *m, struct opening *o) {
     opening_move(m, o, HELD, o->until);
 }
 
-/* A knock at door d: the address is put into the set, and the start command is
- * queued unless it waits already.  If the set refuses the address, nothing
- * opens. */
+/* A knock at door d: the address is put into the set, and the start command
+ * queued unless it waits.  If the set refuses, nothing opens. */
 static void opening_knock(struct monitor *m, const struct door *d,
                           const struct addr *src) {
     struct share *s = share_of(m, d->name);
@@ -3974,9 +3904,8 @@ static void turn_passes(struct monitor *m, struct opening *o) {
     address_turn(m, &o->src);
 }
 
-/* Removes the address of an opening whose time is over from the set.  The
- * kernel does so too, but by a clock that stops while the machine is suspended.
- * An address that another door has put into the same set stays. */
+/* Takes an opening's address out of the set at its time: the kernel's clock
+ * stops in a suspend.  An address that another door has put there stays. */
 static void set_expire(struct monitor *m, struct opening *o) {
     struct opening *i = *bucket_of(m, &o->src);
     for (; (i = of_address(i, &o->src)); i = i->next)
@@ -4010,8 +3939,7 @@ static void openings_end(struct monitor *m) {
     free(all);
 }
 
-/* The round of an opening's stop commands has failed.  A few more follow, at
- * the daemon's end as many as there is time for. */
+/* A round of stop commands has failed.  A few more follow; at the end, many. */
 static void round_failed(struct monitor *m, struct opening *o) {
     static const int pauses[] = { ROUNDS_MS };
     unsigned rounds = LENGTH(pauses);
@@ -4075,10 +4003,9 @@ static void command_reap(struct monitor *m, pid_t pid, int status) {
     command_end(m, c, !status);
 }
 
-/* Begins the command of an opening whose turn it is.  If the opening has
- * TIMES_MAX start commands, a stop command undoes one of them first.  If the
- * kernel has no process left, the command keeps its place, and all commands
- * wait for a while. */
+/* Begins the command of an opening whose turn it is.  At TIMES_MAX start
+ * commands a stop command undoes one first.  If the kernel has no process left,
+ * the command keeps its place, and all wait for a while. */
 static void command_begin(struct monitor *m, struct opening *o, int64_t now) {
     enum state was = o->state, next = was == DUE ? STOPPING : STARTING;
     if (was == QUEUED && o->stop && o->times >= TIMES_MAX) next = CROWDED;
@@ -4135,8 +4062,7 @@ static struct opening *queue_next(struct monitor *m, enum command which) {
     return (struct opening *)best->ready.newer;
 }
 
-/* How long a command keeps a slot, in ms.  At the daemon's end there is little
- * time. */
+/* How long a command keeps a slot, in ms: less at the daemon's end. */
 static int64_t run_ms(const struct monitor *m) {
     return m->ending ? END_RUN_MS : RUN_MS;
 }
@@ -4156,8 +4082,7 @@ static unsigned slots_free(struct monitor *m, int64_t now) {
     return (unsigned)min_ms(RUN_MAX - young, CHILDREN_MAX - m->nchildren);
 }
 
-/* Begins what may begin: starts and stops in turn, so that neither wait for
- * all of the others. */
+/* Begins what may begin, starts and stops in turn: neither waits for all. */
 static void commands_run(struct monitor *m, int64_t now) {
     unsigned slots = slots_free(m, now);
     for (; slots && now >= m->again; slots--) {
@@ -4172,9 +4097,8 @@ static void commands_run(struct monitor *m, int64_t now) {
 
 /* ---- The monitor: openings of an earlier run ---------------------------- */
 
-/* Takes over an opening that an earlier run has left.  A file of version 2 has
- * a record for each start command of an opening: the last deadline holds.  In a
- * later version the last record of an opening holds. */
+/* Takes over an opening that an earlier run has left: its last record holds.
+ * Version 2 has one for each start command: of these the last deadline. */
 static void opening_restore(struct monitor *m, const struct record *r,
                             bool old) {
     struct door d = { .name = r->door,
@@ -4401,9 +4325,8 @@ static bool address_of(const struct ifaddrs *a, struct addr *addr) {
     return family == AF_INET || (family == AF_INET6 && !settings.only_ipv4);
 }
 
-/* Adds an interface and its addresses, which -t prints; with index 0, the
- * addresses of all interfaces.  Returns why the interface can't be used yet;
- * NULL if it can. */
+/* Adds an interface and its addresses, which -t prints; index 0: the addresses
+ * of all.  Returns why the interface can't be used yet, or NULL. */
 static const char *locals_take(struct locals *l, const struct ifaddrs *all,
                                const char *name, unsigned index) {
     bool up = false, addressed = false;
@@ -4473,8 +4396,7 @@ static bool pieces_send(const struct monitor *m, const void *data,
     return true;
 }
 
-/* Sends an order and its data, if there is a sniffer.  A sniffer that does not
- * read them hangs, and is killed. */
+/* Sends an order and its data; a sniffer that does not read is killed. */
 static void order_send(struct monitor *m, const struct order *o,
                        const void *data) {
     if (m->sniffer < 0) return;
@@ -4674,8 +4596,7 @@ static void memories_take(struct monitor *m, struct conf *c) {
     m->takes++;
 }
 
-/* judge(), and what it leaves to us: the address, which *a becomes.  source: of
- * the packet. */
+/* judge(), and what it leaves to us: the address, *a.  source: the packet's. */
 static enum verdict sealed_judge(const struct hmac *key,
                                  struct stamps *stamps, struct sealed *s,
                                  const struct addr *source, uint64_t now,
@@ -4790,8 +4711,7 @@ static void notify_ready(void) {
     close(fd);
 }
 
-/* The first sniffer is ready: tells the log, the service manager and the parent
- * of -d, once. */
+/* The first sniffer is ready: tells log, service manager and -d's parent. */
 static void started(struct monitor *m, uint64_t skipped) {
     char list[512] = "";
     if (m->ready) return;
@@ -4912,8 +4832,7 @@ static void event_take(struct monitor *m, const struct event *e) {
     }
 }
 
-/* Receives a record from the sniffer; returns how many events it has, or -1 if
- * there is none, or if the channel has closed. */
+/* Receives a record; returns its number of events, -1: none, or no channel. */
 static int record_take(struct monitor *m) {
     static struct event events[EVENTS_MAX];
     int how = MSG_TRUNC | MSG_DONTWAIT; /* its true length, see recv(2) */
@@ -4983,8 +4902,7 @@ static struct watches *watches_make(const struct conf *c, uint32_t *bytes) {
 }
 
 /* In a child of the monitor: becomes the sniffer, a new program with nothing of
- * the monitor's memory; without execveat() (qemu-user), a copy of the
- * monitor. */
+ * our memory; without execveat() (qemu-user), a copy of us. */
 static void sniffer_exec(const struct monitor *m, int channel) {
     static char name[] = SNIFFER_NAME;
     char *argv[] = { name, NULL }, *none[] = { NULL };
@@ -4999,9 +4917,8 @@ static void sniffer_exec(const struct monitor *m, int channel) {
     sniffer_main();
 }
 
-/* Starts a sniffer and tells it what to look for; if that fails, turn() tries
- * again.  After a death the packet socket is a new one: nothing that the dead
- * sniffer left in the ring is read. */
+/* Starts a sniffer and tells it what to look for, or turn() tries again.  After
+ * a death the socket is new: what is left in the old ring is not read. */
 static void sniffer_start(struct monitor *m) {
     struct timeval limit = { SEND_SECONDS, 0 };
     struct order doors = { .kind = NEW_DOORS };
@@ -5126,8 +5043,7 @@ static void clients_remove(struct monitor *m, const struct conf *c) {
 }
 
 /* SIGHUP.  A file with errors changes nothing.  The sniffer stays, with its
- * attempts, if its doors are the same; else another follows, while the ring
- * goes on filling, so that no knock is lost. */
+ * attempts, if its doors do; else another follows: the ring loses no packet. */
 static void reload(struct monitor *m) {
     struct conf new;
     say(LOG, "re-reading config file: %s", settings.config);
@@ -5295,8 +5211,7 @@ static const struct word switches[] = {
     { "help", "", 'h', IS_FLAG, 0, S(help), 0 },
 };
 
-/* Reads the command line into settings.  The first of -V, -h and a wrong option
- * decides. */
+/* Reads the command line.  The first of -V, -h and a wrong option decides. */
 static void options(int argc, char **argv) {
     const struct word *w, *s = switches;
     bool wrong;
@@ -5385,8 +5300,7 @@ static void pidfile_open(struct monitor *m, const char *path) {
     if (strcmp(path, PID_PATH)) exit(1);
 }
 
-/* Finds the interfaces; false, with a message, if one does not exist.  An
- * interface that is down or without an address may be used later. */
+/* Finds the interfaces; false, with a message, if one does not exist. */
 static bool interfaces_find(struct monitor *m) {
     char there[TEXT_MAX / 2] = "";
     struct ifaddrs *all = NULL, *a;
@@ -5430,8 +5344,7 @@ static void file_test(struct monitor *m, const char *path, bool is_error) {
         is_error ? "" : "warning: ", path, strerror(errno));
 }
 
-/* -t: prints the configuration as understood, and looks for what would end or
- * hinder a start with the same options.  Returns the exit status. */
+/* -t: prints the configuration and what would hinder a start; exit status. */
 static int test(struct monitor *m) {
     const char *log = m->conf.logfile ? m->conf.logfile : settings.logfile;
     const char *pid = m->conf.pid;
