@@ -122,11 +122,9 @@ uint64_t sealed_id(const struct hmac *id_key, uint64_t period) {
 
 /* Masks the plain part of a packet, or unmasks it. */
 static void mask(const struct hmac *door, struct sealed *s) {
-    uint8_t hash[HASH_BYTES], plain[sizeof s->plain];
+    uint8_t hash[HASH_BYTES], *plain = (uint8_t *)&s->plain;
     hmac(door, "knock1 mask", s->tag, sizeof s->tag, hash);
-    memcpy(plain, &s->plain, sizeof plain);
-    for (size_t i = 0; i < sizeof plain; i++) plain[i] ^= hash[i];
-    memcpy(&s->plain, plain, sizeof plain);
+    for (size_t i = 0; i < sizeof s->plain; i++) plain[i] ^= hash[i];
 }
 
 /* Makes the tag of a packet that is not masked: the hash's first bytes. */
@@ -257,7 +255,7 @@ enum { WORDS = LENGTH(words), OPTION = 3, IN_PROFILE = 11 };
 static struct knock { /* a port to hit */
     const char *text; /* as the user wrote it */
     unsigned port;
-    bool udp;
+    bool udp, tcp; /* if the user wrote it */
 } knocks[KNOCKS_MAX];
 static unsigned nknocks;
 static struct hmac door;     /* the key of sealed knocks */
@@ -292,7 +290,8 @@ static void knock_add(char *text) {
     if (nknocks == KNOCKS_MAX) die("%stoo many ports\n", where);
     k->text = strsep(&text, ":/");
     k->udp = text && !strcasecmp(text, "udp");
-    if (text && !k->udp && strcasecmp(text, "tcp"))
+    k->tcp = text && !strcasecmp(text, "tcp");
+    if (text && !k->udp && !k->tcp)
         die("%sprotocol '%s' is not tcp or udp\n", where, text);
     k->port = port_of(k->text);
 }
@@ -678,7 +677,8 @@ static void operands_take(char **operands) {
             given.host);
     if (!nknocks)
         die("no ports, and no profile %s with ports:%s\n", heading, searched);
-    if (sealed && nknocks > 1) die("a sealed knock has one port\n");
+    if (sealed && (nknocks > 1 || knocks->tcp))
+        die("a sealed knock has one port, of UDP\n");
     if (!sealed && (given.close || given.recipient))
         die("--close and --for need a key: -k FILE, or the profile's\n");
 }

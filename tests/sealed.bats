@@ -152,7 +152,7 @@ fd77::2 x 3 open fd77::2"
 }
 
 @test "a key that is not good: what is wrong, and no packet" {
-	local mode
+	local mode text ports
 
 	receiver
 	key_file
@@ -175,7 +175,10 @@ fd77::2 x 3 open fd77::2"
 		not grep -q "$K" "$T/err"
 	done
 	key_file
-	refused '^knock: a sealed knock has one port$' -k "$T/key" 10.77.0.1 62201 62202
+	for ports in '62201 62202' 62201:tcp 62201/TCP; do
+		# shellcheck disable=SC2086 # words
+		refused '^knock: a sealed knock has one port, of UDP$' -k "$T/key" 10.77.0.1 $ports
+	done
 	refused "^knock: --for: 'nobody' is not an address, or own$" -k "$T/key" --for nobody 10.77.0.1 62201
 	refused '^knock: --close and --for need a key' --close 10.77.0.1 62201
 	refused '^knock: --close and --for need a key' --for own 10.77.0.1 62201
