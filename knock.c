@@ -620,8 +620,8 @@ static bool keygen(const char *client, const char *name) {
     char hex[KEY_DIGITS + 1];
     if (!is_client_name(client))
         die("'%s' can't be a client: use letters, digits, . _ @ -\n", client);
-    if (!name || !*name || strlen(name) > DOOR_NAME_MAX)
-        die("--keygen %s needs the name of a door, too\n", client);
+    if (!name || strlen(name) - 1 >= DOOR_NAME_MAX || strpbrk(name, "#\r\n"))
+        die("--keygen %s needs a door's name: one line, without #\n", client);
     random_take(key, sizeof key);
     for (size_t i = 0; i < KEY_BYTES; i++)
         sprintf(hex + 2 * i, "%02x", key[i]);

@@ -76,8 +76,13 @@ refused() {
 		matches "$(cat "$T/err")" "^knock: '$name' can't be a client"
 	done
 	not "$KNOCK" --keygen anna 2>"$T/err"
-	matches "$(cat "$T/err")" 'needs the name of a door'
-	not "$KNOCK" --keygen anna "$(printf %128s x)" 2>"$T/err"
+	matches "$(cat "$T/err")" "needs a door's name"
+	# A profile ends at a line's end, and each of its lines at a #.
+	for name in '' "$(printf %128s x)" 'a#b' $'ssh\nssh2' $'ssh\r'; do
+		not "$KNOCK" --keygen anna "$name" >"$T/out" 2>"$T/err"
+		is "$(cat "$T/out")" ''
+		matches "$(cat "$T/err")" "^knock: --keygen anna needs a door's name: one line, without #\$"
+	done
 	not "$KNOCK" --keygen anna ssh >/dev/full
 }
 
