@@ -5,10 +5,12 @@
 
 A mutant is the program with one mistake: an operator changed, a constant one off, a
 condition negated, a statement removed, another value returned. Each is built into the
-unit tests; those of its section run first, then the others, and if all pass, the fast
-system tests of its section. The first test that fails finds it. One that no test finds
-survives. Not counted are mutants that the compiler refuses, those whose object code is
-that of the program, and survivors that tests/mutants_explained says can not be found.
+unit tests, as fast as the compiler can, with a check of array bounds; those of its
+section run first, then the others. If all pass, those of its section run once more, with
+the sanitizers, then the fast system tests of its section. The first test that fails
+finds it. One that no test finds survives. Not counted are mutants that the compiler
+refuses, those whose object code is that of the program, and mutants that pass the unit
+tests and that tests/mutants_explained says can not be found.
 
 SEED: of the sample; it is printed. LIMIT: no mutant is begun or waited for after so many
 seconds (default 6 a mutant; 0: no limit). FILES: "knockd.c knock.c". JOBS: at the same
@@ -78,9 +80,6 @@ SECTIONS = [
     ('Start', ['start:'], [('compat', '-d|pidfile|option|-i|daemon|NOTIFY|-h')]),
 ]
 ALWAYS = [('walkthrough', 'one knock opens')]
-# Unit tests, of commands, that take most of the time; they run last.
-SLOW = ['nobody takes all', 'thousands due at once', 'the oldest one closes']
-
 SWAPS = {
     '==': '!=', '!=': '==', '<': '<=', '<=': '<', '>': '>=', '>=': '>',
     '&&': '||', '||': '&&', '+': '-', '-': '+', '*': '/', '/': '*', '%': '*',
@@ -251,18 +250,19 @@ class Mutant:
                              ([], []))
         if run(UNIT_BUILD, 300, self.dir) != 0:
             return 'refused'
-        rest = ['-' + part for part in first + SLOW]
-        for parts in [first + ['-' + p for p in SLOW]] * bool(first) + [rest]:
+        for parts in [first] * bool(first) + [['-' + part for part in first]]:
             if not units(self.dir, parts):
                 return 'found by the unit tests'
+        if self.explained():
+            return 'explained'
         if run(build_objects(self.name), 120, self.dir) != 0:
             return 'refused'
         with open('%s/0/%s.o' % (WORK, self.name[:-2]), 'rb') as old, \
                 open('%s/%s.o' % (self.dir, self.name[:-2]), 'rb') as new:
             if old.read() == new.read():
                 return 'same'
-        if any(part.startswith('commands:') for part in first) and \
-                slow_pass(WORK + '/0') and not slow_pass(self.dir):
+        if first and (run(SANITIZED_BUILD, 300, self.dir) != 0 or
+                      not units(self.dir, first, 10)):
             return 'found by the unit tests'
         if os.environ.get('SYSTEM') != '0':
             other = {'knockd.c': 'knock', 'knock.c': 'knockd'}[self.name]
@@ -272,7 +272,7 @@ class Mutant:
             for test in system + ALWAYS:
                 if passes_itself(test) and system_test(test, self.dir) != 0:
                     return 'found by ' + test[0] + '.bats'
-        return 'explained' if self.explained() else 'survived'
+        return 'survived'
 
     def explained(self):
         """Says tests/mutants_explained that no test can find it?"""
@@ -294,22 +294,10 @@ def explanations():
     return lines
 
 
-def units(where, parts):
-    """Do these unit tests pass?"""
-    return run(['./unit', *parts], UNIT_SECONDS[0], where, {'QUICK': '1'}, rb'^not ok',
-               UNIT_SECONDS[1]) == 0
-
-
-def slow_pass(where):
-    """Do the slow unit tests pass? Asked once of the program as it is."""
-    with ITSELF_LOCK:
-        if where.endswith('/0'):
-            if 'slow' not in ITSELF:
-                run(UNIT_BUILD, 300, where)
-                ITSELF['slow'] = run(['./unit', *SLOW], 600, where, {'QUICK': '1'}) == 0
-                os.unlink(where + '/unit')
-            return ITSELF['slow']
-    return run(['./unit', *SLOW], 600, where, {'QUICK': '1'}, rb'^not ok', 120) == 0
+def units(where, parts, slower=1):
+    """Do these unit tests pass? slower: than those that were measured."""
+    return run(['./unit', *parts], UNIT_SECONDS[0] * slower, where, {'QUICK': '1'},
+               rb'^not ok', UNIT_SECONDS[1] * slower) == 0
 
 
 def system_test(test, where):
@@ -330,7 +318,10 @@ def passes_itself(test):
 
 
 FLAGS = ['-std=c11', '-D_GNU_SOURCE', '-w']
-UNIT_BUILD = ['gcc', *FLAGS, '-O0', '-I.', '-o', 'unit', 'tests/unit.c']
+UNIT_BUILD = ['gcc', *FLAGS, '-O0', '-fsanitize=bounds', '-fsanitize-undefined-trap-on-error',
+              '-I.', '-o', 'unit', 'tests/unit.c']
+SANITIZED_BUILD = ['gcc', *FLAGS, '-O0', '-fsanitize=address,undefined',
+                   '-fno-sanitize-recover=undefined', '-I.', '-o', 'unit', 'tests/unit.c']
 COMPILER = shutil.which('musl-gcc') or 'gcc'
 LINK = [COMPILER, '-static', '-o', 'knockd', 'knockd.o', 'knock.o']
 UNIT_SECONDS = (300, 300)   # on the wall and of the processor; measured at the start
@@ -347,6 +338,8 @@ def sample(count):
     """A directory 0 with the program as it is, which must pass; then the mutants."""
     global UNIT_SECONDS, LAST
     begin = time.time()
+    # The unit tests have a SEED, too.
+    seed = int(os.environ.pop('SEED', '') or random.SystemRandom().randrange(1000000))
     os.makedirs(WORK)
     names = subprocess.check_output(['git', 'ls-files', '-co', '--exclude-standard'],
                                     cwd=ROOT, text=True).split()
@@ -362,7 +355,7 @@ def sample(count):
             run(UNIT_BUILD, 300, WORK + '/0'):
         sys.exit('mutants: the program as it is can not be built')
     start, used = time.time(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
-    if not units(WORK + '/0', ['-' + part for part in SLOW]):
+    if not units(WORK + '/0', []):
         sys.exit('mutants: the program as it is does not pass its unit tests')
     used = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - used
     UNIT_SECONDS = (4 * (time.time() - start) + 10, int(2 * used + 5))
@@ -373,7 +366,6 @@ def sample(count):
     texts = {n: open('%s/0/%s' % (WORK, n)).read()
              for n in os.environ.get('FILES', 'knockd.c knock.c').split()}
     every = [m for n, text in texts.items() for m in mutations(n, text)]
-    seed = int(os.environ.get('SEED') or random.SystemRandom().randrange(1000000))
     print('%d mistakes are possible; a sample of %d, SEED=%d' % (len(every), count, seed))
     seconds = int(os.environ.get('LIMIT') or 6 * count)
     if seconds:
