@@ -874,6 +874,27 @@ static void test_warnings(void) {
               none[i], kept);
         config_free(&c);
     }
+    /* the example is random, in each of its ports, and no scan's order */
+    unsigned seen[4] = { 0 }, alike = 0;
+    for (unsigned i = 0; i < 40; i++) {
+        unsigned p[4] = { 0 };
+
+        load_door(&c, "sequence=1", true);
+        const char *example = strstr(kept, "for example sequence = ");
+        CHECK(example && sscanf(example + 23, "%u,%u,%u,%u\n", &p[0], &p[1],
+                                &p[2], &p[3]) == 4);
+        CHECK(p[0] >= 1024 && p[0] < 32768 && p[1] >= 32768 && p[1] < 65536 &&
+              p[2] >= 1024 && p[2] < 32768 && p[3] >= 32768 && p[3] < 65536);
+        for (unsigned k = 0; k < 4; k++) seen[k] |= p[k];
+        alike += p[0] == p[2];
+        alike +=
+            ((p[1] ^ p[0] << 1) & 0x77fe) == 0; /* of one random number */
+        alike += ((p[3] ^ p[2] << 1) & 0x77fe) == 0;
+        alike += p[1] == p[3];
+        config_free(&c);
+    }
+    CHECK(seen[0] == 0x7fff && seen[1] == 0xffff && seen[2] == 0x7fff &&
+          seen[3] == 0xffff && alike < 20);
     /* a program is looked for along PATH, which may be empty or none */
     char *path = copy(getenv("PATH"));
     for (unsigned i = 0; i < 4; i++) {

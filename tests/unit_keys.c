@@ -615,6 +615,130 @@ static void test_sealed_part(void) {
     t_wall = 0;
 }
 
+/* A sniffer with clients, in its loop: what it polls for, and for how long. */
+static struct sniffer knower;
+static const struct conf *known_doors;
+static union slot *known_ring;
+static unsigned known_step;
+
+/* Puts a sealed knock into a slot of the ring. */
+static void known_put(uint32_t at, int64_t ms) {
+    struct sealed d = sealed_by(known_doors, 0, ms);
+    struct spec spec = { .proto = UDP,
+                         .sport = 4000,
+                         .dport = 62201,
+                         .seq = next_number++,
+                         .payload = sizeof(d) };
+    union slot slot = { .bytes = { 0 } };
+
+    spec.src = addr_of("192.0.2.1");
+    spec.dst = addr_of("10.0.0.1");
+    slot.head.net = 80;
+    slot.from.sll_hatype = 1;
+    slot.head.len = slot.head.captured =
+        (uint32_t)build(slot.bytes + 80, &spec);
+    memcpy(slot.bytes + 80 + 28, &d, sizeof(d));
+    slot.head.status = TP_USER;
+    known_ring[at] = slot;
+}
+
+static void known_live(struct pollfd *fds, nfds_t n) {
+    poll_result = 0;
+    if (n == 2) fds[1].revents = 0;
+    switch (known_step++) {
+    case 0:
+        CHECK(life_events[READY] == 0 && fds[0].events == POLLIN && n == 2);
+        known_put(0, 0);
+        break;
+    case 1: /* it waits until the monitor has room */
+        CHECK(fds[0].events == (POLLIN | POLLOUT));
+        life_hear();
+        CHECK(life_events[READY] == 1 && !life_events[SEALED]);
+        fds[0].revents = POLLOUT;
+        poll_result = 1;
+        break;
+    case 2: /* more packets than it reads before it looks at other things */
+        CHECK(fds[0].events == POLLIN && poll_timeout == -1);
+        life_hear();
+        CHECK(life_events[SEALED] == 1);
+        for (uint32_t i = 0; i < FRAMES; i++) {
+            ring_put(i, 5, 1, "192.0.2.1");
+            known_ring[i] = the_ring[i];
+        }
+        break;
+    case 3: CHECK(poll_timeout == 0 && n == 1, "%d", poll_timeout); break;
+    case 4: /* the ring is empty: it looks again and again for a while */
+    case 5:
+    case 6:
+    case 7:
+        CHECK(poll_timeout == REST_MS && n == 1, "%d", poll_timeout);
+        clock_ms += REST_MS;
+        break;
+    case 8:
+        CHECK(poll_timeout == -1 && n == 2, "%d", poll_timeout);
+        /* another sniffer has read up to a later packet */
+        known_put(1000, 1);
+        fds[1].revents = POLLIN;
+        poll_result = 1;
+        break;
+    case 9:
+        knower.suppressed = 7; /* it wakes to tell that */
+        knower.second = clock_ms;
+        break;
+    case 10:
+        CHECK(poll_timeout == 1000, "%d", poll_timeout);
+        clock_ms += 1000;
+        fds[0].revents = POLLOUT;
+        poll_result = 1;
+        break;
+    default:
+        life_hear();
+        CHECK(life_events[SEALED] == 2 && life_events[SUPPRESSED] == 1);
+        shutdown(life_ends[0], SHUT_WR);
+        fds[0].revents = POLLIN | POLLHUP;
+        poll_result = 1;
+    }
+}
+
+static void test_sealed_life(void) {
+    static struct locals locals = { .any = 1, .naddrs = 1 };
+    struct order doors = { .kind = NEW_DOORS },
+                 where = { .kind = NEW_LOCALS,
+                           .bytes = (uint32_t)locals_bytes(&locals) };
+    struct conf c;
+    int ring = openat(directory_fd, "ring", O_RDWR | O_CREAT | O_TRUNC, 0600);
+
+    t_wall = 1700000000000;
+    CHECK(load_sealed(&c, "anna " KEY_A "\n"));
+    struct watches *w = watches_make(&c, &doors.bytes);
+    CHECK(!ftruncate(ring, sizeof(the_ring)));
+    known_ring = mmap(NULL, sizeof(the_ring), PROT_READ | PROT_WRITE,
+                      MAP_SHARED, ring, 0);
+    known_doors = &c;
+    CHECK(!socketpair(AF_UNIX, SOCK_SEQPACKET, 0, life_ends));
+    knower = (struct sniffer){ .packets = ring, .channel = life_ends[1] };
+    *locals.addr = addr_of("10.0.0.1");
+    memset(life_events, 0, sizeof(life_events));
+    known_step = 0;
+    poll_hook = known_live;
+    t_closes = false;
+    give_order(doors, w, PIECE_BYTES);
+    give_order(where, &locals, PIECE_BYTES);
+    CHECK(ENDS(sniff(&knower)) && end_status == 0);
+    CHECK(known_step >= 11, "%u", known_step);
+    t_closes = true;
+    poll_hook = NULL;
+    poll_result = 0;
+    free(w);
+    config_free(&c);
+    munmap(known_ring, sizeof(the_ring));
+    close(life_ends[0]);
+    close(life_ends[1]);
+    close(ring);
+    unlinkat(directory_fd, "ring", 0);
+    t_wall = 0;
+}
+
 /* Of many clients the sniffer knows the ids of fewer periods, but one each way
  * of all. */
 static void test_ids_of_many(void) {

@@ -93,6 +93,8 @@ static void test_ring(void) {
     CHECK(ring_read(s) == 1 && heard == 1 && events->kind == PACKET);
     CHECK(!addr_cmp(&events->src, &a) && events->value >> 48 == 6 &&
           (events->value >> 16 & 0xffff) == 4321 &&
+          (events->value & 0xffff) ==
+              the_ring[(ring_at(s) + FRAMES - 1) % FRAMES].head.len &&
           (events->value >> 32 & 0xffff) == 4000);
     settings.debug = false;
     for (uint32_t i = 0; i < 3; i++)

@@ -377,10 +377,13 @@ static void test_close_others(void) {
     CHECK(t_range_from == 1024);
 }
 
+static char pidfile[100]; /* what is in it while the daemon runs */
+
 /* Ends the daemon as soon as it waits. */
 static void poll_end(struct pollfd *fds, nfds_t n) {
     poll_result = n > 1;
     if (n <= 1) return;
+    snprintf(pidfile, sizeof(pidfile), "%s", get_file("k.pid", NULL));
     raise(SIGTERM); /* blocked: it comes by the descriptor */
     fds[0].revents = POLLIN;
 }
@@ -389,7 +392,7 @@ static void poll_end(struct pollfd *fds, nfds_t n) {
 static void test_whole_run(void) {
     struct sockaddr_storage room;
     struct ifaddrs list = an_interface("eth0", "10.0.0.1", true, &room);
-    char words[3 * PATH_MAX];
+    char words[3 * PATH_MAX], path[108];
     sigset_t before;
 
     t_ring = openat(directory_fd, "ring", O_RDWR | O_CREAT, 0600);
@@ -424,7 +427,10 @@ static void test_whole_run(void) {
     poll_result = 1;
     t_forks[0] = 0; /* it detaches; the sniffer is none of ours */
     t_nforks = 1;
+    put_text("k.pid", "12345678901\nan old one\n");
     CHECK(run_main(words) == 0, "%d %s", end_status, kept);
+    snprintf(path, sizeof(path), "%d\n", (int)getpid());
+    CHECK(!strcmp(pidfile, path), "%s", pidfile);
     poll_hook = NULL;
     poll_result = 0;
     CHECK(has_text("closing...\n") && strstr(get_file("x", NULL), "") &&
@@ -432,7 +438,6 @@ static void test_whole_run(void) {
               faccessat(directory_fd, "k.state", F_OK, 0),
           "%s", kept);
     /* a service manager would kill what detaches */
-    char path[108];
     int manager = datagrams("notify", path);
     setenv("NOTIFY_SOCKET", path, 1);
     poll_hook = poll_end;
