@@ -3557,9 +3557,13 @@ static const char *set_describe(const char *words, const struct set *s,
     }
     char *end = text + sprintf(text, "set %s: %s", words, why);
     if (make) end = stpcpy(end, "; it is made by: ");
+    words += strlen("nft");
+    int table = (int)(strlen(words) - strlen(s->name)) - 1;
     if (make && s->family)
-        sprintf(end, "nft add set%s '{ type ipv%c_addr; flags timeout; }'",
-                words + strlen("nft"), v4 ? '4' : '6');
+        sprintf(end,
+                "nft 'add table%.*s; add set%s { type ipv%c_addr; flags "
+                "timeout; }'",
+                table, words, words, v4 ? '4' : '6');
     else if (make)
         sprintf(end, "ipset create %s hash:ip%s timeout 0", s->name,
                 v4 ? "" : " family inet6");

@@ -407,7 +407,8 @@ sealed() {
 
 # --- the firewall's ways ----------------------------------------------------------------
 
-# missing KIND: a warning at the start; then it is there, without a restart.
+# missing KIND REMEDY: a warning at the start, with what makes it; then it is there,
+# without a restart.
 missing() {
 	need python3
 	set_door "$1"
@@ -417,7 +418,8 @@ missing() {
 	logged "10.77.0.2: d: set $(words "$1") ssh4: there is no such set"
 	mark
 	is "$(status)" ''
-	sets "$1"
+	sed -n '/warning/s/.*; it is made by: //p' "$T/err" | in_s sh -e
+	[ "$1" = ipset ] || sets nft # the chain as well
 	opens "$1"
 	until_true "$WAIT" status_has fd77::2
 	stop_knockd
@@ -425,7 +427,7 @@ missing() {
 }
 
 @test "nft: a set that is missing at the start and made later works" {
-	missing nft "nft add set inet knock ssh4 '\\{ type ipv4_addr; flags timeout; \\}'"
+	missing nft "nft 'add table inet knock; add set inet knock ssh4 \\{ type ipv4_addr; flags timeout; \\}'"
 }
 
 @test "ipset: a set that is missing at the start and made later works" {
@@ -489,7 +491,7 @@ s_door() {
 }
 
 @test "nft: a set of another kind is an error that says which" {
-	local make="; it is made by: nft add set inet knock s '{ type ipv4_addr; flags timeout; }'"
+	local make="; it is made by: nft 'add table inet knock; add set inet knock s { type ipv4_addr; flags timeout; }'"
 
 	need nft
 	s_door 'nft inet knock s'

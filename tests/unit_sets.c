@@ -294,8 +294,8 @@ static void test_set_faults(void) {
         const char *text;
     } faulty[] = {
         { 0, ENOENT,
-          "there is no such set; it is made by: nft add set inet t a "
-          "'{ type ipv4_addr; flags timeout; }'\n" },
+          "there is no such set; it is made by: nft 'add table inet t; "
+          "add set inet t a { type ipv4_addr; flags timeout; }'\n" },
         { 0, EPERM, "knockd lacks CAP_NET_ADMIN: " },
         { 0, EINVAL, "the kernel lacks nf_tables or ip_set: " },
         { 0, ENOMEM, NULL },
@@ -500,8 +500,8 @@ static void test_set_v6(void) {
         snprintf(text, sizeof(text),
                  "there is no such set; it is made by: %s\n",
                  ipset ? "ipset create a hash:ip family inet6 timeout 0"
-                       : "nft add set ip6 t a '{ type ipv6_addr; flags "
-                         "timeout; }'");
+                       : "nft 'add table ip6 t; add set ip6 t a { type "
+                         "ipv6_addr; flags timeout; }'");
         CHECK(has_text(text), "%s: %s", text, kept);
         set_end();
     }
@@ -576,7 +576,7 @@ static void test_set_review(void) {
           "conf:3: set nft inet t a: knockd lacks CAP" },
         { 0, 0, false, true,
           "conf:3: set nft inet t a: without timeout an address would stay "
-          "for ever; it is made by: nft add set" },
+          "for ever; it is made by: nft 'add table inet t; add set" },
         { 0, NFT_TIMEOUT | NFT_INTERVAL, false, true,
           "conf:3: set nft inet t a: with flag interval" },
         { 0, NFT_TIMEOUT, true, false,
