@@ -20,7 +20,6 @@
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <inttypes.h>
 #include <ifaddrs.h>
 #include <limits.h>
@@ -66,17 +65,8 @@
 #endif
 
 /* Protocols of IP, flags of TCP. */
-enum {
-    TCP = 6,
-    UDP = 17,
-    ROUTING = 43,
-    FRAGMENT = 44,
-    AUTH = 51,
-};
-enum {
-    SYN = 2,
-    ACK = 16,
-};
+enum { TCP = 6, UDP = 17, ROUTING = 43, FRAGMENT = 44, AUTH = 51 };
+enum { SYN = 2, ACK = 16 };
 enum { TO_UDP = 1 << 16, KNOCKS = 2 << 16 }; /* a knock: port, + TO_UDP */
 
 struct addr { /* IPv4 as ::ffff:a.b.c.d (RFC 4291) */
@@ -774,17 +764,18 @@ static bool set_read(struct set *s, const char *words) {
     static const char families[][8] = SET_FAMILIES;
     *s = (struct set){ .table = "", .name = "" };
     if (strlen(words) >= sizeof s->text) return false;
-    char *rest = strcpy(s->text, words);
-    const char *kind = next_word(&rest), *family = "";
-    bool nft = !strcmp(kind, "nft");
-    if (nft) family = next_word(&rest);
-    if (nft) s->table = next_word(&rest);
-    s->name = next_word(&rest);
-    for (unsigned i = 0; i < LENGTH(families); i++)
-        if (*family && !strcmp(families[i], family)) s->family = (uint8_t)i;
-    if (!*s->name || *next_word(&rest)) return false;
-    if (nft) return s->family;
-    return !strcmp(kind, "ipset") && strlen(s->name) <= IPSET_NAME_MAX;
+    char *word[5], *rest = strcpy(s->text, words);
+    unsigned n = 0, i = LENGTH(families);
+    do word[n] = next_word(&rest);
+    while (*word[n] && ++n < LENGTH(word));
+    if (n) s->name = word[n - 1];
+    if (n == 2 && !strcmp(word[0], "ipset"))
+        return strlen(s->name) <= IPSET_NAME_MAX;
+    if (n != 4 || strcmp(word[0], "nft")) return false;
+    s->table = word[2];
+    while (--i && strcmp(families[i], word[1])) {}
+    s->family = (uint8_t)i;
+    return i;
 }
 
 static bool set_parse(const struct keyword *k, char **field, char *value) {
@@ -1007,16 +998,6 @@ static void command_review(const struct door *d, const struct keyword *k,
         warn("iptables does not accept IPv6 addresses: add %s", k[1].name);
 }
 
-/* -t: warns of addresses that the door's sets do not get, and of a short time. */
-static void sets_warn(const struct door *d) {
-    if (!d->set6 && !door_only(d, true))
-        warn("an IPv6 knock puts nothing: add Set_6");
-    if (!d->set && !door_only(d, false))
-        warn("an IPv4 knock puts nothing: add Set");
-    if (d->cmd_timeout == UINT_MAX && !d->stop)
-        warn("no Cmd_Timeout: the address stays for %d s", CMD_TIMEOUT);
-}
-
 /* -t: warns of what is legal, also in 0.8, but probably not meant. */
 static void door_review(struct conf *c, struct door *d) {
     bool sets = d->set || d->set6;
@@ -1036,8 +1017,14 @@ static void door_review(struct conf *c, struct door *d) {
             warn("no ordinary client sends syn with another flag");
         if (k->kind == COMMAND && **command) command_review(d, k, *command);
     }
+    if (!sets) return;
     be_at(d, d->set ? D(set) : D(set6));
-    if (sets) sets_warn(d);
+    if (!d->set6 && !door_only(d, true))
+        warn("an IPv6 knock puts nothing: add Set_6");
+    if (!d->set && !door_only(d, false))
+        warn("an IPv4 knock puts nothing: add Set");
+    if (d->cmd_timeout == UINT_MAX && !d->stop)
+        warn("no Cmd_Timeout: the address stays for %d s", CMD_TIMEOUT);
 }
 
 /* Begins the section of a line "[name]". */
@@ -3900,14 +3887,6 @@ static void openings_close(struct monitor *m, const char *name,
     }
 }
 
-/* A command has waited for its slot for ORDER_MS: the next command of its
- * address does not wait for it any longer. */
-static void turn_passes(struct monitor *m, struct opening *o) {
-    o->when = NEVER;
-    heap_put(m, o, o->at);
-    address_turn(m, &o->src);
-}
-
 /* Takes an opening's address out of the set at its time: the kernel's clock
  * stops in a suspend.  An address that another door has put there stays. */
 static void set_expire(struct monitor *m, struct opening *o) {
@@ -3925,7 +3904,11 @@ static void openings_due(struct monitor *m, int64_t now) {
             say_of(m, o->share, o->ip, CLOSINGS, "command timeout");
         if (o->state == HELD && o->set) set_expire(m, o);
         if (o->state > DUE) opening_end(m, o);
-        else turn_passes(m, o);
+        else { /* the next command of its address waits no longer */
+            o->when = NEVER;
+            heap_put(m, o, o->at);
+            address_turn(m, &o->src);
+        }
     }
 }
 
@@ -4572,9 +4555,9 @@ static void clock_look(struct monitor *m) {
 
 static void clock_open(struct monitor *m) {
     struct itimerspec never = { .it_value.tv_sec = INT32_MAX };
+    int how = TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET;
     m->clock = timerfd_create(CLOCK_REALTIME, TFD_NONBLOCK | TFD_CLOEXEC);
-    timerfd_settime(m->clock, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET,
-                    &never, NULL);
+    timerfd_settime(m->clock, how, &never, NULL);
     clock_look(m);
 }
 
@@ -4817,14 +4800,13 @@ static void event_take(struct monitor *m, const struct event *e) {
     switch ((enum kind)e->kind) {
     case READY: started(m, value); break;
     case STAGE:
-        say_of(m, share_of(m, d->name), ip, STAGES, "Stage %u", e->stage);
+    case TIMEOUT:
+        say_of(m, share_of(m, d->name), ip, STAGES,
+               e->kind == STAGE ? "Stage %u" : "sequence timeout (stage %u)",
+               e->stage);
         break;
     case OPEN: door_open(m, d, &e->src); break;
     case SEALED: sealed_knock(m, e); break;
-    case TIMEOUT:
-        say_of(m, share_of(m, d->name), ip, STAGES,
-               "sequence timeout (stage %u)", e->stage);
-        break;
     case PACKET: packet_say(e); break;
     case SUPPRESSED: say(LOG, "%llu messages suppressed", value); break;
     case DROPS: say(TROUBLE, "%llu packets lost: too fast", value); break;
