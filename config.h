@@ -42,6 +42,8 @@ const struct word *option_next(int argc, char **argv, const struct word *all,
 #define TEXT_MAX 4096 /* bytes of a log line */
 #define ADDR_TEXT 46  /* ... of an address, with its end */
 
+#define NEVER INT64_MAX /* of a time in ms */
+
 /* Configuration. */
 #define DOOR_NAME_MAX 127    /* of a door */
 #define KEYWORDS_MAX 32      /* directives there may be */

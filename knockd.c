@@ -228,7 +228,8 @@ static struct {
     bool detached, use_syslog;
     bool terminal;           /* stdout with -v, else stderr, is a terminal */
     int file, syslog, namer; /* LogFile, /dev/log, process of -l; or -1 */
-} out = { .file = -1, .syslog = -1, .namer = -1 };
+    int64_t sum_up;          /* ms: suppressed lines are summed up */
+} out = { .file = -1, .syslog = -1, .namer = -1, .sum_up = NEVER };
 
 /* Writes a line in one call: lines of several processes never mix.  One for
  * syslogd (RFC 3164) is a datagram to its path, lost if its queue is full. */
@@ -361,9 +362,9 @@ static int cwd = AT_FDCWD;
 
 static int64_t min_ms(int64_t a, int64_t b) { return a < b ? a : b; }
 
-/* The timeout for a poll() that ends at `until`; INT64_MAX: never. */
+/* The timeout for a poll() that ends at `until`; NEVER: never. */
 static int poll_ms(int64_t now, int64_t until) {
-    if (until == INT64_MAX) return -1;
+    if (until == NEVER) return -1;
     return until <= now ? 0 : (int)min_ms(until - now, INT_MAX);
 }
 
@@ -477,7 +478,8 @@ static char *read_all(int fd, size_t *n) {
 }
 
 /* mmap() or die.  fd: the ring's socket, or -1 for zeroed memory. */
-static void *map(size_t bytes, int flags, int fd) {
+static void *map(size_t bytes, int fd) {
+    int flags = fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
     void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, flags, fd, 0);
     if (!p || p == MAP_FAILED) die("mmap: %s", strerror(errno));
     return p;
@@ -1097,7 +1099,7 @@ static bool config_line(struct conf *c, char *line) {
 
 /* Makes room for secrets, which are in no core dump. */
 static void *secrets_map(size_t bytes) {
-    void *p = map(bytes, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+    void *p = map(bytes, -1);
     madvise(p, bytes, MADV_DONTDUMP);
     return p;
 }
@@ -2312,10 +2314,9 @@ static void readers_init(struct sniffer *s, const struct key *keys,
     s->periods = 2 * around + 1;
     s->nids = n * s->periods;
     if (!n) return;
-    s->readers = map(n * sizeof *s->readers, MAP_PRIVATE | MAP_ANONYMOUS, -1);
-    s->ids = map(s->nids * sizeof *s->ids, MAP_PRIVATE | MAP_ANONYMOUS, -1);
-    s->id_buckets =
-        map(s->nids * sizeof *s->id_buckets, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+    s->readers = map(n * sizeof *s->readers, -1);
+    s->ids = map(s->nids * sizeof *s->ids, -1);
+    s->id_buckets = map(s->nids * sizeof *s->id_buckets, -1);
     for (uint32_t i = 0; i < n; i++) {
         s->readers[i].door = keys[i].door;
         hmac_key(&s->readers[i].id_key, keys[i].of_ids, HASH_BYTES);
@@ -2585,7 +2586,7 @@ static bool rest(struct sniffer *s, uint32_t n) {
  * walks through the table: if something is due, at most once in EXPIRE_MS. */
 static void expire(struct sniffer *s) {
     struct attempt *end = s->attempts + s->used;
-    int64_t next = INT64_MAX;
+    int64_t next = NEVER;
     bool wide = s->nwide;
     if (s->now < s->look) return;
     s->nwide = 0;
@@ -2647,7 +2648,7 @@ static void receive(struct sniffer *s, void *to, size_t bytes) {
 
 /* Receives the doors.  Only at the start: the sandbox allows no more memory. */
 static void doors_take(struct sniffer *s, size_t bytes) {
-    struct watches *w = map(bytes, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+    struct watches *w = map(bytes, -1);
     receive(s, w, bytes);
     s->doors = w->door;
     s->ndoors = w->ndoors;
@@ -2673,21 +2674,20 @@ static void obey(struct sniffer *s) {
 
 /* Makes the tables, receives doors and local addresses, locks itself in. */
 static void sniffer_init(struct sniffer *s) {
-    int own = MAP_PRIVATE | MAP_ANONYMOUS;
-    s->ring = map(RING_BYTES, MAP_SHARED, s->packets);
-    s->stages = map((SEQUENCE_MAX + (size_t)1) * sizeof *s->stages, own, -1);
-    s->marks = map((size_t)2 * MARK_SETS * sizeof *s->marks, own, -1);
-    s->buckets = map(ATTEMPTS_MAX * sizeof(struct attempt *), own, -1);
-    s->ports = map(KNOCKS * sizeof *s->ports, own, -1);
-    s->locals = map(sizeof *s->locals, own, -1);
-    s->look = INT64_MAX;
+    s->ring = map(RING_BYTES, s->packets);
+    s->stages = map((SEQUENCE_MAX + (size_t)1) * sizeof *s->stages, -1);
+    s->marks = map((size_t)2 * MARK_SETS * sizeof *s->marks, -1);
+    s->buckets = map(ATTEMPTS_MAX * sizeof(struct attempt *), -1);
+    s->ports = map(KNOCKS * sizeof *s->ports, -1);
+    s->locals = map(sizeof *s->locals, -1);
+    s->look = NEVER;
     for (struct attempt *a = s->stages; a <= s->stages + SEQUENCE_MAX; a++)
         a->older = a->newer = a;
     if (getrandom(s->key, sizeof s->key, 0) != sizeof s->key) _exit(1);
     ring_find(s);
     obey(s); /* NEW_DOORS */
     size_t attempts = ATTEMPTS_MAX + 1 + s->ndoors;
-    s->attempts = map(attempts * sizeof *s->attempts, own, -1);
+    s->attempts = map(attempts * sizeof *s->attempts, -1);
     obey(s); /* NEW_LOCALS */
     if (s->nids) ids_make(s);
     tell(s, (struct event){ .kind = READY, .value = sandbox() });
@@ -2733,8 +2733,6 @@ static void sniffer_main(void) {
 }
 
 /* ---- The monitor: its types --------------------------------------------- */
-
-#define NEVER INT64_MAX
 
 /* A ring of openings, with a head; one alone is its own neighbour. */
 struct ring {
@@ -2869,7 +2867,6 @@ struct monitor {
     struct opening *buckets[BUCKETS]; /* by address */
     uint64_t key[5];                  /* of the addresses' hash */
     struct share *shares;
-    int64_t sum_up; /* ms: suppressed lines are summed up */
 
     struct child children[CHILDREN_MAX];
     unsigned nchildren;
@@ -2916,9 +2913,9 @@ static struct share *share_of(struct monitor *m, const char *name) {
 
 /* Logs a line about a door, and about an address unless ip is NULL.  Beyond
  * LINES_PER_SECOND (output: OUTPUT_LINES_MAX) the line is only counted. */
-FORMAT(5)
-static void say_of(struct monitor *m, struct share *s, const char *ip,
-                   enum topic topic, const char *fmt, ...) {
+FORMAT(4)
+static void say_of(struct share *s, const char *ip, enum topic topic,
+                   const char *fmt, ...) {
     static const enum severity severity[TOPICS] = {
         [OPENINGS] = OPENED, [REFUSALS] = TROUBLE, [ENDS] = TROUBLE
     };
@@ -2933,7 +2930,7 @@ static void say_of(struct monitor *m, struct share *s, const char *ip,
     s->second = second;
     if (s->lines[topic]++ >= most) {
         s->suppressed++;
-        m->sum_up = min_ms(m->sum_up, (second + 1) * 1000);
+        out.sum_up = min_ms(out.sum_up, (second + 1) * 1000);
     } else if (ip) say(severity[topic], "%s: %s: %s", ip, s->name, text);
     else say(severity[topic], "%s: %s", s->name, text);
 }
@@ -2945,7 +2942,7 @@ static void suppressed_say(struct monitor *m) {
             say(LOG, "%s: %u messages suppressed", s->name, s->suppressed);
         s->suppressed = 0;
     }
-    m->sum_up = NEVER;
+    out.sum_up = NEVER;
 }
 
 /* ---- The monitor: files that outlive us --------------------------------- */
@@ -3210,7 +3207,7 @@ static bool output_open(struct monitor *m, struct share *s, int pipes[2]) {
     bool full = s->outputs + m->noutputs >= m->most_outputs;
     if (full || pipe2(pipes, O_CLOEXEC)) {
         if (!s->mute)
-            say_of(m, s, NULL, REFUSALS,
+            say_of(s, NULL, REFUSALS,
                    "output is not logged: what earlier commands have left "
                    "running holds %u pipes",
                    s->outputs);
@@ -3248,27 +3245,27 @@ static int command_run(struct monitor *m, struct opening *o,
     return error;
 }
 
-static void output_line(struct monitor *m, struct output *o) {
+static void output_line(struct output *o) {
     o->line[o->length] = '\0';
     o->length = 0;
     o->lines++;
     if (o->lines <= OUTPUT_LINES_MAX)
-        say_of(m, o->share, NULL, OUTPUT, "%s", o->line);
+        say_of(o->share, NULL, OUTPUT, "%s", o->line);
     else if (o->lines == OUTPUT_LINES_MAX + 1)
-        say_of(m, o->share, NULL, OUTPUT, "(further output is not logged)");
+        say_of(o->share, NULL, OUTPUT, "(further output is not logged)");
 }
 
 /* Reads a command's output, if poll() saw any; false at its end.  The pipe
  * stays open for what the command left running, which SIGPIPE would kill. */
-static bool output_read(struct monitor *m, struct output *o, int seen) {
+static bool output_read(struct output *o, int seen) {
     char buf[4096];
     ssize_t n = seen & POLLIN ? read(o->fd, buf, sizeof buf) : 0;
     for (ssize_t i = 0; i < n; i++) {
-        if (buf[i] == '\n' || o->length == OUTPUT_LINE_MAX) output_line(m, o);
+        if (buf[i] == '\n' || o->length == OUTPUT_LINE_MAX) output_line(o);
         if (buf[i] != '\n') o->line[o->length++] = buf[i];
     }
     if (n) return true; /* or a passing error */
-    if (o->length) output_line(m, o);
+    if (o->length) output_line(o);
     close(o->fd);
     o->share->outputs--;
     return false;
@@ -3572,7 +3569,7 @@ static bool set_change(struct monitor *m, struct opening *o,
         if (!error) return true;
         if (!seconds && error == ENOENT) return false; /* it is out */
     }
-    say_of(m, o->share, o->ip, REFUSALS, "%s",
+    say_of(o->share, o->ip, REFUSALS, "%s",
            set_describe(o->set, &s, v4, error));
     return error == NO_ANSWER;
 }
@@ -3804,7 +3801,7 @@ static void opening_end(struct monitor *m, struct opening *o) {
         opening_queue(m, o, DUE);
         return;
     }
-    if (o->set) say_of(m, o->share, o->ip, CLOSINGS, "CLOSE SESAME");
+    if (o->set) say_of(o->share, o->ip, CLOSINGS, "CLOSE SESAME");
     opening_move(m, o, GONE, NEVER);
 }
 
@@ -3851,7 +3848,7 @@ static void opening_knock(struct monitor *m, const struct door *d,
     unsigned own = s->n[QUEUED] + s->n[CROWDED];
     char ip[ADDR_TEXT];
     if (own + all >= QUEUE_MAX && is_given(start_of(d, src))) {
-        say_of(m, s, addr_text(src, ip), REFUSALS,
+        say_of(s, addr_text(src, ip), REFUSALS,
                "refused: %u start commands wait, %u of this door", all, own);
         return;
     }
@@ -3859,7 +3856,7 @@ static void opening_knock(struct monitor *m, const struct door *d,
     bool begins = o->state == GONE && !o->start; /* no start command waits */
     bool refused = begins && room_lacks(m, s);
     if (refused)
-        say_of(m, s, o->ip, REFUSALS,
+        say_of(s, o->ip, REFUSALS,
                "refused: stop commands of others are still to run");
     if (refused || (o->set && !set_change(m, o, o->timeout))) {
         if (o->state == GONE) opening_move(m, o, GONE, NEVER);
@@ -3871,7 +3868,7 @@ static void opening_knock(struct monitor *m, const struct door *d,
     unsigned n = running(m, o, START);
     if (!o->start) opening_hold(m, o);
     else if (n >= TIMES_MAX)
-        say_of(m, s, o->ip, REFUSALS, "refused: %u of its start commands run",
+        say_of(s, o->ip, REFUSALS, "refused: %u of its start commands run",
                n);
     else if (!waits || !is_last(m, o)) opening_queue(m, o, QUEUED);
 }
@@ -3901,7 +3898,7 @@ static void openings_due(struct monitor *m, int64_t now) {
     while (m->nopenings && m->openings[0]->when <= now) {
         struct opening *o = m->openings[0];
         if (o->state == HELD && o->stop)
-            say_of(m, o->share, o->ip, CLOSINGS, "command timeout");
+            say_of(o->share, o->ip, CLOSINGS, "command timeout");
         if (o->state == HELD && o->set) set_expire(m, o);
         if (o->state > DUE) opening_end(m, o);
         else { /* the next command of its address waits no longer */
@@ -3919,7 +3916,7 @@ static void openings_end(struct monitor *m) {
     for (unsigned i = 0; i < n; i++) all[i] = m->openings[i];
     for (struct opening **o = all; o < all + n; o++) {
         if ((*o)->state == QUEUED || (*o)->state == CROWDED)
-            say_of(m, (*o)->share, NULL, REFUSALS,
+            say_of((*o)->share, NULL, REFUSALS,
                    "not run because knockd ends: %s", (*o)->start);
         opening_close(m, *o);
     }
@@ -3934,7 +3931,7 @@ static void round_failed(struct monitor *m, struct opening *o) {
     else if (o->rounds < rounds)
         opening_move(m, o, FAILED, now_ms() + pauses[o->rounds++]);
     else {
-        say_of(m, o->share, o->ip, ENDS,
+        say_of(o->share, o->ip, ENDS,
                "given up, the door may still be open: the stop command has "
                "failed %u times: %s",
                rounds + 1, o->stop);
@@ -3950,7 +3947,7 @@ static void stop_end(struct monitor *m, struct opening *o, bool good) {
     bool closing = o->state == STOPPING || o->state == DUE;
     if (running(m, o, STOP) || !closing) return;
     if (!o->times) {
-        say_of(m, o->share, o->ip, CLOSINGS, "CLOSE SESAME");
+        say_of(o->share, o->ip, CLOSINGS, "CLOSE SESAME");
         opening_move(m, o, GONE, NEVER);
     } else if (o->state == DUE) return;
     else if (good) opening_move(m, o, DUE, NEVER); /* in its old place */
@@ -3981,10 +3978,10 @@ static void command_reap(struct monitor *m, pid_t pid, int status) {
     while (c < m->children + m->nchildren && c->pid != pid) c++;
     if (c == m->children + m->nchildren) return;
     if (WIFSIGNALED(status))
-        say_of(m, c->share, NULL, ENDS, "command killed by signal %d",
+        say_of(c->share, NULL, ENDS, "command killed by signal %d",
                WTERMSIG(status));
     else if (status)
-        say_of(m, c->share, NULL, ENDS,
+        say_of(c->share, NULL, ENDS,
                "command returned non-zero status code (%d)",
                WEXITSTATUS(status));
     command_end(m, c, !status);
@@ -4009,11 +4006,11 @@ static void command_begin(struct monitor *m, struct opening *o, int64_t now) {
     opening_move(m, o, next, NEVER);
     state_write(m, now);
     m->commands++;
-    say_of(m, o->share, NULL, RUNS, "running command: %s",
+    say_of(o->share, NULL, RUNS, "running command: %s",
            which == START ? o->start : o->stop);
     int error = command_run(m, o, which, &c->pid);
     if (!error) return;
-    say_of(m, o->share, NULL, ENDS, "could not run the command: %s",
+    say_of(o->share, NULL, ENDS, "could not run the command: %s",
            strerror(error));
     if (is_passing(error)) {
         m->again = now + RETRY_MS;
@@ -4096,7 +4093,7 @@ static void opening_restore(struct monitor *m, const struct record *r,
     struct opening *o = opening_new(m, &d, &r->src);
     int64_t when = min_ms(r->deadline, orphaned(o));
     if (o->state != HELD)
-        say_of(m, o->share, o->ip, RUNS, "left open by an earlier run");
+        say_of(o->share, o->ip, RUNS, "left open by an earlier run");
     if (old && o->state == HELD && o->when > when) when = o->when;
     o->times = r->times + (old ? o->times : 0);
     free(o->client);
@@ -4499,7 +4496,7 @@ static bool in_rate(int64_t *spent, int per_second, int burst_ms) {
 /* Sends doors their next one-time sequences.  Each door gets only
  * RENEWS_A_SECOND, so that a hijacked sniffer can't use up a file. */
 static void sequences_send(struct monitor *m) {
-    m->renew_at = INT64_MAX;
+    m->renew_at = NEVER;
     for (uint32_t i = 0; i < m->conf.ndoors; i++) {
         struct door *d = &m->conf.doors[i];
         struct order o = { NEW_SEQUENCE, 0, i, d->seq };
@@ -4515,7 +4512,7 @@ static void door_open(struct monitor *m, struct door *d,
                       const struct addr *src) {
     const char *set = set_of(d, src);
     char ip[ADDR_TEXT];
-    say_of(m, share_of(m, d->name), addr_text(src, ip), OPENINGS, "%s",
+    say_of(share_of(m, d->name), addr_text(src, ip), OPENINGS, "%s",
            d->message ? d->message : "OPEN SESAME");
     if (d->one_time) {
         int left = one_time(d, true);
@@ -4527,7 +4524,7 @@ static void door_open(struct monitor *m, struct door *d,
     }
     if (d->close) openings_close(m, d->close, src);
     if (!set && (d->set || d->set6))
-        say_of(m, share_of(m, d->name), ip, REFUSALS,
+        say_of(share_of(m, d->name), ip, REFUSALS,
                "put into no set: the door has no %s",
                is_v4(src) ? "Set" : "Set_6");
     if (set || is_given(start_of(d, src))) opening_knock(m, d, src);
@@ -4626,7 +4623,7 @@ static void sealed_refuse(struct monitor *m, const struct client *k,
     if (other && addr_usable(first))
         sprintf(n, ", first from %s", addr_text(first, ip));
     if (v == UNUSABLE) addr_text(a, n);
-    say_of(m, share_of(m, name), addr_text(src, ip), REJECTS, "%s: %s%s%s",
+    say_of(share_of(m, name), addr_text(src, ip), REJECTS, "%s: %s%s%s",
            k->name, reasons[v][0], n, reasons[v][1]);
 }
 
@@ -4668,9 +4665,9 @@ static void sealed_knock(struct monitor *m, const struct event *e) {
     if (!s.plain.request && now < share->quiet_until) return;
     addr_text(&e->src, ip);
     if (!addr_cmp(&a, &e->src))
-        say_of(m, share, ip, CLIENTS, "key of %s", k->name);
+        say_of(share, ip, CLIENTS, "key of %s", k->name);
     else
-        say_of(m, share, ip, CLIENTS, "key of %s for %s", k->name,
+        say_of(share, ip, CLIENTS, "key of %s for %s", k->name,
                addr_text(&a, other));
     m->client = k->name;
     if (s.plain.request) openings_close(m, d->name, &a);
@@ -4801,7 +4798,7 @@ static void event_take(struct monitor *m, const struct event *e) {
     case READY: started(m, value); break;
     case STAGE:
     case TIMEOUT:
-        say_of(m, share_of(m, d->name), ip, STAGES,
+        say_of(share_of(m, d->name), ip, STAGES,
                e->kind == STAGE ? "Stage %u" : "sequence timeout (stage %u)",
                e->stage);
         break;
@@ -5004,7 +5001,7 @@ static bool same_doors(const struct monitor *m, const struct conf *new) {
     bool same = bytes == new_bytes && !memcmp(w, w_new, bytes);
     free(w);
     free(w_new);
-    return same && m->renew_at == INT64_MAX;
+    return same && m->renew_at == NEVER;
 }
 
 static bool has_client(const struct conf *c, const struct opening *o) {
@@ -5022,8 +5019,8 @@ static void clients_remove(struct monitor *m, const struct conf *c) {
         for (struct opening *o = m->buckets[i], *next; o; o = next) {
             next = o->next;
             if (!strcmp(o->client, "-") || has_client(c, o)) continue;
-            say_of(m, o->share, o->ip, CLOSINGS,
-                   "%s is not a client any more", o->client);
+            say_of(o->share, o->ip, CLOSINGS, "%s is not a client any more",
+                   o->client);
             opening_close(m, o);
         }
 }
@@ -5085,7 +5082,7 @@ static void signals_take(struct monitor *m) {
 
 /* When turn() has something to do, if nothing happens before: ms. */
 static int64_t next_wake(const struct monitor *m, int64_t now) {
-    int64_t wake = min_ms(m->renew_at, min_ms(m->sum_up, m->until));
+    int64_t wake = min_ms(m->renew_at, min_ms(out.sum_up, m->until));
     bool waiting = m->n[QUEUED] + m->n[CROWDED] + m->n[DUE] > 0;
     if (m->nopenings) wake = min_ms(wake, m->openings[0]->when);
     if (waiting && m->again > now) wake = min_ms(wake, m->again);
@@ -5119,7 +5116,7 @@ static void turn(struct monitor *m) {
     enum { SIGNALS, CHANNEL, NETLINK, TIMER, CLOCK, SLOTS };
     static struct pollfd fds[SLOTS + OUTPUTS_MAX];
     int64_t now = now_ms();
-    if (now >= m->sum_up) suppressed_say(m);
+    if (now >= out.sum_up) suppressed_say(m);
     openings_due(m, now);
     commands_run(m, now);
     state_write(m, now);
@@ -5136,7 +5133,7 @@ static void turn(struct monitor *m) {
     if (poll(fds, SLOTS + m->noutputs, -1) <= 0) return;
     for (unsigned i = m->noutputs; i--;)
         if (fds[SLOTS + i].revents &&
-            !output_read(m, &m->outputs[i], fds[SLOTS + i].revents))
+            !output_read(&m->outputs[i], fds[SLOTS + i].revents))
             m->outputs[i] = m->outputs[--m->noutputs];
     for (int i = 0; fds[CHANNEL].revents && i < RECORDS_A_TURN; i++)
         if (record_take(m) < EVENTS_MAX) break;
@@ -5396,7 +5393,7 @@ static int monitor_main(int argc, char **argv) {
     static struct monitor m; /* all zero: needs no room in the file */
     struct rlimit files;
     m.channel = m.state.fd = m.ready_fd = m.sniffer = m.clock = m.sets = -1;
-    m.alarm = m.until = m.sum_up = NEVER;
+    m.alarm = m.until = NEVER;
     m.null = null_open();
     options(argc, argv);
     raise_capabilities();

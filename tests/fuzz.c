@@ -549,7 +549,7 @@ static void monitor_new(void) {
     m.channel = m.signals = m.netlink = m.state.fd = m.timer = m.ready_fd =
         -1;
     m.clock = -1;
-    m.alarm = m.until = m.sum_up = NEVER;
+    m.alarm = m.until = out.sum_up = NEVER;
     m.sniffer = 99;
     m.null = 1;
     out.started = true;

@@ -96,7 +96,7 @@ static struct monitor *monitor_new(struct conf *c) {
     m->state.path = strdup("k.state");
     m->state.fd = m->channel = m->ready_fd = m->netlink = m->signals = -1;
     m->timer = m->sets = -1;
-    m->alarm = m->until = m->sum_up = NEVER;
+    m->alarm = m->until = out.sum_up = NEVER;
     t_alarm = 0;
     m->sniffer = 99;
     m->null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -1510,28 +1510,28 @@ static void test_output(void) {
     o.fd = ends[0];
     forget();
     CHECK(write(ends[1], "one\ntwo\n\nthr", 12) == 12);
-    CHECK(output_read(&monitor, &o, POLLIN) &&
+    CHECK(output_read(&o, POLLIN) &&
               !strcmp(kept, "d: one\nd: two\nd: \n"),
           "%s", kept);
     CHECK(write(ends[1], "ee\n\x1b[31m\r\tx\x7f\n", 13) == 13);
-    CHECK(output_read(&monitor, &o, POLLIN) &&
+    CHECK(output_read(&o, POLLIN) &&
               has_text("d: three\nd: ?[31m?\tx?\n"),
           "%s", kept);
     forget();
     memset(text, 'y', sizeof(text)); /* long lines are cut in pieces */
     CHECK(write(ends[1], text, OUTPUT_LINE_MAX * 2 + 5) > 0);
-    CHECK(output_read(&monitor, &o, POLLIN) && count_text("\n") == 2 &&
+    CHECK(output_read(&o, POLLIN) && count_text("\n") == 2 &&
           kept_length == 2 * (OUTPUT_LINE_MAX + 4));
     for (unsigned i = 0; i < 100; i++) CHECK(write(ends[1], "\n", 1) == 1);
     forget();
-    CHECK(output_read(&monitor, &o, POLLIN));
+    CHECK(output_read(&o, POLLIN));
     CHECK(count_text("\n") == 50 - 7 + 1 &&
               has_text("d: (further output is not logged)\n"),
           "%s", kept);
     CHECK(write(ends[1], "end", 3) == 3);
     close(ends[1]);
-    CHECK(output_read(&monitor, &o, POLLIN | POLLHUP));
-    CHECK(!output_read(&monitor, &o, POLLHUP)); /* nothing is left to read */
+    CHECK(output_read(&o, POLLIN | POLLHUP));
+    CHECK(!output_read(&o, POLLHUP)); /* nothing is left to read */
     CHECK(fcntl(ends[0], F_GETFD) < 0);
     /* the last line may have no end */
     clock_ms += 1000;
@@ -1541,8 +1541,8 @@ static void test_output(void) {
     forget();
     CHECK(write(ends[1], "end", 3) == 3);
     close(ends[1]);
-    CHECK(output_read(&monitor, &o, POLLIN) &&
-          !output_read(&monitor, &o, POLLIN) && has_text("d: end\n"));
+    CHECK(output_read(&o, POLLIN) &&
+          !output_read(&o, POLLIN) && has_text("d: end\n"));
     out.started = false;
 }
 
