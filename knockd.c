@@ -245,7 +245,6 @@ struct moment {
     char time[80], day[24]; /* "2026-01-31 23:59:59", "Jan 31" */
 };
 
-/* The local time. */
 static struct moment moment_now(void) {
     static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
     struct moment m;
@@ -273,7 +272,6 @@ static void write_screen(const char *text, enum severity severity,
     write_line(fd, head, text);
 }
 
-/* Sends a line to every place that is configured. */
 static void write_log(const char *text, enum severity severity) {
     struct moment now = moment_now();
     char head[128];
@@ -534,7 +532,6 @@ static bool addr_usable(const struct addr *a) {
     return a->b[0] != 0xff && addr_cmp(a, &none);
 }
 
-/* Are the first `bits` bits of the two addresses equal? */
 static bool same_prefix(const struct addr *a, const struct addr *b,
                         unsigned bits) {
     unsigned whole = bits / 8, rest = bits % 8;
@@ -887,7 +884,6 @@ static bool directive(struct conf *c, const struct keyword *k, char *value) {
     }
 }
 
-/* -t: warns of a port that a program on this host uses. */
 static void port_review(unsigned port, int type) {
     struct sockaddr_in6 any = { .sin6_family = AF_INET6,
                                 .sin6_port = htons((uint16_t)port) };
@@ -1104,7 +1100,6 @@ static void *secrets_map(size_t bytes) {
     return p;
 }
 
-/* Wipes and forgets the clients. */
 static void clients_free(struct conf *c) {
     if (!c->clients) return;
     explicit_bzero(c->clients, c->nclients * sizeof *c->clients);
@@ -1173,7 +1168,6 @@ static int one_time(struct door *d, bool spend) {
     return failed || !text ? -1 : left;
 }
 
-/* Adds a client of a door, with the key that they share. */
 static void client_add(struct conf *c, const struct door *d, const char *name,
                        const uint8_t key[KEY_BYTES]) {
     uint8_t hash[HASH_BYTES];
@@ -1270,7 +1264,6 @@ static void keys_check(struct conf *c, const struct door *d) {
     keys_read(c, d);
 }
 
-/* Reads a file and parses it line by line. */
 static void config_read(struct conf *c, const char *path) {
     struct stat st;
     size_t n;
@@ -1634,7 +1627,6 @@ static unsigned filter_ip(const struct sniffer *s, unsigned take,
     return load(LD_W, AD_PROTOCOL, put(JEQ, ETHERTYPE_V4, v4, ip));
 }
 
-/* Has the packet come in on an interface that is listened on? */
 static unsigned filter_interface(const struct locals *l, unsigned yes,
                                  unsigned no) {
     unsigned listed = no;
@@ -1852,7 +1844,6 @@ static void events_send(struct sniffer *s) {
         _exit(1); /* the monitor is gone */
 }
 
-/* Queues an event. */
 static void tell(struct sniffer *s, struct event e) {
     s->events[s->unsent++] = e;
     if (s->unsent == EVENTS_MAX) events_send(s);
@@ -1882,7 +1873,6 @@ static bool tell_stage(struct sniffer *s, enum kind kind, uint32_t door,
 
 FAST
 
-/* The secret hash of a source. */
 static uint64_t hash(const struct sniffer *s, const struct addr *a) {
     return addr_hash(s->key, a);
 }
@@ -2036,7 +2026,6 @@ static struct attempt **attempts_of(struct sniffer *s, struct attempt **link,
     return first;
 }
 
-/* The knock that an attempt accepted last. */
 static uint32_t last_knock(const struct sniffer *s, const struct attempt *a) {
     return s->doors[a->door].seq.knock[a->stage - 1];
 }
@@ -2153,7 +2142,6 @@ static void note_packets(struct sniffer *s, const struct attempt *a,
     for (unsigned i = 0; i < a->stage; i++) s->noted[a->packet[i]] = on;
 }
 
-/* How many of the packets that an attempt has accepted are noted? */
 static unsigned noted_packets(const struct sniffer *s,
                               const struct attempt *a) {
     unsigned n = 0;
@@ -2179,7 +2167,6 @@ static void cancel_guesses(struct sniffer *s, struct attempt **first,
         note_packets(s, a, false);
 }
 
-/* Has a begun before b? */
 static bool is_older(const struct sniffer *s, const struct attempt *a,
                      const struct attempt *b) {
     int64_t begun = a->deadline - timeout_ms(s, a->door);
@@ -2612,7 +2599,6 @@ static void limit(struct sniffer *s) {
     s->second = s->now;
 }
 
-/* Tells what has been counted since the last time. */
 static void counters_tell(struct sniffer *s) {
     drops_tell(s);
     for (uint32_t i = 0; i < COUNTERS; i++)
@@ -2659,7 +2645,6 @@ static void doors_take(struct sniffer *s, size_t bytes) {
     index_doors(s);
 }
 
-/* Carries out an order of the monitor. */
 static void obey(struct sniffer *s) {
     struct order o;
     receive(s, &o, sizeof o);
@@ -2893,10 +2878,8 @@ struct monitor {
     bool asked;                            /* counters are to be logged */
 };
 
-/* Is there something to close? */
 static bool closes(const struct opening *o) { return o->stop || o->set; }
 
-/* What the doors of this name share. */
 static struct share *share_of(struct monitor *m, const char *name) {
     struct share *s = m->shares;
     while (s && strcmp(s->name, name)) s = s->next;
@@ -3664,7 +3647,6 @@ static void address_turn(struct monitor *m, const struct addr *src) {
     heap_put(m, first, first->at);
 }
 
-/* How many start or stop commands of an opening run. */
 static unsigned running(const struct monitor *m, const struct opening *o,
                         enum command which) {
     unsigned n = 0;
@@ -3817,7 +3799,6 @@ static unsigned open_of(const unsigned n[STATES]) {
     return n[DUE] + n[STARTING] + n[HELD] + n[STOPPING] + n[FAILED];
 }
 
-/* Has the door all the openings that it may have? */
 static bool is_crowded(const struct monitor *m, const struct share *s) {
     return open_of(s->n) + open_of(m->n) >= OPENINGS_MAX;
 }
@@ -3873,7 +3854,6 @@ static void opening_knock(struct monitor *m, const struct door *d,
     else if (!waits || !is_last(m, o)) opening_queue(m, o, QUEUED);
 }
 
-/* Closes what the doors of this name have open for src. */
 static void openings_close(struct monitor *m, const char *name,
                            const struct addr *src) {
     struct opening *o = of_address(*bucket_of(m, src), src);
@@ -4241,7 +4221,6 @@ static void stamps_load(struct monitor *m) {
         qsort(m->memories, m->nmemories, sizeof *m->memories, memory_cmp);
 }
 
-/* Makes *width the width of the text, if the text is wider. */
 static void widen(int *width, const char *text) {
     int n = (int)strlen(text);
     if (n > *width) *width = n;
@@ -4390,7 +4369,6 @@ static void order_send(struct monitor *m, const struct order *o,
     if (!sent && !ending) kill(m->sniffer, SIGKILL);
 }
 
-/* The bytes of l that are used. */
 static uint32_t locals_bytes(const struct locals *l) {
     size_t used = l->naddrs * sizeof *l->addr;
     return (uint32_t)(offsetof(struct locals, addr) + used);
@@ -5142,7 +5120,6 @@ static void turn(struct monitor *m) {
     if (fds[SIGNALS].revents) signals_take(m);
 }
 
-/* Logs which doors could not be closed. */
 static void left_open_say(const struct monitor *m) {
     struct text names = { 0 };
     for (const struct share *s = m->shares; s; s = s->next) {
