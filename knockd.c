@@ -428,8 +428,7 @@ static char *trim(char *s) {
     return s;
 }
 
-/* Copies the next name of a list of interfaces; false at the end.  A name that
- * is too long is cut to IFNAMSIZ characters: one too many. */
+/* The next name of a list, cut to IFNAMSIZ characters; false at the end. */
 static bool next_name(const char **list, char name[IFNAMSIZ + 1]) {
     *list += strspn(*list, LIST);
     size_t n = strcspn(*list, LIST);
@@ -508,8 +507,7 @@ static struct addr addr_v4(const void *four) {
     return a;
 }
 
-/* Multilinear hashing (Lemire and Kaser, 2014) with a secret key: nobody can
- * choose addresses that meet in one bucket. */
+/* Keyed multilinear hashing (Lemire and Kaser, 2014): no chosen collisions. */
 static uint64_t addr_hash(const uint64_t key[5], const struct addr *a) {
     uint64_t h = key[0];
     uint32_t w[4];
@@ -1591,12 +1589,11 @@ static unsigned is_listed(const struct addr *list, uint32_t n, int v4, int v6,
     return next;
 }
 
-/* Does an IP packet matter?  Bulk packets are UDP, and TCP with ACK.  They pass
- * if their port is near one that they can knock on, or if their source has an
- * attempt at a wide door (index_doors()), because there its strays count.  All
- * other TCP passes: it is an attempt to connect or a probe of a scan.  With
- * Targets or too many addresses user space finds out what is for us; of too many
- * sources at wide doors, every source counts as one. */
+/* Does an IP packet matter?  Bulk packets, UDP and TCP with ACK, do near ports
+ * that they can knock on, and from sources with an attempt at a wide door
+ * (index_doors()), where strays count.  All other TCP does: attempts to
+ * connect, scans.  With Targets or too many addresses user space finds out what
+ * is for us; too many sources at wide doors are all sources. */
 static unsigned filter_ip(const struct sniffer *s, unsigned take,
                           unsigned drop) {
     const struct locals *l = s->locals;
@@ -1749,8 +1746,7 @@ static size_t parse_extension(const uint8_t *h, struct packet *p) {
     return get16(h + 2) & 0xfff8 ? 0 : 8;
 }
 
-/* Parses an IPv6 header and at most 8 extension headers (RFC 8200).  Returns
- * where they end; 0 if the packet is not for us to read. */
+/* The end of an IPv6 header and its extensions (RFC 8200); 0: not for us. */
 static size_t parse_v6(const uint8_t *b, size_t n, struct packet *p) {
     size_t at = 40;
     memcpy(&p->src, b + 8, 16);
@@ -1948,9 +1944,8 @@ static bool wide_begins(struct sniffer *s, const struct addr *src) {
     return true;
 }
 
-/* Changes an attempt's stage; nothing else does.  An attempt begins when its
- * stage leaves 0, and is over when its stage becomes 0.  The attempts of a
- * stage form a ring, oldest first. */
+/* Changes an attempt's stage; nothing else does.  It begins when that leaves 0
+ * and is over at 0.  A stage's attempts form a ring, oldest first. */
 static void attempt_move(struct sniffer *s, struct attempt *a,
                          unsigned stage) {
     struct attempt *head = &s->stages[stage], **link;
@@ -2014,8 +2009,7 @@ static bool is_of(const struct attempt *a, const struct addr *src,
     return a && a->door == door && !addr_cmp(&a->src, src);
 }
 
-/* Returns the link in src's bucket to its first attempt, or to where it would
- * be.  Ends attempts of src that have timed out. */
+/* The link in src's bucket to its first attempt; ends those that timed out. */
 static struct attempt **attempts_of(struct sniffer *s, struct attempt **link,
                                     const struct addr *src) {
     struct attempt **first;
@@ -2466,8 +2460,7 @@ static const struct {
                       { "memory of its own", own_memory } };
 enum { SANDBOX_STEPS = LENGTH(sandbox_steps) };
 
-/* Gives up every privilege.  Returns a bit for each step that is skipped
- * because the environment, say a container, forbids the step. */
+/* Gives up every privilege; returns a bit for each step that is forbidden. */
 static unsigned sandbox(void) {
     unsigned skipped = 0;
     for (unsigned i = 0; i < SANDBOX_STEPS; i++)
@@ -2521,8 +2514,7 @@ static bool is_full(const union slot *slot) {
     return __atomic_load_n(&slot->head.status, __ATOMIC_ACQUIRE) & TP_USER;
 }
 
-/* Goes to the oldest packet, the first full slot after an empty one: another
- * sniffer may have read this ring before. */
+/* Goes to the oldest packet: another sniffer may have read this ring before. */
 static void ring_find(struct sniffer *s) {
     bool full = is_full(&s->ring[FRAMES - 1]);
     for (uint32_t i = 0; i < FRAMES; i++) {
@@ -3061,8 +3053,7 @@ static bool records_line(struct records *rs, char *line) {
     return true;
 }
 
-/* Reads a state file's text of n bytes into rs, whose list is to be freed.
- * False if the file is damaged. */
+/* Reads a state file into rs, whose list is to be freed; false: damaged. */
 static bool records_read(struct records *rs, char *text, size_t n) {
     char *next = records_head(rs, text, n), *line;
     if (!next) return false;
@@ -3073,8 +3064,7 @@ static bool records_read(struct records *rs, char *text, size_t n) {
     return !strchr(next, '\n') && !(cut_off && rs->old);
 }
 
-/* When a stop is due at the latest if nobody sees its start command end.  Also
- * the limit after a reboot, which sets our clock back. */
+/* The latest time of a stop; also after a reboot, which sets our clock back. */
 static int64_t orphaned(const struct opening *o) {
     return now_ms() + o->timeout * 1000LL + ORPHAN_MS;
 }
@@ -3184,8 +3174,7 @@ static int spawn(char *command, const posix_spawn_file_actions_t *act,
     return error;
 }
 
-/* Makes the pipe for what a command prints; false if no pipe is left, which is
- * logged once. */
+/* Makes a pipe for a command's output; false, logged once, if none is left. */
 static bool output_open(struct monitor *m, struct share *s, int pipes[2]) {
     bool full = s->outputs + m->noutputs >= m->most_outputs;
     if (full || pipe2(pipes, O_CLOEXEC)) {
@@ -3204,9 +3193,8 @@ static bool output_open(struct monitor *m, struct share *s, int pipes[2]) {
     return true;
 }
 
-/* Runs an opening's start or stop command: in a session of its own, default
- * signals, descriptors 0-2 alone, a pipe for what it prints.  Returns 0 or an
- * error number. */
+/* Runs a start or stop command: own session, default signals, descriptors 0-2,
+ * a pipe for its output.  Returns 0 or an error number. */
 static int command_run(struct monitor *m, struct opening *o,
                        enum command which, pid_t *pid) {
     int pipes[2] = { -1, m->null }; /* if there is no pipe: /dev/null */
@@ -4343,8 +4331,7 @@ static bool locals_read(struct monitor *m, struct locals *l,
     return good;
 }
 
-/* Sends data to the sniffer in pieces, for SEND_SECONDS or a little longer;
- * false and errno if that fails. */
+/* Sends data in pieces, for about SEND_SECONDS; else false and errno. */
 static bool pieces_send(const struct monitor *m, const void *data,
                         size_t bytes) {
     int64_t until = now_ms() + SEND_SECONDS * 1000LL;
@@ -4516,9 +4503,8 @@ static struct memory *memory_find(struct monitor *m, uint64_t id,
     return bsearch(&key, m->memories, n, sizeof key, memory_cmp);
 }
 
-/* Looks whether the wall clock was set, by a second or more, or the host was
- * suspended: both move the clock against CLOCK_MONOTONIC, and end a read() of
- * the timer (timerfd_create(2)). */
+/* Looks whether the wall clock was set by a second or more, or the host
+ * suspended: both move it against CLOCK_MONOTONIC, and end the read(). */
 static void clock_look(struct monitor *m) {
     uint64_t unused;
     if (m->clock >= 0 && read(m->clock, &unused, sizeof unused) < 0) {}
@@ -4970,8 +4956,7 @@ static void log_open(struct monitor *m) {
     snprintf(m->log_path, sizeof m->log_path, "%s", path);
 }
 
-/* Would a sniffer be told the same of the new configuration as of the present
- * one?  Not while a one-time sequence is still to be sent. */
+/* Would the sniffer be told the same?  Not while a sequence is to be sent. */
 static bool same_doors(const struct monitor *m, const struct conf *new) {
     uint32_t bytes, new_bytes;
     struct watches *w = watches_make(&m->conf, &bytes);
@@ -5234,8 +5219,7 @@ static char *name_after(const char *pidfile, const char *usual,
     return name.b;
 }
 
-/* Does a daemon hold the lock of a pidfile?  A user who may read the file can
- * lock it for reading, which means nothing (fcntl(2)). */
+/* Does a daemon hold the lock of a pidfile?  A reader's lock means nothing. */
 static bool is_locked(int fd) {
     struct flock lock = { .l_type = F_WRLCK };
     return !fcntl(fd, F_GETLK, &lock) && lock.l_type == F_WRLCK;
@@ -5329,8 +5313,7 @@ static int test(struct monitor *m) {
     return m->conf.errors > 0;
 }
 
-/* Signals are read from a descriptor.  SIGPIPE and SIGXFSZ are ignored: their
- * write() fails.  Commands start with the default signals. */
+/* Signals are read from a descriptor, or ignored; commands get the default. */
 static void signals_open(struct monitor *m) {
     static const int read[] = { SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGCHLD };
     short how =
