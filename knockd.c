@@ -2,16 +2,13 @@
  * knockd - port knocking for Linux: opens the firewall or runs a command for an
  * address that hits the right ports in the right order.  A drop-in for 0.8.
  *
- * Three programs share the binary; main(), at the end, chooses one of them.
- * knock (knock.c) is the client.  The sniffer has no privilege: it reads packets
- * from a mapped AF_PACKET ring, parses them, matches them against the doors and
- * reports events of a fixed size.  The monitor, its parent, checks each event
- * and does what needs privilege: configuration, log, commands, timers, reload.
- *
- * How to read this file: sniffer and monitor share the first sections: types,
- * messages, helpers, the configuration.  Two towers follow: the sniffer, in the
- * order in which a packet travels, and the monitor.  struct order and struct
- * event join the towers.  Within a section, callees come first.
+ * Three programs share the binary; main() chooses.  knock (knock.c) is the client.
+ * The sniffer has no privilege: it reads packets from a mapped AF_PACKET ring,
+ * matches them against the doors and reports events of a fixed size.  The monitor,
+ * its parent, checks each event and does what needs privilege: configuration, log,
+ * commands, timers, reload.  They share the first sections; two towers follow, the
+ * sniffer in the order in which a packet travels, then the monitor.  struct order
+ * and struct event join them.  Within a section, callees come first.
  *
  * SPDX-License-Identifier: ISC
  */
@@ -857,8 +854,7 @@ static void include(struct conf *c, const char *name) {
 static bool directive(struct conf *c, const struct keyword *k, char *value) {
     struct door *d = k->section == DOOR ? &c->doors[c->ndoors - 1] : NULL;
     void *field = field_of(c, d, k);
-    int *line = d ? d->lines : c->lines;
-    line += k - keywords;
+    int *line = &(d ? d->lines : c->lines)[k - keywords];
     bool adds = k->kind <= GLOB;
     if (*line && !adds)
         warn("%s is given again: the last one counts", k->name);
@@ -4362,8 +4358,8 @@ static uint32_t locals_bytes(const struct locals *l) {
 }
 
 static void locals_send(struct monitor *m) {
-    struct order o = { .kind = NEW_LOCALS };
-    o.bytes = locals_bytes(&m->locals);
+    struct order o = { .kind = NEW_LOCALS,
+                       .bytes = locals_bytes(&m->locals) };
     order_send(m, &o, &m->locals);
 }
 

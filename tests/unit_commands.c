@@ -1510,12 +1510,10 @@ static void test_output(void) {
     o.fd = ends[0];
     forget();
     CHECK(write(ends[1], "one\ntwo\n\nthr", 12) == 12);
-    CHECK(output_read(&o, POLLIN) &&
-              !strcmp(kept, "d: one\nd: two\nd: \n"),
+    CHECK(output_read(&o, POLLIN) && !strcmp(kept, "d: one\nd: two\nd: \n"),
           "%s", kept);
     CHECK(write(ends[1], "ee\n\x1b[31m\r\tx\x7f\n", 13) == 13);
-    CHECK(output_read(&o, POLLIN) &&
-              has_text("d: three\nd: ?[31m?\tx?\n"),
+    CHECK(output_read(&o, POLLIN) && has_text("d: three\nd: ?[31m?\tx?\n"),
           "%s", kept);
     forget();
     memset(text, 'y', sizeof(text)); /* long lines are cut in pieces */
@@ -1541,8 +1539,8 @@ static void test_output(void) {
     forget();
     CHECK(write(ends[1], "end", 3) == 3);
     close(ends[1]);
-    CHECK(output_read(&o, POLLIN) &&
-          !output_read(&o, POLLIN) && has_text("d: end\n"));
+    CHECK(output_read(&o, POLLIN) && !output_read(&o, POLLIN) &&
+          has_text("d: end\n"));
     out.started = false;
 }
 
