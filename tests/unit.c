@@ -250,6 +250,7 @@ static const struct {
     { "start: what is open", test_status },
     { "start: a whole run", test_whole_run },
     { "start: a test of the same options", test_test },
+    { "start: which program it is", test_programs },
     { "start: capabilities", test_capabilities },
     { "start: descriptors", test_close_others },
     { "sealed: SHA-256, the examples of FIPS 180-4", test_sha256 },

@@ -622,6 +622,15 @@ static void test_closing_doors(void) {
               (i == 4));
         config_free(&c);
     }
+    /* a door that closes another one need not do more */
+    CHECK(load_text(&c,
+                    "[a]\nsequence=5,9,1\nclose=b\n"
+                    "[b]\nsequence=5,1,9\ncommand=id %IP%\nstop_command=id\n"
+                    "cmd_timeout=5\n",
+                    true) &&
+              !*kept,
+          "%s", kept);
+    config_free(&c);
     /* one port needs no time */
     CHECK(load_door(&c, "sequence=1\ntimeout=0", false), "%s", kept);
     config_free(&c);
@@ -827,6 +836,9 @@ static void test_warnings(void) {
           "3: an IPv4 knock puts nothing: add Set" },
         { "[d]\nsequence=5,9,1\nset=ipset a\nset_6=ipset b",
           "3: no Cmd_Timeout: the address stays for 10 s" },
+        { "[d]\nsequence=5,9,1\nset=ipset a\nset_6=ipset b\n"
+          "stop_command=id",
+          "5: no Cmd_Timeout: the stop command runs after 10 s" },
     };
     /* and nothing at all of these, each as a door's lines */
     static const char *const none[] = {
@@ -893,6 +905,9 @@ static void test_warnings(void) {
         alike += p[1] == p[3];
         config_free(&c);
     }
+    fail(FAULT_getrandom, 1, ENOSYS); /* none: not a word */
+    CHECK(load_door(&c, "sequence=5\ncommand=id -D %IP%", true) && !*kept);
+    config_free(&c);
     CHECK(seen[0] == 0x7fff && seen[1] == 0xffff && seen[2] == 0x7fff &&
           seen[3] == 0xffff && alike < 20);
     /* a program is looked for along PATH, which may be empty or none */

@@ -173,6 +173,7 @@ static void test_key_doors(void) {
                     "[d]\nsequence = 1:udp\nkeys = keys\nset = ipset a\n"
                     "set_6 = ipset b\ncmd_timeout = 5\n"
                     "[e]\nsequence = 5,9,1\ncommand = id -D %IP%\n"
+                    "[g]\nsequence = 5:udp\nkeys = keys\ncommand = x\n"
                     "[f]\nsequence = 4:udp\nkeys = keys\n",
                     true) &&
               !has_text("without a key"),

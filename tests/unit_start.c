@@ -314,6 +314,8 @@ static void test_test(void) {
           "warning: could not write no/such/k.state: No such file", "k.pid" },
         { "", "-p old", 0, "# another knockd runs with pid file old\n",
           "errors" },
+        { "[k]\nsequence=5:udp\nkeys=keys\n", "", 0, "# client anna\n",
+          "errors" },
     };
     struct sockaddr_storage room[2];
     struct ifaddrs list = an_interface("eth0", "10.0.0.1", true, &room[0]),
@@ -326,6 +328,8 @@ static void test_test(void) {
     t_index_names[1] = "eth0";
     t_index_names[2] = "eth1";
     put_text("old", "1\n");
+    put_text("keys", "anna b0b1b2b3b4b5b6b7b0b1b2b3b4b5b6b7b0b1b2b3b4b5b6b7"
+                     "b0b1b2b3b4b5b6b7\n");
     int fd = openat(directory_fd, "old", O_RDWR);
     CHECK(!fcntl(fd, F_OFD_SETLK, &lock));
     for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
@@ -348,6 +352,102 @@ static void test_test(void) {
     t_interfaces = NULL;
 }
 
+/* Restores what the sniffer's descriptors were: 0 and 1 are ours, too. */
+static int standard[3];
+
+static void standard_keep(void) {
+    fflush(stdout);
+    for (int i = 0; i < 3; i++) standard[i] = dup(i);
+}
+
+static void standard_restore(void) {
+    for (int i = 0; i < 3; i++) dup2(standard[i], i);
+    for (int i = 0; i < 3; i++) close(standard[i]);
+}
+
+static void poll_hang_up(struct pollfd *fds, nfds_t n) {
+    (void)n;
+    life_hear();
+    shutdown(life_ends[0], SHUT_WR);
+    fds[0].revents = POLLIN | POLLHUP;
+    poll_result = 1;
+}
+
+/* One file, three programs: its name says which; and the sniffer, in a child of
+ * the monitor. */
+static void test_programs(void) {
+    static char *sniffer_words[] = { SNIFFER_NAME, NULL };
+    static char *client_words[] = { "knock", NULL };
+    struct locals locals = { .any = 1 };
+    struct order doors = { .kind = NEW_DOORS },
+                 where = { .kind = NEW_LOCALS,
+                           .bytes = (uint32_t)locals_bytes(&locals) };
+    struct watches *w;
+    char *name = program_invocation_short_name;
+    struct monitor *m = shop_open();
+
+    t_ring = openat(directory_fd, "ring", O_RDWR | O_CREAT, 0600);
+    CHECK(!ftruncate(t_ring, RING_BYTES));
+    CHECK(!socketpair(AF_UNIX, SOCK_SEQPACKET, 0, life_ends));
+    simple(2);
+    w = watches_make(&one_conf, &doors.bytes);
+    give_order(doors, w, PIECE_BYTES);
+    give_order(where, &locals, PIECE_BYTES);
+    memset(life_events, 0, sizeof(life_events));
+    standard_keep();
+    dup2(life_ends[1], 0);
+    dup2(t_ring, 1);
+    poll_hook = poll_hang_up;
+    t_closes = false;
+    bool ended = ENDS(knockd_main(1, sniffer_words));
+    t_closes = true;
+    poll_hook = NULL;
+    poll_result = 0;
+    standard_restore();
+    CHECK(ended && end_status == 0 && life_events[READY] == 1);
+    CHECK(execed);
+    close(life_ends[0]);
+    close(life_ends[1]);
+    free(w);
+    /* no execveat() in the kernel: a copy, unless it would have the keys */
+    for (unsigned clients = 0; clients < 2; clients++) {
+        m->conf.nclients = clients;
+        close(m->packets);
+        m->packets = -1;
+        m->sniffer = -1;
+        standard_keep();
+        t_closes = false;
+        t_forks[0] = 0;
+        t_nforks = 1;
+        fail(FAULT_read, 1, EIO); /* the copy hears nothing, and ends */
+        errno = ENOSYS;
+        ended = ENDS(sniffer_start(m));
+        t_closes = true;
+        standard_restore();
+        fail(FAULT_read, 0, 0);
+        CHECK(ended && end_status == (clients ? KEYS_STATUS : 0), "%d",
+              end_status);
+        m->sniffer = -1;
+    }
+    m->conf.nclients = 0;
+    /* the client */
+    program_invocation_short_name = "knock";
+    CHECK(knockd_main(1, client_words) == 1);
+    program_invocation_short_name = name;
+    /* the process that looks names up, in a child: here nobody talks to it */
+    settings.lookup = true;
+    t_forks[0] = 0;
+    t_nforks = 1;
+    t_closes = false;
+    fail(FAULT_recv, 1, EIO);
+    CHECK(ENDS(namer_start(m)) && end_status == 0);
+    t_closes = true;
+    close(t_ring);
+    t_ring = -1;
+    unlinkat(directory_fd, "ring", 0);
+    monitor_end();
+}
+
 /* Capabilities of a file, such as setcap cap_net_raw+p gives, become effective;
  * what else there is stays. */
 static void test_capabilities(void) {
@@ -362,15 +462,19 @@ static void test_capabilities(void) {
 /* Commands inherit no descriptor but those that are named, however many there
  * are. */
 static void test_close_others(void) {
-    t_closes = false;
-    memset(t_closed, 0, sizeof(t_closed));
-    close_others(7, 2000, 1500);
-    t_closes = true;
-    for (int fd = 0; fd < (int)sizeof(t_closed); fd++)
-        CHECK(t_closed[fd] == (fd >= 3 && fd <= 2000 && fd != 7 &&
-                               fd != 1500 && fd != 2000),
-              "%d", fd);
-    CHECK(t_range_from == 2001);
+    static const int keep[3] = { 7, 2000, 1500 };
+
+    for (int i = 0; i < 3; i++) {
+        t_closes = false;
+        memset(t_closed, 0, sizeof(t_closed));
+        close_others(keep[i], keep[(i + 1) % 3], keep[(i + 2) % 3]);
+        t_closes = true;
+        for (int fd = 0; fd < (int)sizeof(t_closed); fd++)
+            CHECK(t_closed[fd] == (fd >= 3 && fd <= 2000 && fd != 7 &&
+                                   fd != 1500 && fd != 2000),
+                  "%d", fd);
+        CHECK(t_range_from == 2001);
+    }
     t_closes = false;
     close_others(-1, -1, 5);
     t_closes = true;
@@ -473,6 +577,11 @@ static void test_whole_run(void) {
     /* could not detach; the first process waits for the second */
     fail(FAULT_fork, 1, EAGAIN);
     CHECK(run_main(words) == 1 && has_text("could not detach"), "%s", kept);
+    unlinkat(directory_fd, "k.pid", 0);
+    t_nforks = 1;
+    fail(FAULT_getrandom, 1, ENOSYS);
+    CHECK(run_main(words) == 1 && has_text("getrandom: Function not impl"),
+          "%s", kept);
     fail(FAULT_pipe2, 1, EMFILE);
     CHECK(run_main(words) == 1 && has_text("could not detach"), "%s", kept);
     fail(FAULT_read, 3, EINTR); /* behind the two of the configuration */
