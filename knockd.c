@@ -1133,7 +1133,9 @@ static int one_time(struct door *d, bool spend) {
     d->seq.n = 0;
     if (!text)
         wrong("door '%s': %s: %s", d->name, d->one_time, strerror(errno));
-    unsigned errors = spot.errors; /* a wrong line is skipped */
+    for (size_t i = 0; text && i < size; i++)
+        if (!text[i]) text[i] = '?'; /* which makes its line wrong */
+    unsigned errors = spot.errors;   /* a wrong line is skipped */
     spot.path = d->one_time;
     for (spot.line = 1; (line = strsep(&rest, "\n")); spot.line++) {
         off_t start = line - text;

@@ -219,6 +219,7 @@ static const struct {
     { "state: not ours alone, not writable", test_state_places },
     { "state: path", test_state_path },
     { "one-time: marks", test_one_time },
+    { "one-time: zero bytes", test_one_time_zeros },
     { "one-time: faults", test_one_time_faults },
     { "one-time: random files", test_one_time_at_random },
     { "one-time: the door", test_one_time_door },

@@ -81,6 +81,24 @@ static void test_one_time(void) {
           "%s", kept);
 }
 
+/* A zero byte makes its line wrong, and ends nothing. */
+static void test_one_time_zeros(void) {
+    static const char text[] = " 1,2\n 3\0,4\n\0\n#\0\n 5,6\n";
+    int left;
+
+    once("");
+    put_file("once", text, sizeof text - 1);
+    CHECK(once(NULL) == 2);
+    CHECK(has_text("knockd: once:2: port '3?' is not a number") &&
+              has_text("knockd: once:3: port '?' is not a number") &&
+              count_text("\n") == 2,
+          "%s", kept);
+    spend(&left);
+    CHECK(left == 1 && *once_door.seq.knock == 5);
+    CHECK(!memcmp(get_file("once", NULL), "#1,2\n 3\0,4\n\0\n#\0\n 5,6\n",
+                  sizeof text));
+}
+
 /* A file that was changed, or can't be written: the sequence is not used
  * again. */
 static void test_one_time_faults(void) {
