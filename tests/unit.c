@@ -274,6 +274,7 @@ static const struct {
     { "sealed: why it is refused", test_sealed_refused },
     { "sealed: the wall clock is set", test_sealed_clock_set },
     { "sealed: the stamps outlive us", test_stamps },
+    { "sealed: stamps that are torn", test_stamps_torn },
     { "sealed: a cooldown outlives SIGHUP", test_sealed_cooldown },
     { "sealed: clients come and go", test_clients_change },
     { "a year of knocks, restarts, clock steps and suspends", test_year },

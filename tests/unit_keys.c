@@ -1058,6 +1058,37 @@ static void test_stamps(void) {
     t_wall = 0;
 }
 
+/* The power failed before the stamps were on the disk: whatever is left of
+ * them, the start refuses what was sent before. */
+static void test_stamps_torn(void) {
+    char whole[200], torn[200];
+
+    t_wall = 1700000000000;
+    unlinkat(directory_fd, "stamps", 0);
+    struct monitor *m = sealed_monitor("anna " KEY_A "\n");
+    struct sealed d = sealed_by(&m->conf, 0, 0);
+    sealed_from(m, "192.0.2.1", 0, &d);
+    CHECK(has_text("OPEN SESAME"), "%s", kept);
+    snprintf(whole, sizeof(whole), "%s", get_file("stamps", NULL));
+    reap_all(m, 0);
+    sealed_monitor_end(m);
+    for (size_t left = 0; left < strlen(whole); left++)
+        for (size_t n = left; n <= sizeof(torn); n += sizeof(torn) - left) {
+            memset(torn, 0, sizeof(torn));
+            memcpy(torn, whole, left);
+            put_file("stamps", torn, n);
+            clock_ms += 1;
+            m = sealed_monitor("anna " KEY_A "\n");
+            sealed_from(m, "203.0.113.1", 0, &d);
+            CHECK(has_text("203.0.113.1: ssh: anna: ") && !ncommands,
+                  "%zu of %zu: %s", left, n, kept);
+            sealed_monitor_end(m);
+            clock_ms -= 10000;
+        }
+    unlinkat(directory_fd, "stamps", 0);
+    t_wall = 0;
+}
+
 /* A cooldown goes on, whatever is read meanwhile. */
 static void test_sealed_cooldown(void) {
     t_wall = 1700000000000;
