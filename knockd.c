@@ -2333,13 +2333,13 @@ static bool sealed_take(struct sniffer *s, const struct packet *p,
     uint32_t i = s->id_buckets[e.sealed.id % s->nids];
     for (; i; i = s->ids[i - 1].next) {
         const struct id *id = &s->ids[i - 1];
+        if (id->id != e.sealed.id) continue;
         e.door = (i - 1) / s->periods;
         struct reader *r = &s->readers[e.door];
         const struct watch *d = &s->doors[r->door];
         struct nets target = { s->nets + d->target.at, d->target.n };
         bool here = target.n ? in_nets(&target, &p->dst) : is_local(s, p);
-        if (id->id != e.sealed.id || *d->seq.knock != p->knock || !here)
-            continue;
+        if (*d->seq.knock != p->knock || !here) continue;
         known = true;
         bool odd = id->of + 1 < s->period || id->of > s->period + 1;
         if (odd && r->odd++ >= ODD_IDS_A_SECOND) continue;
@@ -4502,10 +4502,8 @@ static struct memory *memory_find(struct monitor *m, uint64_t id,
 }
 
 /* Looks whether the wall clock was set by a second or more, or the host
- * suspended: both move it against CLOCK_MONOTONIC, and end the read(). */
+ * suspended: both move it against CLOCK_MONOTONIC, and wake us. */
 static void clock_look(struct monitor *m) {
-    uint64_t unused;
-    if (m->clock >= 0 && read(m->clock, &unused, sizeof unused) < 0) {}
     int64_t ahead = ms_of(CLOCK_REALTIME) - ms_of(CLOCK_MONOTONIC);
     if (llabs(ahead - m->clock_ahead) < 1000) return;
     m->clock_ahead = ahead;
@@ -5099,6 +5097,8 @@ static void turn(struct monitor *m) {
     for (int i = 0; fds[CHANNEL].revents && i < RECORDS_A_TURN; i++)
         if (record_take(m) < EVENTS_MAX) break;
     if (fds[NETLINK].revents) locals_changed(m);
+    uint64_t unused;
+    if (fds[CLOCK].revents && read(m->clock, &unused, sizeof unused) < 0) {}
     if (fds[CLOCK].revents) clock_look(m);
     if (fds[SIGNALS].revents) signals_take(m);
 }
