@@ -198,11 +198,11 @@ interval() {
 		END {
 			n = NR
 			if (!n) { print "- - -"; exit }
-			term = exp(n * log(1 - p))	# of none of n below it
+			term = n * log(1 - p)	# the logarithm of: none of n below it
 			low = high = "-"
 			for (k = 1; k <= n; k++) {
-				sum += term	# of fewer than k
-				term *= (n - k + 1) / k * p / (1 - p)
+				sum += exp(term)	# of fewer than k
+				term += log((n - k + 1) / k * p / (1 - p))
 				if (sum <= 0.05) low = v[k]
 				if (sum >= 0.95 && high == "-") high = v[k]
 			}
@@ -213,7 +213,7 @@ interval() {
 
 # spread FILE [P [SCALE]]: the percentile (default: the median), divided by SCALE,
 # and its interval in brackets. Of too few runs: the smallest and the largest, in
-# other brackets. Of a single one: that alone.
+# other brackets.
 spread() {
 	local n low value high scale=${3:-1}
 
@@ -221,9 +221,7 @@ spread() {
 	[ "${n:-0}" -gt 0 ] || { echo -; return; }
 	read -r low value high < <(interval "${2:-50}" <"$1")
 	value=$(scaled "$value" "$scale")
-	if [ "$n" = 1 ]; then
-		echo "$value"
-	elif [ "$low" = - ] && [ "${2:-50}" = 50 ] || [ "$high" = - ]; then
+	if [ "$low" = - ] && [ "${2:-50}" = 50 ] || [ "$high" = - ]; then
 		echo "$value [$(scaled "$(percentile 0 "$1")" "$scale")..$(scaled "$(percentile 100 "$1")" "$scale")]"
 	else
 		echo "$value ($(scaled "$low" "$scale")..$(scaled "$high" "$scale"))"
@@ -271,6 +269,23 @@ add() {
 		}
 		printf "%s|%s|%s|%s|%s|%s\n", f, o, n, ratio, t, met }' >>"$TABLE"
 	tail -n 1 "$TABLE" | tr '|' '\t' >&2
+}
+
+# median NAME [SCALE]: of the samples, alone, for what is counted and not measured.
+median() {
+	scaled "$(percentile 50 "$R/$1")" "${2:-1}"
+}
+
+# counted FIGURE NAME TARGET: counts of both.
+counted() {
+	add "$1" "$(median "$2.old")" "$(median "$2.new")" "$3"
+}
+
+# parted FIGURE NAME OF TARGET: the samples of NAME as a part of those of OF, pair by
+# pair.
+parted() {
+	paste "$R/$2" "$R/$3" | awk '$1 > 0 && $2 > 0 { print $1 / $2 }' >"$R/$2.part"
+	add "$1" - "$(spread "$R/$2.part")" "$4"
 }
 
 # compared FIGURE NAME TARGET [more]: the samples of both.
@@ -325,15 +340,6 @@ row_latency() {
 	add 'its floor here: one process that does nothing else, p50, ms' - "$(ms 50 latency.floor)" ''
 	add 'its floor here, p99, ms' - "$(ms 99 latency.floor)" ''
 	[ -n "$QUICK" ] || timed 'the same through /bin/sh, p50, ms' shell '' 50
-}
-
-# ms_at P NAME: the percentile of microseconds, in milliseconds.
-ms_at() {
-	local v
-
-	v=$(percentile "$1" "$R/$2")
-	[ "$v" = - ] || v=$(awk -v v="$v" 'BEGIN { print v / 1000 }')
-	number "$v"
 }
 
 # From the last knock to a datagram that gets in: iptables and nft.
@@ -417,58 +423,292 @@ lost() {
 	until_true 10 no_daemon_left
 }
 
-# Set beside iptables -I: from the last knock to a datagram that gets in; with
-# 10,000 doors open; system calls; 1,000 knocks in a second.
+# From the last knock to a datagram that gets in: Set beside iptables -I, of 0.8 and
+# of ours; and what knocks cost then.
 row_set() {
-	local how i is_open most n pids ports tracer t
+	local how i n words='set.old set.new'
 
-	n=$(by 10 30)
+	n=$(by 10 64)	# 64: five rounds are enough for p99
+	[ -n "$NOISE" ] || words="$words set.nft set.ipset"
+	have_old || words=${words#* }
 	for ((i = 0; i < ROUNDS; i++)); do
-		for how in iptables nft ipset; do
-			bench_set $how
-			config < <(doors 1 "$(set_lines $how)")
+		for how in $(in_turn "$i" $words); do set_rule "${how#*.}" "$n" "10.78.$i.1"; done
+	done
+	for p in 50 99; do timed "last knock to open, iptables -I, p$p, ms" set '' $p; done
+	if [ -z "$NOISE" ]; then
+		for how in nft ipset; do set_rows $how; done
+	fi
+	bench_set none
+}
+
+# set_rule old|new|nft|ipset COUNT FROM: the times of knocks from as many addresses, and
+# their median; the first two with iptables.
+set_rule() {
+	local who=new how=$1
+
+	case $1 in old | new) who=$1 how=iptables ;; esac
+	bench_set "$how"
+	config < <(doors 1 "$(set_lines "$how")")
+	up "$who"
+	in_a "$PROBE" rule "/proc/$S/ns/net" "$ME4" 7000,8000,9000 "$2" "$3" >"$R/now"
+	lost
+	cat "$R/now" >>"$R/set.$1"
+	percentile 50 "$R/now" >>"$R/set.$1.50"
+}
+
+# set_rows nft|ipset: what is measured of a set alone.
+set_rows() {
+	local how=$1 i
+
+	for p in 50 99; do
+		add "last knock to open, Set $how, p$p, ms" "$(ms $p set.old)" "$(ms $p set.$how)" ''
+	done
+	parted "the same as a part of ours with iptables -I, p50" set.$how.50 set.new.50 0.45
+	for ((i = 0; i < $(by 1 9); i++)); do set_crowd $how "10.78.$((100 + 4 * i)).0"; done
+	add "1,000 knocks in a second, the last one to open, Set $how, ms" - \
+		"$(ms 50 crowd.$how)" 5
+	add 'addresses then in the set, the least, of 1,000' - \
+		"$(percentile 0 "$R/crowd.$how.members")" "$(by 100 1000)" more
+	bench_set $how
+	config < <(doors 1 "$(set_lines $how)")
+	up new
+	calls_of in_a "$PROBE" rule "/proc/$S/ns/net" "$ME4" 7000,8000,9000 20 10.78.90.1
+	lost
+	add "system calls of the daemon per knock, Set $how" - \
+		"$(wc -l <"$T/calls" | awk '{ printf "%.1f", $1 / 20 }')" 20
+	for ((i = 0; i < ROUNDS; i++)); do set_many $how "$i"; done
+	add "last knock to open with $(percentile 0 "$R/many.$how.open") doors open, Set $how, p50, ms" - \
+		"$(ms 50 many.$how)" ''
+	parted 'the same as a multiple of that with one door open' many.$how.50 one.$how.50 1.5
+}
+
+# set_crowd nft|ipset FROM: 1,000 addresses knock in a second.
+set_crowd() {
+	local n
+
+	n=$(by 100 1000)
+	bench_set "$1"
+	config < <(doors 1 "$(set_lines "$1")")
+	up new
+	in_a "$PROBE" crowd "/proc/$S/ns/net" "$ME4" 7000,8000,9000 "$n" "$2" >>"$R/crowd.$1"
+	settle
+	members "$1" | wc -l >>"$R/crowd.$1.members"
+	lost
+}
+
+# members nft|ipset: the addresses in the set.
+members() {
+	if [ "$1" = nft ]; then in_s nft list set inet bench open; else in_s ipset list open; fi |
+		grep -oE '10\.[0-9.]+ (timeout|expires)'
+}
+
+# set_many nft|ipset ROUND: the times of knocks with one door open, then with 10,000:
+# two doors, each for 5,000 addresses.
+set_many() {
+	local n
+
+	n=$(by 10 40)
+	bench_set "$1"
+	config < <(
+		doors 1 "$(set_lines "$1")"
+		printf '[second]\nsequence = 7001,8001,9001\n%s\n' "$(set_lines "$1")"
+	)
+	up new
+	in_a "$PROBE" rule "/proc/$S/ns/net" "$ME4" 7000,8000,9000 "$n" 10.78.80.1 >"$R/now"
+	percentile 50 "$R/now" >>"$R/one.$1.50"
+	for ports in 7000,8000,9000 7001,8001,9001; do
+		load src=10.88.0.1 sources="$(by 500 5000)" ports=$ports rate=2700
+		settle
+	done
+	in_s "$KNOCKD" -S -c "$T/knockd.conf" -p /run/bench.pid | wc -l >>"$R/many.$1.open"
+	in_a "$PROBE" rule "/proc/$S/ns/net" "$ME4" 7000,8000,9000 "$n" 10.78.99.1 >"$R/now"
+	cat "$R/now" >>"$R/many.$1"
+	percentile 50 "$R/now" >>"$R/many.$1.50"
+	lost
+}
+
+# --- sealed knocks -----------------------------------------------------------------
+
+# sealed_door N [LINE...]: a door with the keys of N clients, new ones; KEY is the first,
+# `knock -k $T/key` knocks with it. The lines are more of the door.
+sealed_door() {
+	od -An -v -tx1 -w32 -N$((32 * $1)) /dev/urandom | tr -d ' ' |
+		awk '{ print "client" NR, $0 }' >"$T/keys"
+	KEY=$(sed -n '1s/.* //p' "$T/keys")
+	echo "ssh:$KEY" >"$T/key"
+	chmod 600 "$T/keys" "$T/key"
+	shift
+	config < <(
+		printf '[ssh]\nsequence = 62201:udp\nkeys = %s\n' "$T/keys"
+		[ $# = 0 ] || printf '%s\n' "$@"
+	)
+}
+
+# sealed KEY N AHEAD PORT...: N sealed knocks, for each port a line PORT HEX, in an order
+# that alternates; the first stamp is so many ms ahead.
+sealed() {
+	python3 - "$ROOT/tests/knock1" "$@" <<-'EOT'
+	import sys, time
+	sys.dont_write_bytecode = True
+	sys.path.insert(0, sys.argv[1])
+	import knock1
+	key, n, ahead, ports = bytes.fromhex(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), sys.argv[5:]
+	stamp = time.time_ns() // 1000000 + ahead
+	for i in range(n):
+	    datagram = knock1.make(key, "ssh", stamp + i).hex()
+	    for port in ports if i % 2 else reversed(ports):
+	        print(port, datagram)
+	EOT
+}
+
+# unsealed KIND: the generator's words for 56 bytes that do not open: garbage; forged with
+# the id of KEY; or one that was good and is replayed, which is sent first.
+unsealed() {
+	local good
+
+	read -r _ good < <(sealed "$KEY" 1 0 62201)
+	case $1 in
+	garbage) WORDS='noise=56' ;;
+	forgeries) WORDS="data=${good::16} noise=48" ;;
+	replays)
+		WORDS="data=$good"
+		load src=10.77.0.2 ports=62201:udp payload=56 count=1 "$WORDS"
+		;;
+	esac
+	WORDS="$WORDS src=100.64.0.1 sources=1000000 n=1000 ports=62201:udp payload=56"
+}
+
+# sealed_flood KIND RATE SECONDS KNOCKS: a flood from a million addresses, and honest
+# sealed knocks from B meanwhile.
+sealed_flood() {
+	local name=sealed.$1.$2 before flood k opened
+
+	unsealed "$1"
+	settle
+	opened=$(opens 10.77.0.3 ssh)
+	before=$(cpu)
+	# shellcheck disable=SC2086
+	load $WORDS rate="$2" time="$3" &
+	flood=$!
+	pause 0.1
+	for ((k = 0; k < $4; k++)); do knock_b -k "$T/key" "$ME4" 62201; done
+	kill -0 $flood 2>/dev/null || echo "bench: the flood ended before the knocks" >&2
+	wait $flood
+	settle
+	echo "$before $(cpu) $(field sent <"$T/gen")" |
+		awk '{ printf "%.4f\n", ($2 - $1) / $3 / 1e3 }' >>"$R/$name.cpu"
+	echo $(($(opens 10.77.0.3 ssh) - opened)) >>"$R/$name.opened"
+}
+
+row_sealed() {
+	local i kind rate knocks name time kinds='garbage forgeries replays'
+
+	[ -z "$NOISE" ] || return 0
+	knocks=$(by 5 20) time=$(by 2 5)	# s; a knock needs 0.17
+	for ((i = 0; i < ROUNDS; i++)); do
+		for kind in $(in_turn "$i" $kinds); do
+			sealed_door 1
 			up new
-			in_a "$PROBE" rule "/proc/$S/ns/net" "$ME4" 7000,8000,9000 "$n" "10.78.$i.1" \
-				>>"$R/set.$how"
-			lost
+			for rate in $(in_turn "$i" 50000 250000 10000000); do
+				sealed_flood "$kind" $rate "$time" "$knocks"
+			done
+			down
 		done
 	done
-	add 'last knock to open, iptables -I, p50, ms' - "$(ms_at 50 set.iptables)" ''
-	most=$(awk -v v="$(percentile 50 "$R/set.iptables")" 'BEGIN { printf "%.2f", v * 0.45 / 1000 }')
-	for how in nft ipset; do
-		add "last knock to open, Set $how, p50, ms" - "$(ms_at 50 set.$how)" "$most"
-		add "last knock to open, Set $how, p99, ms" - "$(ms_at 99 set.$how)" ''
-		[ -z "$QUICK" ] || continue
-		bench_set $how
-		config < <(
-			doors 1 "$(set_lines $how)"
-			printf '[second]\nsequence = 7001,8001,9001\n%s\n' "$(set_lines $how)"
-		)
-		up new
-		settle
-		pids=$(daemon_pids | sed 's/^/-p /' | tr '\n' ' ')
-		# shellcheck disable=SC2086
-		strace -q -o "$T/strace" $pids &
-		tracer=$!
-		until_true 10 traced
-		in_a "$PROBE" rule "/proc/$S/ns/net" "$ME4" 7000,8000,9000 20 10.78.90.1 >/dev/null
-		settle
-		kill -INT $tracer
-		wait $tracer 2>/dev/null
-		sed -E 's/^[0-9]+ +//; /^(<\.\.\.|---|\+\+\+)/d; s/\(.*//' "$T/strace" >"$T/calls"
-		add "system calls per knock, Set $how" - "$(wc -l <"$T/calls" | awk '{ printf "%.1f", $1 / 20 }')" 20
-		for ports in 7000,8000,9000 7001,8001,9001; do
-			load src=10.88.0.1 sources=5000 ports=$ports rate=2700
+	for kind in $kinds; do
+		for rate in 50000 250000 10000000; do
+			name=sealed.$kind.$rate
+			add "honest sealed knocks opened, of $knocks, under $kind, $(rate_name $rate)" - \
+				"$(spread "$R/$name.opened")" "$knocks" more
+			add "daemon CPU, s per million $kind, $(rate_name $rate)" - \
+				"$(spread "$R/$name.cpu")" ''
+		done
+	done
+	for ((i = 0; i < ROUNDS; i++)); do sealed_memory; done
+	add 'resident memory after a second of each at full rate, KiB' - \
+		"$(spread "$R/sealed.rss")" 'fixed bound'
+	add 'what another second of each adds, KiB' - "$(spread "$R/sealed.grown")" 0
+}
+
+rate_name() {
+	[ "$1" = 10000000 ] && echo 'full rate' || echo "$(($1 / 1000)) kpps"
+}
+
+# sealed_memory: resident memory after each kind of flood, and how much more it is after
+# the same once more.
+sealed_memory() {
+	local kind round before
+
+	sealed_door 1
+	up new
+	for round in first second; do
+		before=$(rss)
+		for kind in garbage forgeries replays; do
+			unsealed "$kind"
+			# shellcheck disable=SC2086
+			load $WORDS time=1
 			settle
 		done
-		is_open=$(in_s "$KNOCKD" -S -c "$T/knockd.conf" -p /run/bench.pid | wc -l)
-		rm -f "$R/set.many"
-		in_a "$PROBE" rule "/proc/$S/ns/net" "$ME4" 7000,8000,9000 30 10.78.99.1 >"$R/set.many"
-		t=$(awk -v v="$(percentile 50 "$R/set.$how")" 'BEGIN { printf "%.2f", v * 1.5 / 1000 }')
-		add "the same with $is_open open doors, Set $how, p50, ms" - "$(ms_at 50 set.many)" "$t"
-		lost
+		[ $round = second ] || rss >>"$R/sealed.rss"
 	done
-	bench_set none
+	echo $(($(rss) - before)) >>"$R/sealed.grown"
+	down
+}
+
+# From the datagram to the command, beside a plain door of one port.
+row_sealed_time() {
+	local i n
+
+	[ -z "$NOISE" ] || return 0
+	n=$(by 20 40)
+	for ((i = 0; i < $(by 2 11); i++)); do
+		sealed_door 1 "command = $STAMP $T/sock %IP%" '[plain]' \
+			'sequence = 62202:udp' "command = $STAMP $T/sock %IP%"
+		up new
+		settle
+		sealed "$KEY" "$n" 0 62201 62202 >"$T/lines"
+		in_a "$PROBE" datagrams "$T/sock" "$ME4" "$T/lines" | paste -d ' ' "$T/lines" - >"$T/times"
+		down
+		for port in 62201 62202; do
+			awk -v port=$port '$1 == port { print $3 }' "$T/times" >"$R/now"
+			cat "$R/now" >>"$R/datagram.$port"
+			percentile 50 "$R/now" >>"$R/datagram.$port.50"
+		done
+	done
+	add 'sealed knock to the command, p50, ms' - "$(ms 50 datagram.62201)" ''
+	add 'sealed knock to the command, p99, ms' - "$(ms 99 datagram.62201)" ''
+	add 'the same of a plain door of one port, p50, ms' - "$(ms 50 datagram.62202)" ''
+	add 'the same of a plain door of one port, p99, ms' - "$(ms 99 datagram.62202)" ''
+	parted 'sealed as a multiple of plain, p50' datagram.62201.50 datagram.62202.50 1.15
+}
+
+# What the number of clients changes.
+row_keys() {
+	local i n last
+
+	[ -z "$NOISE" ] || return 0
+	for ((i = 0; i < ROUNDS; i++)); do
+		for n in $(in_turn "$i" 1 100 10000); do
+			sealed_door $n "command = $STAMP $T/sock %IP%"
+			start_us new >>"$R/keys$n.start"
+			until_true 10 no_daemon_left
+			up new
+			unsealed garbage
+			# shellcheck disable=SC2086
+			loaded keys$n.cpu $WORDS count="$(by 100000 500000)"
+			last=$(od -An -v -tx1 -w32 -N32 /dev/urandom | tr -d ' ')
+			echo "last $last" >>"$T/keys"
+			sealed "$last" 8000 5000 62201 >"$T/lines"
+			in_a "$PROBE" reload "$T/sock" "$ME4" "$T/lines" "$PID" >>"$R/keys$n.reload"
+			down
+		done
+	done
+	for n in 1 100 10000; do
+		add "daemon CPU, s per million garbage, full rate, keys: $n" - "$(spread "$R/keys$n.cpu")" ''
+		add "exec to ready, keys: $n, ms" - "$(ms 50 keys$n.start)" ''
+		add "SIGHUP to a new client's first opening, keys: $n, ms" - "$(ms 50 keys$n.reload)" ''
+	done
+	parted 'CPU per garbage with 10,000 keys as a multiple of that with 1' keys10000.cpu keys1.cpu 1.15
 }
 
 # first_knocks NAME.WHO SECONDS KNOCKS [rate=...]: a flood of first knocks from a
@@ -560,7 +800,7 @@ row_memory() {
 		if [ "$who" = old ]; then rss >"$R/rssidle.old"; else rss_row idle; fi
 		down
 	done
-	add 'resident memory idle, all processes, KiB' "$(spread "$R/rssidle.old")" \
+	add 'resident memory idle, all processes, KiB' "$(median rssidle.old)" \
 		"$(cut -d' ' -f1 "$R/rss.idle")" 1600
 	add 'the same without the mapped ring, KiB' - "$(cut -d' ' -f2 "$R/rss.idle")" 500
 	[ ! -s "$R/rss.10000000" ] || add 'resident after a million sources, KiB' \
@@ -620,34 +860,42 @@ added() {
 	paste "$R/$1.$2" "$R/$3" | awk '{ printf "%.4f\n", $1 - $2 }' >"$R/added.$1.$2"
 }
 
-# The kernel's part: the same packets without a daemon, and with it. Datagrams
-# to ports that no door has, in between those of the doors.
+# The kernel's part: the same packets without a daemon, and with it.
+# kernel_pairs NAME WHO ROUNDS WORD...
 kernel_pairs() {
-	local name=$1 who=$2 rounds=$3 ports
+	local name=$1 who=$2 rounds=$3
 
-	ports=$(seq -s, 21 6 65400)
+	shift 3
 	for ((i = 0; i < rounds; i++)); do
-		cost "base.$name.$who" ports="$ports" proto=udp order=rand
+		cost "base.$name.$who" "$@"
 		up "$who" || return
-		cost "$name.$who" ports="$ports" proto=udp order=rand
+		cost "$name.$who" "$@"
 		down
 	done
 	added "$name" "$who" "base.$name.$who"
 }
 
 row_kernel() {
-	local n who rounds i
+	local n who rounds i ports
 
 	rounds=$(by 3 7)
+	# Datagrams to ports that no door has, in between those of the doors.
+	ports=$(seq -s, 21 6 65400)
 	for n in 1 100 1000 10000; do
 		[ -z "$QUICK" ] || [ $n = 1 ] || [ $n = 1000 ] || continue
 		config < <(doors $n)
-		for who in $(daemons_for $n); do kernel_pairs k$n "$who" "$rounds"; done
+		for who in $(daemons_for $n); do
+			kernel_pairs k$n "$who" "$rounds" ports="$ports" proto=udp order=rand
+		done
 		add "in-kernel CPU added, s per million packets, $n door$([ $n = 1 ] || echo s)" \
 			"$(spread "$R/added.k$n.old")" "$(spread "$R/added.k$n.new")" \
 			"$(case $n in 1) echo 0.25 ;; 10000) echo 0.4 ;; *) echo 0.3 ;; esac)"
 	done
 	config < <(doors 1)
+	for who in $DAEMONS; do
+		kernel_pairs probes "$who" "$rounds" ports=10000-60000 order=rand
+	done
+	compared 'in-kernel CPU added, s per million noise SYNs, idle' added.probes 0.16
 	for ((i = 0; i < rounds; i++)); do
 		for who in $(in_turn "$i" $DAEMONS); do
 			egress_cost "out0.$who"
@@ -754,33 +1002,41 @@ row_idle() {
 		echo $(($(switches) - before)) >"$R/idle.$who"
 		down
 	done
-	compared 'wake-ups while idle' idle 0
+	counted 'wake-ups while idle' idle 0
+}
+
+# calls_of COMMAND...: the daemon's system calls while it runs, a name a line, into
+# $T/calls. Each call where it begins; neither signals nor exits.
+calls_of() {
+	local tracer pids
+
+	settle
+	pids=$(daemon_pids | sed 's/^/-p /' | tr '\n' ' ')
+	# shellcheck disable=SC2086
+	strace -q -o "$T/strace" $pids &
+	tracer=$!
+	until_true 10 traced
+	"$@" >/dev/null
+	settle
+	kill -INT $tracer
+	wait $tracer 2>/dev/null
+	sed -E 's/^[0-9]+ +//; /^(<\.\.\.|---|\+\+\+)/d; s/\(.*//' "$T/strace" >"$T/calls"
 }
 
 row_syscalls() {
-	local who n=20 tracer pids
+	local who n=20
 
 	command -v strace >/dev/null || return 0
 	for who in $DAEMONS; do
 		config < <(doors 1 "command = $STAMP $T/sock %IP%")
 		up "$who"
 		settle
-		pids=$(daemon_pids | sed 's/^/-p /' | tr '\n' ' ')
-		# shellcheck disable=SC2086
-		strace -q -o "$T/strace" $pids &
-		tracer=$!
-		until_true 10 traced
-		in_a "$PROBE" knock "$T/sock" "$ME4" 7000,8000,9000 $n >/dev/null
-		settle
-		kill -INT $tracer
-		wait $tracer 2>/dev/null
-		# Each call where it begins; neither signals nor exits.
-		sed -E 's/^[0-9]+ +//; /^(<\.\.\.|---|\+\+\+)/d; s/\(.*//' "$T/strace" >"$T/calls"
+		calls_of in_a "$PROBE" knock "$T/sock" "$ME4" 7000,8000,9000 $n
 		wc -l <"$T/calls" | awk -v n=$n '{ printf "%.1f\n", $1 / n }' >"$R/syscalls.$who"
 		sort "$T/calls" | uniq -c | sort -rn >"$T/calls.$who"
 		down
 	done
-	compared 'system calls of the daemon per knock (3 packets)' syscalls 14
+	counted 'system calls of the daemon per knock (3 packets)' syscalls 14
 }
 
 traced() {
@@ -851,11 +1107,11 @@ row_growth() {
 		up new
 		rm -f "$R/g".*
 		in_a "$PROBE" knock "$T/sock" "$ME4" 7000,8000,9000 25 >"$R/g.latency"
-		grown 'last knock to command, p50, ms' doors $n "$(ms_at 50 g.latency)"
+		grown 'last knock to command, p50, ms' doors $n "$(median g.latency 1000)"
 		loaded g.noise src=100.64.0.1 sources=1000000 n=1000 ports=10001 time=1
-		grown 'daemon CPU, s per million noise SYNs' doors $n "$(spread "$R/g.noise")"
+		grown 'daemon CPU, s per million noise SYNs' doors $n "$(median g.noise)"
 		loaded g.first src=100.64.0.1 sources=1000000 n=1000 ports=7000 time=1
-		grown 'daemon CPU, s per million first knocks' doors $n "$(spread "$R/g.first")"
+		grown 'daemon CPU, s per million first knocks' doors $n "$(median g.first)"
 		down
 	done
 	for n in 1 3 10 32; do
@@ -869,7 +1125,7 @@ row_growth() {
 		up new
 		rm -f "$R/g".*
 		loaded g.hits src=10.88.0.1 sources=20000 ports="$ports" n=1 time=5
-		grown 'daemon CPU, s per million hits of whole knocks' 'ports a sequence' $n "$(spread "$R/g.hits")"
+		grown 'daemon CPU, s per million hits of whole knocks' 'ports a sequence' $n "$(median g.hits)"
 		down
 	done
 	for n in 1 1000 100000 1000000; do
@@ -878,7 +1134,7 @@ row_growth() {
 		rm -f "$R/g".*
 		loaded g.fill src=100.64.0.1 sources=$n ports=7000
 		loaded g.hit src=100.64.0.1 sources=$n n=100000 ports=7000 time=1
-		grown 'daemon CPU, s per million first knocks' 'sources with attempts' $n "$(spread "$R/g.hit")"
+		grown 'daemon CPU, s per million first knocks' 'sources with attempts' $n "$(median g.hit)"
 		down
 	done
 	for n in 0 100 10000; do
@@ -889,7 +1145,7 @@ row_growth() {
 			sources=$n ports=7000,8000,9000 rate=1500 >"$T/many"
 		settle
 		in_a "$PROBE" knock "$T/sock" "$ME4" 7000,8000,9000 25 >"$R/g.latency"
-		grown 'last knock to command, p50, ms' 'open grants' $n "$(ms_at 50 g.latency)"
+		grown 'last knock to command, p50, ms' 'open grants' $n "$(median g.latency 1000)"
 		grown 'resident memory, KiB' 'open grants' $n "$(rss)"
 		for p in $(daemon_pids); do kill -KILL "$p"; done
 		wait "$PID" 2>/dev/null
@@ -1099,7 +1355,7 @@ DAEMONS=new
 [ -z "$NOISE" ] || { OLD_KNOCKD=("$KNOCKD"); DAEMONS='old new'; }
 have_old || echo "bench: no knockd 0.8 in $OLD_DIR: its columns stay empty" >&2
 network
-for row in latency rule set flood memory noise kernel nft_only start idle syscalls size thousand growth; do
+for row in latency rule set flood sealed sealed_time keys memory noise kernel nft_only start idle syscalls size thousand growth; do
 	[ -z "$ONLY" ] || [[ $ONLY == *" $row "* ]] || continue
 	begin=$SECONDS
 	"row_$row"

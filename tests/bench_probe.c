@@ -10,6 +10,17 @@
  *		the same until a datagram to HOST's port 2222 arrives at a
  *		socket in NETNS (a file of /proc/PID/ns); each knock comes from
  *		an address of its own, counted up from FROM, which must be local
+ *	bench_probe crowd NETNS HOST PORTS COUNT FROM
+ *		COUNT addresses knock once each, within a second; prints the
+ *		microseconds from the last knock until a datagram of the last
+ *		address arrives, as above
+ *	bench_probe datagrams SOCKET HOST FILE
+ *		sends a datagram for each line PORT HEX of FILE; prints the
+ *		microseconds from each to the stamp that it causes
+ *	bench_probe reload SOCKET HOST FILE PID
+ *		sends SIGHUP to PID, then these datagrams, half a millisecond
+ *		apart, until one causes a stamp; prints the microseconds from
+ *		the signal to the stamp
  *	bench_probe many SOCKET COUNT COMMAND...
  *		runs COMMAND (a generator); prints the milliseconds until COUNT
  *		stamps have come, and from how many addresses
@@ -218,6 +229,84 @@ static void do_rule(char **argv) {
     }
 }
 
+static void do_crowd(char **argv) {
+    uint32_t host = parse4(argv[1]), from = parse4(argv[4]);
+    int in = probe_socket(argv[0], host), ports[PORTS_MAX];
+    int n = parse_ports(argv[2], ports), count = atoi(argv[3]);
+    int64_t start = now(), t = start, open_at;
+
+    for (int i = 0; i < count; i++) {
+        for (int j = 0; j < n; j++) {
+            t = now();
+            hit(from + (uint32_t)i, host, ports[j]);
+        }
+        while (i < count - 1 &&
+               now() < start + 1000000000LL * (i + 1) / count)
+            rest(50000);
+    }
+    open_at = probe(in, from + (uint32_t)count - 1, host);
+    print_us(open_at < 0 ? -1 : open_at - t);
+}
+
+/* Sends the datagram that the next line of the file has, PORT HEX, from a port of
+ * its own. Returns when, or -1: there is no line. */
+static int64_t next_datagram(FILE *f, uint32_t host) {
+    uint8_t bytes[256];
+    char hex[2 * sizeof(bytes) + 1];
+    struct sockaddr_in to;
+    size_t n = 0;
+    int port, fd;
+    int64_t t;
+
+    if (fscanf(f, "%d %512s", &port, hex) != 2) return -1;
+    while (n < sizeof(bytes) && sscanf(hex + 2 * n, "%2hhx", bytes + n) == 1)
+        n++;
+    to = in4(host, port);
+    fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    t = now();
+    if (sendto(fd, bytes, n, 0, (struct sockaddr *)&to, sizeof(to)) < 0)
+        err(1, "send");
+    close(fd);
+    return t;
+}
+
+static FILE *open_lines(const char *path) {
+    FILE *f = fopen(path, "re");
+
+    if (!f) err(1, "%s", path);
+    return f;
+}
+
+static void do_datagrams(char **argv) {
+    int fd = stamp_socket(argv[0]);
+    uint32_t host = parse4(argv[1]);
+    FILE *f = open_lines(argv[2]);
+    int64_t t, stamp;
+    char text[128];
+
+    while ((t = next_datagram(f, host)) >= 0) {
+        stamp = next_stamp(fd, PATIENCE, text);
+        print_us(stamp < 0 ? -1 : stamp - t);
+        rest(20000000 + random() % 60000000);
+    }
+}
+
+static void do_reload(char **argv) {
+    int fd = stamp_socket(argv[0]);
+    uint32_t host = parse4(argv[1]);
+    FILE *f = open_lines(argv[2]);
+    struct pollfd p = { .fd = fd, .events = POLLIN };
+    struct timespec half_ms = { 0, 500000 };
+    int64_t start = now(), stamp;
+    char text[128];
+
+    kill(atoi(argv[3]), SIGHUP);
+    while (next_datagram(f, host) >= 0)
+        if (ppoll(&p, 1, &half_ms, NULL) > 0) break;
+    stamp = next_stamp(fd, PATIENCE, text);
+    print_us(stamp < 0 ? -1 : stamp - start);
+}
+
 /* Start a program; out: -1 or what its standard output becomes. */
 static pid_t run(char **argv, int out) {
     pid_t pid = fork();
@@ -337,9 +426,10 @@ int main(int argc, char **argv) {
         int least; /* operands */
         void (*act)(char **operands);
     } modes[] = {
-        { "knock", 4, do_knock }, { "rule", 5, do_rule },
-        { "many", 3, do_many },   { "start", 2, do_start },
-        { "floor", 3, do_floor },
+        { "knock", 4, do_knock },   { "rule", 5, do_rule },
+        { "crowd", 5, do_crowd },   { "datagrams", 3, do_datagrams },
+        { "reload", 4, do_reload }, { "many", 3, do_many },
+        { "start", 2, do_start },   { "floor", 3, do_floor },
     };
 
     prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);

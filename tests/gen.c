@@ -31,6 +31,8 @@
  *	sport=N seq=N	default random; ack=N ttl=N
  *	flags=SA	of F S R P A U E C, - for none; default S
  *	payload=N	bytes of data; topts=N bytes of TCP options
+ *	data=BYTES	what the data begin with, in hex
+ *	noise=N		that many bytes at the end of the data are random
  *	ext=LIST	IPv6 extension headers: hop dst rt rt1 (a segment left)
  *			ah frag (atomic) fragm (first) fragl (later) or a
  *			number; KIND*COUNT; KIND/N a length field of N, meant;
@@ -92,7 +94,8 @@
     X(MF, "mf", 0, 1) X(VER, "ver", -1, 15) X(IHL, "ihl", -1, 15) \
     X(TOTLEN, "totlen", -1, 0xffff) X(PLEN, "plen", -1, 0xffff) \
     X(DOFF, "doff", -1, 15) X(ULEN, "ulen", -1, 0xffff) \
-    X(CUT, "cut", -1, FRAME_MAX) X(PAD, "pad", 0, 1500)
+    X(CUT, "cut", -1, FRAME_MAX) X(PAD, "pad", 0, 1500) \
+    X(NOISE, "noise", 0, 8000)
 /* clang-format on */
 
 #define X(name, word, initial, max) N_##name,
@@ -132,6 +135,7 @@ struct spec { /* what one line of words asks for */
     uint8_t flags;
     enum order order;
     const char *ext;
+    const char *data;
     const char *hex;
     int ports;
     struct port port[PORTS_MAX];
@@ -141,6 +145,7 @@ struct frame {     /* a packet, and where in it what stands */
     size_t len;    /* bytes to send */
     size_t l3, l4; /* offsets of IP and of TCP, UDP or ICMP */
     size_t sum;    /* offset of the checksum of the latter, or 0 */
+    size_t end;    /* offset behind the data */
     int proto;
     bool v6, raw;          /* raw: from hex=, nothing to fill in */
     uint32_t l3sum, l4sum; /* sums over what no packet changes */
@@ -384,6 +389,7 @@ static void take_word(struct spec *s, char *word) {
     else if (!strcmp(word, "order")) s->order = parse_order(value);
     else if (!strcmp(word, "flags")) s->flags = parse_flags(value);
     else if (!strcmp(word, "ext")) s->ext = value;
+    else if (!strcmp(word, "data")) s->data = value;
     else if (!strcmp(word, "hex")) s->hex = value;
     else errx(1, "what is '%s='?", word);
 }
@@ -580,10 +586,20 @@ static void build_hex(const char *hex, struct frame *f) {
 
     for (; *hex; hex += 2) {
         if (sscanf(hex, "%2x", &byte) != 1 || !hex[1])
-            errx(1, "hex: bad digits at '%s'", hex);
+            errx(1, "bad hex digits at '%s'", hex);
         *add(f, 1) = (uint8_t)byte;
     }
-    f->raw = true;
+}
+
+/* The bytes behind all headers: those of data=, then zeros. */
+static void build_payload(const struct spec *s, struct frame *f) {
+    size_t end = f->len + (size_t)s->num[N_PAYLOAD];
+
+    if (s->data) build_hex(s->data, f);
+    if (f->len > end || s->num[N_NOISE] > s->num[N_PAYLOAD])
+        errx(1, "data= or noise= is longer than payload=");
+    add(f, end - f->len);
+    f->end = end;
 }
 
 /* Make the frame that all packets of this protocol are copies of. */
@@ -592,6 +608,7 @@ static void build(const struct spec *s, int proto, struct frame *f) {
     f->raw = false;
     if (s->hex) {
         build_hex(s->hex, f);
+        f->raw = true;
         return;
     }
     if (s->src.family != s->dst.family || !s->src.family)
@@ -607,8 +624,17 @@ static void build(const struct spec *s, int proto, struct frame *f) {
     if (proto == IPPROTO_TCP) build_tcp(s, f);
     else if (proto == IPPROTO_UDP) build_udp(s, f);
     else build_icmp(f);
-    add(f, (size_t)s->num[N_PAYLOAD]);
+    build_payload(s, f);
     finish(s, f);
+}
+
+/* Random bytes for the n, which are zero, at the data's end; returns their part
+ * of the checksum. n and the offset of the end have to be even. */
+static uint32_t add_noise(struct frame *f, size_t n) {
+    uint8_t *p = f->b + f->end - n;
+
+    for (size_t i = 0; i < n; i += 2) set16(p + i, rnd() >> 8);
+    return sum16(p, n, 0);
 }
 
 /* Fill in what differs from packet to packet, and the checksums. */
@@ -631,6 +657,7 @@ static void fill(const struct spec *s, struct frame *f, const uint8_t *src,
         l4sum = sum16(l4 + 4, 4, l4sum);
     }
     if (f->proto != IPPROTO_ICMP) l4sum += src_sum;
+    l4sum += add_noise(f, (size_t)s->num[N_NOISE]);
     set16(f->b + f->sum, fold(l4sum));
 }
 
