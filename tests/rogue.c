@@ -41,6 +41,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#ifdef SYS_mmap2 /* of 32 bits; 32-bit ARM has no other */
+#define SYS_MAP SYS_mmap2
+#else
+#define SYS_MAP SYS_mmap
+#endif
+
 static char nothing[1], *orders = nothing;
 static int sniffing, locked;
 static void *ring;
@@ -169,7 +175,7 @@ static long forbidden(const char *name) {
     if (!strcmp(name, "chroot")) return syscall(SYS_chroot, root);
     if (!strcmp(name, "setuid")) return syscall(SYS_setuid, 0);
     if (!strcmp(name, "mmap"))
-        return syscall(SYS_mmap, NULL, 4096, PROT_READ | PROT_EXEC,
+        return syscall(SYS_MAP, NULL, 4096, PROT_READ | PROT_EXEC,
                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (!strcmp(name, "setsockopt"))
         return syscall(SYS_setsockopt, 0, SOL_SOCKET, SO_BROADCAST, &monitor,
