@@ -2,13 +2,14 @@
  * knockd - port knocking for Linux: opens the firewall or runs a command for an
  * address that hits the right ports in the right order.  A drop-in for 0.8.
  *
- * Three programs share the binary; main() chooses.  knock (knock.c) is the client.
- * The sniffer has no privilege: it reads packets from a mapped AF_PACKET ring,
- * matches them against the doors and reports events of a fixed size.  The monitor,
- * its parent, checks each event and does what needs privilege: configuration, log,
- * commands, timers, reload.  They share the first sections; two towers follow, the
- * sniffer in the order in which a packet travels, then the monitor.  struct order
- * and struct event join them.  Within a section, callees come first.
+ * Three programs share the binary; main() chooses.  knock (knock.c) is the
+ * client.  The sniffer has no privilege: it reads packets from a mapped
+ * AF_PACKET ring, matches them against the doors and reports events of a fixed
+ * size.  The monitor, its parent, checks each event and does what needs
+ * privilege: configuration, log, commands, timers, reload.  They share the
+ * first sections; two towers follow, the sniffer in the order in which a packet
+ * travels, then the monitor.  struct order and struct event join the towers.
+ * Within a section, callees come first.
  *
  * SPDX-License-Identifier: ISC
  */
@@ -62,8 +63,17 @@
 #endif
 
 /* Protocols of IP, flags of TCP. */
-enum { TCP = 6, UDP = 17, ROUTING = 43, FRAGMENT = 44, AUTH = 51 };
-enum { SYN = 2, ACK = 16 };
+enum {
+    TCP = 6,
+    UDP = 17,
+    ROUTING = 43,
+    FRAGMENT = 44,
+    AUTH = 51,
+};
+enum {
+    SYN = 2,
+    ACK = 16,
+};
 enum { TO_UDP = 1 << 16, KNOCKS = 2 << 16 }; /* a knock: port, + TO_UDP */
 
 struct addr { /* IPv4 as ::ffff:a.b.c.d (RFC 4291) */
@@ -3003,21 +3013,14 @@ static char *records_head(struct records *rs, char *text, size_t n) {
     return text + head;
 }
 
-/* Reads an "open" line; false if it is none. */
+/* Reads what follows "open"; false if it is no record. */
 static bool record_read(struct record *r, char *line, bool old) {
-    const char *deadline, *timeout, *times = "1", *ip, *client = "-";
-    strsep(&line, " ");
-    if (old) {
-        timeout = strsep(&line, " ");
-        deadline = strsep(&line, " ");
-        ip = strsep(&line, " ");
-    } else {
-        deadline = strsep(&line, " ");
-        timeout = strsep(&line, " ");
-        times = strsep(&line, " ");
-        ip = strsep(&line, " ");
-        client = strsep(&line, " ");
-    }
+    const char *deadline = strsep(&line, " "), *timeout = strsep(&line, " ");
+    const char *times = old ? "1" : strsep(&line, " "), *first = deadline;
+    const char *ip = strsep(&line, " ");
+    const char *client = old ? "-" : strsep(&line, " ");
+    if (old) deadline = timeout;
+    if (old) timeout = first;
     if (!line || strlen(line) > DOOR_NAME_MAX) return false;
     *r = (struct record){ .door = line, .client = client };
     r->deadline = strtoll(deadline, NULL, 10);
@@ -3029,25 +3032,22 @@ static bool record_read(struct record *r, char *line, bool old) {
 /* Reads a line of a state file; false if no such line can be there. */
 static bool records_line(struct records *rs, char *line) {
     struct record *last = rs->n ? &rs->list[rs->n - 1] : NULL;
+    const char *word = strsep(&line, " ");
     struct set set;
     unsigned n;
-    if (!strncmp(line, "open ", 5) && (!last || is_whole(last))) {
+    if (!line) return false;
+    if (!strcmp(word, "open") && (!last || is_whole(last))) {
         if (!(rs->n & (rs->n - 1))) /* room for the next power of 2 */
             rs->list = alloc(rs->list, (rs->n * 2 + 1) * sizeof *last);
         return record_read(&rs->list[rs->n++], line, rs->old);
     }
     if (!last) return false;
-    if (!strncmp(line, "stop ", 5) && line[5] && !is_whole(last)) {
-        last->stop = line + 5;
-        return true;
-    }
-    if (!strncmp(line, "set ", 4) && set_read(&set, line + 4) && !last->set) {
-        last->set = line + 4;
-        return true;
-    }
-    if (strncmp(line, "gone ", 5)) return false;
-    if (!number(line + 5, 1, rs->n, &n)) return false;
-    rs->list[n - 1].times = 0;
+    if (!strcmp(word, "stop") && *line && !is_whole(last)) last->stop = line;
+    else if (!strcmp(word, "set") && set_read(&set, line) && !last->set)
+        last->set = line;
+    else if (!strcmp(word, "gone") && number(line, 1, rs->n, &n))
+        rs->list[n - 1].times = 0;
+    else return false;
     return true;
 }
 
@@ -4067,18 +4067,6 @@ static void opening_restore(struct monitor *m, const struct record *r,
     opening_move(m, o, HELD, when);
 }
 
-/* Puts the state file aside; nothing in it is run. */
-static void state_refuse(const struct monitor *m, const char *why) {
-    const char *path = m->state.path;
-    char aside[PATH_MAX];
-    snprintf(aside, sizeof aside, "%s.refused", path);
-    renameat(cwd, path, cwd, aside);
-    say(TROUBLE,
-        "state file refused: %s: %s; its doors may still be open: "
-        "see %s",
-        path, why, aside);
-}
-
 /* Is this a file of ours that nobody else may read or write? */
 static bool is_own(int fd) {
     struct stat st;
@@ -4105,21 +4093,29 @@ static void state_load(struct monitor *m) {
     size_t n;
     char *text = read_all(fd, &n);
     int error = text ? 0 : errno;
+    const char *path = m->state.path, *why = NULL;
+    char aside[PATH_MAX];
     if (is_passing(error)) /* it may be a good one */
-        die("could not read %s: %s", m->state.path, strerror(error));
-    if (error && error != ENOENT) state_refuse(m, strerror(error));
-    else if (!error && !is_own(fd))
-        state_refuse(m, "not a regular file of this user with mode 0600");
-    else if (!error && !locked) {
+        die("could not read %s: %s", path, strerror(error));
+    if (error && error != ENOENT) why = strerror(error);
+    else if (text && !is_own(fd))
+        why = "not a regular file of this user with mode 0600";
+    else if (text && locked && !made && !records_read(&rs, text, n))
+        why = "damaged";
+    if (why) {
+        rs.n = 0;
+        snprintf(aside, sizeof aside, "%s.refused", path);
+        renameat(cwd, path, cwd, aside);
         say(TROUBLE,
-            "another knockd uses %s: give this one a pid file of its "
-            "own (-p), or doors stay open if this one is killed",
-            m->state.path);
+            "state file refused: %s: %s; its doors may still be open: see %s",
+            path, why, aside);
+    } else if (text && !locked) {
+        say(TROUBLE,
+            "another knockd uses %s: give this one a pid file of its own "
+            "(-p), or doors stay open if this one is killed",
+            path);
         free(m->state.path);
         m->state.path = m->stamps_file = NULL;
-    } else if (text && !made && !records_read(&rs, text, n)) {
-        state_refuse(m, "damaged");
-        rs.n = 0;
     }
     for (unsigned i = 0; i < rs.n; i++)
         if (rs.list[i].times) opening_restore(m, &rs.list[i], rs.old);
@@ -4677,8 +4673,9 @@ static void started(struct monitor *m, uint64_t skipped) {
     namer_start(m);
 }
 
-/* Says once for each sniffer that a record is wrong; returns false. */
-static bool refuse(struct monitor *m, const char *why) {
+/* Says once for each sniffer why a record is wrong; false if it is. */
+static bool check(struct monitor *m, const char *why) {
+    if (!why) return true;
     if (!m->bad_record) say(TROUBLE, "bad record from the sniffer: %s", why);
     m->bad_record = true;
     return false;
@@ -4689,37 +4686,40 @@ static bool is_source(const struct addr *a) {
     return addr_usable(a) && (is_v4(a) || !settings.only_ipv4);
 }
 
-/* Could an honest sniffer send this event of a door? */
-static bool is_true_of_door(struct monitor *m, const struct event *e) {
-    if (e->door >= m->conf.ndoors) return refuse(m, "door");
-    struct door *d = &m->conf.doors[e->door];
-    if (d->keys) return refuse(m, "door with keys");
-    if (e->stage < 1 || e->stage > SEQUENCE_MAX) return refuse(m, "stage");
-    if (e->kind == OPEN && e->stage != d->seq.n) return refuse(m, "stage");
-    if (!is_source(&e->src) || !allowed(&d->allow, &d->deny, &e->src))
-        return refuse(m, "address");
-    if (e->kind != OPEN)
-        return in_rate(&d->said, KINDS * LINES_PER_SECOND, STALL_MS) ||
-               refuse(m, "rate");
-    if (d->renew)
-        return refuse(m, "sequence"); /* it waits for the next one */
-    return in_rate(&d->believed, OPENS_BELIEVED, STALL_OPENS_MS) ||
-           refuse(m, "openings");
+/* Are there too many lines? */
+static const char *lines_lie(int64_t *said) {
+    bool few = in_rate(said, KINDS * LINES_PER_SECOND, STALL_MS);
+    return few ? NULL : "rate";
 }
 
-/* Could an honest sniffer send this event?  A hijacked one may send any. */
-static bool is_true(struct monitor *m, const struct event *e) {
-    if (e->kind >= KINDS) return refuse(m, "kind");
+/* Why no honest sniffer could send this event of a door; or NULL. */
+static const char *door_lie(struct monitor *m, const struct event *e) {
+    if (e->door >= m->conf.ndoors) return "door";
+    struct door *d = &m->conf.doors[e->door];
+    if (d->keys) return "door with keys";
+    if (e->stage < 1 || e->stage > SEQUENCE_MAX) return "stage";
+    if (e->kind == OPEN && e->stage != d->seq.n) return "stage";
+    if (!is_source(&e->src) || !allowed(&d->allow, &d->deny, &e->src))
+        return "address";
+    if (e->kind != OPEN) return lines_lie(&d->said);
+    if (d->renew) return "sequence"; /* it waits for the next one */
+    bool few = in_rate(&d->believed, OPENS_BELIEVED, STALL_OPENS_MS);
+    return few ? NULL : "openings";
+}
+
+/* The same of any event.  A hijacked sniffer may send any. */
+static const char *lie(struct monitor *m, const struct event *e) {
+    if (e->kind >= KINDS) return "kind";
     if (e->kind == STAGE || e->kind == OPEN || e->kind == TIMEOUT)
-        return is_true_of_door(m, e);
-    if (e->kind == SEALED) {
-        if (e->door >= m->conf.nclients) return refuse(m, "client");
-        return is_source(&e->src) || refuse(m, "address");
-    }
-    if (e->kind == COUNTED && e->stage >= COUNTERS)
-        return refuse(m, "counter");
-    return in_rate(&m->said, KINDS * LINES_PER_SECOND, STALL_MS) ||
-           refuse(m, "rate");
+        return door_lie(m, e);
+    if (e->kind == COUNTED && e->stage >= COUNTERS) return "counter";
+    if (e->kind != SEALED) return lines_lie(&m->said);
+    if (e->door >= m->conf.nclients) return "client";
+    return is_source(&e->src) ? NULL : "address";
+}
+
+static bool is_true(struct monitor *m, const struct event *e) {
+    return check(m, lie(m, e));
 }
 
 /* -D: prints a packet in the format of 0.8. */
@@ -4787,10 +4787,8 @@ static int record_take(struct monitor *m) {
         return -1;
     }
     size_t n = (size_t)size / sizeof *events;
-    if ((size_t)size % sizeof *events || n > EVENTS_MAX) {
-        refuse(m, "size");
-        return 0;
-    }
+    bool odd = (size_t)size % sizeof *events || n > EVENTS_MAX;
+    if (!check(m, odd ? "size" : NULL)) return 0;
     for (const struct event *e = events; e < events + n; e++)
         if (is_true(m, e)) event_take(m, e);
     return (int)n;
