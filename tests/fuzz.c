@@ -642,6 +642,8 @@ static unsigned count_sequences(const char *path,
 
     close(fd);
     REQUIRE(text);
+    for (size_t i = 0; i < n; i++)
+        if (!text[i]) text[i] = 'x'; /* no sequence has one */
     while ((line = strsep(&rest_of, "\n"))) {
         struct sequence other;
 
@@ -662,7 +664,6 @@ static void one_input(const uint8_t *data, size_t n) {
     int left, before;
 
     out.started = true;
-    if (memchr(data, 0, n)) return; /* a text ends at it */
     left = one_time(&d, false);
     REQUIRE(left == (int)count_sequences(path, NULL));
     check_text();
