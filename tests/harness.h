@@ -43,15 +43,9 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+#include "../config.h"
 
 #pragma GCC diagnostic ignored "-Wunused-function"
-
-/* What sealed knocks are made of is knock.c's; its main is not used. */
-#define knock_main client_main
-#include "../knock.c"
-#undef knock_main
-#undef die
-#undef FIELD
 
 /* ---- System calls ------------------------------------------------------ */
 
@@ -292,6 +286,89 @@ static long t_syscall(long number, void *a, void *b, void *c, void *value,
     }
     return 0;
 }
+
+/* ---- The client ------------------------------------------------------------ */
+
+/* What the client does to sockets: a port that it reaches, with the time since
+ * the test began; what it hears of that is said by t_answer. Its sleep is the
+ * clock's. */
+static struct reached {
+    int type;
+    unsigned port;
+    int64_t at; /* ms */
+} t_reached[64];
+static unsigned t_nreached, t_sent, t_nsent;
+static uint8_t t_datagram[256]; /* the last one: t_sent bytes */
+static int (*t_answer)(const struct reached *r); /* an errno; NULL: none */
+static int t_outcome;                            /* of a connection, later */
+
+static int t_client_socket(int type) {
+    struct reached *r = &t_reached[t_nreached++ % 64];
+
+    *r = (struct reached){ .type = type & ~SOCK_NONBLOCK, .at = clock_ms };
+    return dup(STDERR_FILENO);
+}
+
+static int t_connect(const struct sockaddr *to) {
+    struct reached *r = &t_reached[(t_nreached - 1) % 64];
+
+    r->port = ntohs(((const struct sockaddr_in *)(const void *)to)->sin_port);
+    errno = t_answer ? t_answer(r) : r->type == SOCK_STREAM ? EINPROGRESS : 0;
+    return errno ? -1 : 0;
+}
+
+static ssize_t t_send_datagram(const void *data, size_t n) {
+    t_nsent++;
+    t_sent = (unsigned)n;
+    memcpy(t_datagram, data, n);
+    return (ssize_t)n;
+}
+
+/* Without a descriptor it sleeps; a connection is made if t_outcome says when:
+ * after so many ms, counted from the test's begin. */
+static int64_t t_door_opens = INT64_MAX;
+
+static int t_client_poll(struct pollfd *fds, nfds_t n, int timeout) {
+    if (fds && n > 1) return poll(fds, n, timeout);
+    if (fds && clock_ms + timeout >= t_door_opens) {
+        if (clock_ms < t_door_opens) clock_ms = t_door_opens;
+        return 1;
+    }
+    clock_ms += timeout;
+    return 0;
+}
+
+static const char *t_home; /* where profiles are, or NULL */
+
+/* The client, for its own tests and, of what sealed knocks are made of, for
+ * knockd. */
+#define knock_main client_main
+#define dprintf(...) t_dprintf(__VA_ARGS__)
+#define exit(status) t_exit(status)
+#define clock_gettime(c, t) t_clock_gettime(c, t)
+#define socket(d, t, p) ((void)(d), (void)(p), t_client_socket(t))
+#define connect(fd, to, n) ((void)(fd), (void)(n), t_connect(to))
+#define send(fd, p, n, f) ((void)(fd), (void)(f), t_send_datagram(p, n))
+#define getsockopt(fd, l, o, v, n) (*(v) = t_outcome, (void)(n))
+#define poll(fds, n, timeout) t_client_poll(fds, n, timeout)
+#define getenv(name) (strcmp(name, "HOME") ? NULL : t_home)
+#define signal(number, how) ((void)0)
+#include "../knock.c"
+#undef knock_main
+#undef dprintf
+#undef exit
+#undef clock_gettime
+#undef socket
+#undef connect
+#undef send
+#undef getsockopt
+#undef poll
+#undef getenv
+#undef signal
+#undef die
+#undef G
+
+/* ---- More system calls ----------------------------------------------------- */
 
 static void *t_mmap(size_t n, int protection, int flags, int fd) {
     return fails(FAULT_mmap) ? MAP_FAILED

@@ -45,10 +45,10 @@ LOG = 'build/mutants.log'
 SECTIONS = [
     ('knock.c: SHA', ['sealed:'], [('sealed', '^-k|reference|key that is not')]),
     ('knock.c: Sealed', ['sealed:'], [('sealed', '^-k|stamp|key that is not')]),
-    ('knock.c: The way through', ['sealed:'], [('knock', '^-W|^-w')]),
-    ('knock.c: New sequences', ['sealed:'],
+    ('knock.c: The way through', ['client:'], [('knock', '^-W|^-w')]),
+    ('knock.c: New sequences', ['client:'],
      [('knock', 'generate|usage|option|-h'), ('sealed', 'keygen')]),
-    ('knock.c:', ['sealed:'], [('knock', '.'), ('sealed', '^-k|^a sealed|profile|key that')]),
+    ('knock.c:', ['client:'], [('knock', '.'), ('sealed', '^-k|^a sealed|profile|key that')]),
     ('Messages', ['log', 'monitor:'], [('compat', 'log|syslog|standard error|-v')]),
     ('Helpers', ['addresses', 'config:', 'state:'], []),
     ('Configuration', ['config:', 'keys'], [('config', '.'), ('sealed', '^key files')]),

@@ -107,6 +107,7 @@ static const char *get_file(const char *name, size_t *size) {
 #include "unit_sniffer.c"
 #include "unit_start.c"
 #include "unit_sealed.c"
+#include "unit_client.c"
 #include "unit_keys.c"
 #include "unit_year.c"
 
@@ -254,6 +255,14 @@ static const struct {
     { "start: which program it is", test_programs },
     { "start: capabilities", test_capabilities },
     { "start: descriptors", test_close_others },
+    { "client: ports", test_client_ports },
+    { "client: what it hits, and when", test_client_hits },
+    { "client: sealed knocks", test_client_sealed },
+    { "client: waits for the door", test_client_waits },
+    { "client: joins", test_client_joins },
+    { "client: options", test_client_options },
+    { "client: profiles", test_client_profiles },
+    { "client: new sequences and keys", test_client_makes },
     { "sealed: SHA-256, the examples of FIPS 180-4", test_sha256 },
     { "sealed: HMAC, the cases of RFC 4231", test_hmac },
     { "sealed: packets as the reference makes them", test_sealed_made },
