@@ -1848,9 +1848,12 @@ static void events_send(struct sniffer *s) {
         _exit(1); /* the monitor is gone */
 }
 
-static void tell(struct sniffer *s, struct event e) {
-    s->events[s->unsent++] = e;
+/* Queues an event, to be completed by the caller. */
+static struct event *tell(struct sniffer *s, enum kind kind) {
     if (s->unsent == EVENTS_MAX) events_send(s);
+    struct event *e = &s->events[s->unsent++];
+    *e = (struct event){ .kind = kind };
+    return e;
 }
 
 /* May one more event of strangers be told?  *told: how many in this second. */
@@ -1868,10 +1871,10 @@ static bool tell_stage(struct sniffer *s, enum kind kind, uint32_t door,
     if (d->second != s->second) memset(d->told, 0, sizeof d->told);
     d->second = s->second;
     if (!may_tell(s, &d->told[kind], most)) return false;
-    struct event e = {
-        .kind = kind, .door = door, .stage = stage, .src = *src
-    };
-    tell(s, e);
+    struct event *e = tell(s, kind);
+    e->door = door;
+    e->stage = stage;
+    e->src = *src;
     return true;
 }
 
@@ -2485,7 +2488,7 @@ static void drops_tell(struct sniffer *s) {
             &size);
     s->counters[LOST] += stats[1];
     if (stats[1] && may_tell(s, &s->told[DROPS], LINES_PER_SECOND))
-        tell(s, (struct event){ .kind = DROPS, .value = stats[1] });
+        tell(s, DROPS)->value = stats[1];
 }
 
 FAST
@@ -2502,14 +2505,13 @@ static bool frame(struct sniffer *s, const union slot *slot,
     if (addr_loopback(&p->src) && !inside) return false; /* forged */
     p->interface = (uint32_t)slot->from.sll_ifindex;
     p->to_host = slot->from.sll_pkttype == PKTTYPE_HOST;
-    if (settings.debug && may_tell(s, &s->told[PACKET], LINES_PER_SECOND))
-        tell(s, (struct event){ .kind = PACKET,
-                                .src = p->src,
-                                .dst = p->dst,
-                                .value = (uint64_t)p->proto << 48 |
-                                         (uint64_t)p->sport << 32 |
-                                         (p->knock & 0xffff) << 16 |
-                                         (t->len & 0xffff) });
+    if (settings.debug && may_tell(s, &s->told[PACKET], LINES_PER_SECOND)) {
+        struct event *e = tell(s, PACKET);
+        e->src = p->src;
+        e->dst = p->dst;
+        e->value = (uint64_t)p->proto << 48 | (uint64_t)p->sport << 32 |
+                   (p->knock & 0xffff) << 16 | (t->len & 0xffff);
+    }
     const uint8_t *udp = slot->bytes + t->net + p->at;
     size_t size = 8 + sizeof(struct sealed);
     bool sealed = s->ports[p->knock].sealed && !p->part;
@@ -2591,8 +2593,7 @@ static void expire(struct sniffer *s) {
 static void limit(struct sniffer *s) {
     if (s->now < s->second + 1000) return;
     if (s->resting) drops_tell(s);
-    if (s->suppressed)
-        tell(s, (struct event){ .kind = SUPPRESSED, .value = s->suppressed });
+    if (s->suppressed) tell(s, SUPPRESSED)->value = s->suppressed;
     memset(s->told, 0, sizeof s->told);
     for (uint32_t i = 0; i < s->nreaders; i++) s->readers[i].odd = 0;
     s->suppressed = 0;
@@ -2601,9 +2602,11 @@ static void limit(struct sniffer *s) {
 
 static void counters_tell(struct sniffer *s) {
     drops_tell(s);
-    for (uint32_t i = 0; i < COUNTERS; i++)
-        tell(s, (struct event){
-                    .kind = COUNTED, .stage = i, .value = s->counters[i] });
+    for (uint32_t i = 0; i < COUNTERS; i++) {
+        struct event *e = tell(s, COUNTED);
+        e->stage = i;
+        e->value = s->counters[i];
+    }
     memset(s->counters, 0, sizeof s->counters);
 }
 
@@ -2675,7 +2678,7 @@ static void sniffer_init(struct sniffer *s) {
     s->attempts = map(attempts * sizeof *s->attempts, -1);
     obey(s); /* NEW_LOCALS */
     if (s->nids) ids_make(s);
-    tell(s, (struct event){ .kind = READY, .value = sandbox() });
+    tell(s, READY)->value = sandbox();
 }
 
 /* The sniffer's life: until the channel to the monitor ends. */
@@ -2894,17 +2897,17 @@ static struct share *share_of(struct monitor *m, const char *name) {
     return m->shares = s;
 }
 
-/* Logs a line about a door, and about an address unless ip is NULL.  Beyond
+/* Logs a line about a door, and about an address unless src is NULL.  Beyond
  * LINES_PER_SECOND (output: OUTPUT_LINES_MAX) the line is only counted. */
 FORMAT(4)
-static void say_of(struct share *s, const char *ip, enum topic topic,
+static void say_of(struct share *s, const struct addr *src, enum topic topic,
                    const char *fmt, ...) {
     static const enum severity severity[TOPICS] = {
         [OPENINGS] = OPENED, [REFUSALS] = TROUBLE, [ENDS] = TROUBLE
     };
     unsigned most = topic == OUTPUT ? OUTPUT_LINES_MAX + 1 : LINES_PER_SECOND;
     int64_t second = now_ms() / 1000;
-    char text[TEXT_MAX];
+    char text[TEXT_MAX], ip[ADDR_TEXT];
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
@@ -2914,8 +2917,9 @@ static void say_of(struct share *s, const char *ip, enum topic topic,
     if (s->lines[topic]++ >= most) {
         s->suppressed++;
         out.sum_up = min_ms(out.sum_up, (second + 1) * 1000);
-    } else if (ip) say(severity[topic], "%s: %s: %s", ip, s->name, text);
-    else say(severity[topic], "%s: %s", s->name, text);
+    } else if (!src) say(severity[topic], "%s: %s", s->name, text);
+    else
+        say(severity[topic], "%s: %s: %s", addr_text(src, ip), s->name, text);
 }
 
 /* Once a second: logs how many lines about each door were suppressed. */
@@ -3538,7 +3542,7 @@ static bool set_change(struct monitor *m, struct opening *o,
         if (!error) return true;
         if (!seconds && error == ENOENT) return false; /* it is out */
     }
-    say_of(o->share, o->ip, REFUSALS, "%s",
+    say_of(o->share, &o->src, REFUSALS, "%s",
            set_describe(o->set, &s, v4, error));
     return error == NO_ANSWER;
 }
@@ -3769,7 +3773,7 @@ static void opening_end(struct monitor *m, struct opening *o) {
         opening_queue(m, o, DUE);
         return;
     }
-    if (o->set) say_of(o->share, o->ip, CLOSINGS, "CLOSE SESAME");
+    if (o->set) say_of(o->share, &o->src, CLOSINGS, "CLOSE SESAME");
     opening_move(m, o, GONE, NEVER);
 }
 
@@ -3813,9 +3817,8 @@ static void opening_knock(struct monitor *m, const struct door *d,
     struct share *s = share_of(m, d->name);
     unsigned all = m->n[QUEUED] + m->n[CROWDED];
     unsigned own = s->n[QUEUED] + s->n[CROWDED];
-    char ip[ADDR_TEXT];
     if (own + all >= QUEUE_MAX && is_given(start_of(d, src))) {
-        say_of(s, addr_text(src, ip), REFUSALS,
+        say_of(s, src, REFUSALS,
                "refused: %u start commands wait, %u of this door", all, own);
         return;
     }
@@ -3823,7 +3826,7 @@ static void opening_knock(struct monitor *m, const struct door *d,
     bool begins = o->state == GONE && !o->start; /* no start command waits */
     bool refused = begins && room_lacks(m, s);
     if (refused)
-        say_of(s, o->ip, REFUSALS,
+        say_of(s, src, REFUSALS,
                "refused: stop commands of others are still to run");
     if (refused || (o->set && !set_change(m, o, o->timeout))) {
         if (o->state == GONE) opening_move(m, o, GONE, NEVER);
@@ -3835,8 +3838,7 @@ static void opening_knock(struct monitor *m, const struct door *d,
     unsigned n = running(m, o, START);
     if (!o->start) opening_hold(m, o);
     else if (n >= TIMES_MAX)
-        say_of(s, o->ip, REFUSALS, "refused: %u of its start commands run",
-               n);
+        say_of(s, src, REFUSALS, "refused: %u of its start commands run", n);
     else if (!waits || !is_last(m, o)) opening_queue(m, o, QUEUED);
 }
 
@@ -3864,7 +3866,7 @@ static void openings_due(struct monitor *m, int64_t now) {
     while (m->nopenings && m->openings[0]->when <= now) {
         struct opening *o = m->openings[0];
         if (o->state == HELD && o->stop)
-            say_of(o->share, o->ip, CLOSINGS, "command timeout");
+            say_of(o->share, &o->src, CLOSINGS, "command timeout");
         if (o->state == HELD && o->set) set_expire(m, o);
         if (o->state > DUE) opening_end(m, o);
         else { /* the next command of its address waits no longer */
@@ -3897,7 +3899,7 @@ static void round_failed(struct monitor *m, struct opening *o) {
     else if (o->rounds < rounds)
         opening_move(m, o, FAILED, now_ms() + pauses[o->rounds++]);
     else {
-        say_of(o->share, o->ip, ENDS,
+        say_of(o->share, &o->src, ENDS,
                "given up, the door may still be open: the stop command has "
                "failed %u times: %s",
                rounds + 1, o->stop);
@@ -3913,7 +3915,7 @@ static void stop_end(struct monitor *m, struct opening *o, bool good) {
     bool closing = o->state == STOPPING || o->state == DUE;
     if (running(m, o, STOP) || !closing) return;
     if (!o->times) {
-        say_of(o->share, o->ip, CLOSINGS, "CLOSE SESAME");
+        say_of(o->share, &o->src, CLOSINGS, "CLOSE SESAME");
         opening_move(m, o, GONE, NEVER);
     } else if (o->state == DUE) return;
     else if (good) opening_move(m, o, DUE, NEVER); /* in its old place */
@@ -4059,7 +4061,7 @@ static void opening_restore(struct monitor *m, const struct record *r,
     struct opening *o = opening_new(m, &d, &r->src);
     int64_t when = min_ms(r->deadline, orphaned(o));
     if (o->state != HELD)
-        say_of(o->share, o->ip, RUNS, "left open by an earlier run");
+        say_of(o->share, &o->src, RUNS, "left open by an earlier run");
     if (old && o->state == HELD && o->when > when) when = o->when;
     o->times = r->times + (old ? o->times : 0);
     free(o->client);
@@ -4470,8 +4472,8 @@ static void sequences_send(struct monitor *m) {
 static void door_open(struct monitor *m, struct door *d,
                       const struct addr *src) {
     const char *set = set_of(d, src);
-    char ip[ADDR_TEXT];
-    say_of(share_of(m, d->name), addr_text(src, ip), OPENINGS, "%s",
+    struct share *share = share_of(m, d->name);
+    say_of(share, src, OPENINGS, "%s",
            d->message ? d->message : "OPEN SESAME");
     if (d->one_time) {
         int left = one_time(d, true);
@@ -4483,8 +4485,7 @@ static void door_open(struct monitor *m, struct door *d,
     }
     if (d->close) openings_close(m, d->close, src);
     if (!set && (d->set || d->set6))
-        say_of(share_of(m, d->name), ip, REFUSALS,
-               "put into no set: the door has no %s",
+        say_of(share, src, REFUSALS, "put into no set: the door has no %s",
                is_v4(src) ? "Set" : "Set_6");
     if (set || is_given(start_of(d, src))) opening_knock(m, d, src);
 }
@@ -4579,8 +4580,8 @@ static void sealed_refuse(struct monitor *m, const struct client *k,
     if (other && addr_usable(first))
         sprintf(n, ", first from %s", addr_text(first, ip));
     if (v == UNUSABLE) addr_text(a, n);
-    say_of(share_of(m, name), addr_text(src, ip), REJECTS, "%s: %s%s%s",
-           k->name, reasons[v][0], n, reasons[v][1]);
+    say_of(share_of(m, name), src, REJECTS, "%s: %s%s%s", k->name,
+           reasons[v][0], n, reasons[v][1]);
 }
 
 /* Judges a sealed packet, saves the stamps, opens or closes the door. */
@@ -4590,7 +4591,7 @@ static void sealed_knock(struct monitor *m, const struct event *e) {
     struct memory *y = k->of;
     struct stamps before = y->stamps;
     struct sealed s = e->sealed;
-    char ip[ADDR_TEXT], other[ADDR_TEXT];
+    char ip[ADDR_TEXT];
     struct addr a;
     clock_look(m);
     int64_t now = now_ms(), since = y->since;
@@ -4619,12 +4620,11 @@ static void sealed_knock(struct monitor *m, const struct event *e) {
     }
     struct share *share = share_of(m, d->name);
     if (!s.plain.request && now < share->quiet_until) return;
-    addr_text(&e->src, ip);
     if (!addr_cmp(&a, &e->src))
-        say_of(share, ip, CLIENTS, "key of %s", k->name);
+        say_of(share, &e->src, CLIENTS, "key of %s", k->name);
     else
-        say_of(share, ip, CLIENTS, "key of %s for %s", k->name,
-               addr_text(&a, other));
+        say_of(share, &e->src, CLIENTS, "key of %s for %s", k->name,
+               addr_text(&a, ip));
     m->client = k->name;
     if (s.plain.request) openings_close(m, d->name, &a);
     else {
@@ -4752,13 +4752,11 @@ static void counters_say(struct monitor *m) {
 static void event_take(struct monitor *m, const struct event *e) {
     struct door *d = m->conf.doors + (e->door < m->conf.ndoors ? e->door : 0);
     unsigned long long value = e->value;
-    char ip[ADDR_TEXT];
-    addr_text(&e->src, ip);
     switch ((enum kind)e->kind) {
     case READY: started(m, value); break;
     case STAGE:
     case TIMEOUT:
-        say_of(share_of(m, d->name), ip, STAGES,
+        say_of(share_of(m, d->name), &e->src, STAGES,
                e->kind == STAGE ? "Stage %u" : "sequence timeout (stage %u)",
                e->stage);
         break;
@@ -4976,7 +4974,7 @@ static void clients_remove(struct monitor *m, const struct conf *c) {
         for (struct opening *o = m->buckets[i], *next; o; o = next) {
             next = o->next;
             if (!strcmp(o->client, "-") || has_client(c, o)) continue;
-            say_of(o->share, o->ip, CLOSINGS, "%s is not a client any more",
+            say_of(o->share, &o->src, CLOSINGS, "%s is not a client any more",
                    o->client);
             opening_close(m, o);
         }

@@ -362,7 +362,7 @@ static void test_life(void) {
     CHECK(ENDS(sniffer_init(&s)) && end_status == 1);
     s.channel = CHANNEL;
     fail(FAULT_write, 1, EPIPE);
-    tell(&s, (struct event){ .kind = OPEN, .stage = 1 });
+    tell(&s, OPEN)->stage = 1;
     CHECK(ENDS(events_send(&s)) && end_status == 1);
     out.started = true;
     free(w);
