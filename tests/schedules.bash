@@ -33,11 +33,16 @@ exec {PAUSE}<>"$DIR/.schedules"
 pause() { read -rt "$1" _ <&"$PAUSE" || :; }
 
 failed() {
+	local p
+
 	echo "seed $NOW: $*"
 	echo "schedule: ${OPS[*]}"
 	sed 's/^/journal: /' "$JOURNAL"
 	sed 's/^/log: /' "$LOG"
 	[ ! -e "$STATE" ] || sed 's/^/state: /' "$STATE"
+	for p in /proc/[0-9]*; do
+		[ "$p" = /proc/1 ] || echo "process: $(tr '\0' ' ' <"$p/cmdline") $(<"$p/stat")"
+	done 2>/dev/null
 	exit 1
 }
 
@@ -129,6 +134,12 @@ alone() {
 	done
 }
 
+is_knockd() {
+	local name
+
+	read -r name <"/proc/$MONITOR/comm" && [ "$name" = "${KNOCKD##*/}" ]
+} 2>/dev/null
+
 # begin [COMMAND...]: starts the daemon, when nothing of the one before runs any
 # more; by that command, and does not wait for it.
 begin() {
@@ -143,7 +154,11 @@ begin() {
 	n=$FOUND
 	"$@" "$KNOCKD" -i lo -c "$FILE" -p "$DIR/k.pid" </dev/null >>"$DIR/out" 2>&1 &
 	MONITOR=$!
-	[ $# = 0 ] || return 0
+	if [ $# != 0 ]; then
+		# A signal before its execve() would be for that command.
+		wait_for over is_knockd
+		return
+	fi
 	ready() { logged 'starting up' $((n + 1)) || [ ! -d "/proc/$MONITOR" ]; }
 	wait_for ready
 	[ -d "/proc/$MONITOR" ] || failed "it did not start: $(cat "$DIR/out")"
@@ -352,7 +367,7 @@ untraced() {
 soon() {
 	local end=$((${EPOCHREALTIME/[.,]/} + 300000))
 
-	[ "$ACTION" != kills ] || { wait_for over "$@"; return; }
+	[ "$ACTION" = faults ] && [ ${#OPS[@]} = 2 ] || { wait_for over "$@"; return; }
 	until over "$@"; do
 		[ "${EPOCHREALTIME/[.,]/}" -le "$end" ] || return
 		pause 0.002
@@ -488,7 +503,7 @@ one() {
 		# (143: SIGTERM came before it was ready for that.)
 		wait "$MONITOR" || status=$?
 		[ $status -le 1 ] || [ $status = 143 ] || failed "exit status $status"
-		[ $status = 0 ] || GAVE_UP+="${OPS[1]}; "
+		[ $status = 0 ] || GAVE_UP+="${OPS[1]:-no fault}; "
 		MONITOR=''
 		begin
 	fi
