@@ -730,6 +730,12 @@ static void test_include(void) {
               !strcmp(kept, "knockd: conf:2: conf/*: Not a directory\n"),
           "%s", kept);
     config_free(&c);
+    CHECK(!mkfifoat(directory_fd, "pipe", 0600)); /* nobody writes there */
+    CHECK(!load_text(&c, "[options]\nInclude=pipe/*", false) &&
+              !strcmp(kept, "knockd: conf:2: pipe/*: Not a directory\n"),
+          "%s", kept);
+    config_free(&c);
+    unlinkat(directory_fd, "pipe", 0);
     /* one level; no options in there; a section of its own */
     put_text("sub/b.conf", "[Options]\nInclude = b.conf\nInclude=*\n");
     CHECK(!load_text(&c, "[options]\nInclude=sub/b.conf\nUseSyslog", false) &&

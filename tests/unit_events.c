@@ -386,6 +386,10 @@ static void test_sniffer_of_monitor(void) {
     forget();
     started(m, 127);
     CHECK(!*kept);
+    /* a hijacked one says more than there is */
+    m->ready = false;
+    started(m, UINT64_MAX);
+    CHECK(has_text("seccomp filter, memory of its own\n"), "%s", kept);
     sniffer_died(m, 31); /* by SIGSYS */
     CHECK(has_text("the sniffer died (signal 31): starting another\n"));
     CHECK(m->sniffer == -1 && m->channel == -1);
