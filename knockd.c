@@ -400,20 +400,20 @@ struct text { /* that grows; to be freed */
 /* Appends to a text; summed: a line that ends in its own sum. */
 FORMAT(3)
 static void text_put(struct text *t, bool summed, const char *fmt, ...) {
-    char *more;
     va_list ap;
     va_start(ap, fmt);
-    int n = vasprintf(&more, fmt, ap);
+    size_t n = (size_t)vsnprintf(NULL, 0, fmt, ap);
     va_end(ap);
-    if (n < 0) die("out of memory");
-    size_t most = t->n + (size_t)n + sizeof " 0123456789abcdef\n";
+    size_t most = t->n + n + sizeof " 0123456789abcdef\n";
     if (most > t->room) t->b = alloc(t->b, t->room = 2 * most);
-    strcpy(t->b + t->n, more);
-    t->n += (size_t)n;
+    char *line = t->b + t->n;
+    va_start(ap, fmt);
+    vsprintf(line, fmt, ap);
+    va_end(ap);
+    t->n += n;
     if (summed)
-        t->n += (size_t)sprintf(t->b + t->n, " %016" PRIx64 "\n",
-                                checksum(more, (size_t)n));
-    free(more);
+        t->n +=
+            (size_t)sprintf(line + n, " %016" PRIx64 "\n", checksum(line, n));
 }
 
 #define text_add(t, ...) text_put(t, false, __VA_ARGS__)
@@ -1050,7 +1050,6 @@ static bool section(struct conf *c, char *line) {
     return good;
 }
 
-/* Are the first n letters of text this word, in either case? */
 static bool is_word(const char *text, size_t n, const char *word) {
     return n && !strncasecmp(text, word, n) && !word[n];
 }
@@ -3201,11 +3200,13 @@ static int command_run(struct monitor *m, struct opening *o,
                        enum command which, pid_t *pid) {
     int pipes[2] = { -1, m->null }; /* if there is no pipe: /dev/null */
     posix_spawn_file_actions_t act;
-    setenv("KNOCKD_IP", o->ip, 1);
-    setenv("KNOCKD_DOOR", o->share->name, 1);
-    if (strcmp(o->client, "-")) setenv("KNOCKD_CLIENT", o->client, 1);
-    else unsetenv("KNOCKD_CLIENT");
-    setenv("KNOCKD_EVENT", which == START ? "start" : "stop", 1);
+    static char env[4][NAME_BYTES]; /* without '=' putenv() removes */
+    sprintf(env[0], "KNOCKD_IP=%s", o->ip);
+    sprintf(env[1], "KNOCKD_DOOR=%s", o->share->name);
+    sprintf(env[2], "KNOCKD_EVENT=%s", which == START ? "start" : "stop");
+    sprintf(env[3], "KNOCKD_CLIENT=%s", o->client);
+    if (!strcmp(o->client, "-")) *strchr(env[3], '=') = '\0';
+    for (unsigned i = 0; i < LENGTH(env); i++) putenv(env[i]);
     bool piped = output_open(m, o->share, pipes);
     posix_spawn_file_actions_init(&act);
     posix_spawn_file_actions_adddup2(&act, m->null, 0);
@@ -3803,13 +3804,6 @@ static bool room_lacks(struct monitor *m, struct share *s) {
     return is_crowded(m, s);
 }
 
-/* The set has opened the door, and no command is to run. */
-static void opening_hold(struct monitor *m, struct opening *o) {
-    unsigned least = 1 + running(m, o, STOP);
-    if (o->times < least) o->times = least;
-    opening_move(m, o, HELD, o->until);
-}
-
 /* A knock at door d: the address is put into the set, and the start command
  * queued unless it waits.  If the set refuses, nothing opens. */
 static void opening_knock(struct monitor *m, const struct door *d,
@@ -3836,8 +3830,11 @@ static void opening_knock(struct monitor *m, const struct door *d,
     o->rounds = 0;
     bool waits = o->state == QUEUED || o->state == CROWDED;
     unsigned n = running(m, o, START);
-    if (!o->start) opening_hold(m, o);
-    else if (n >= TIMES_MAX)
+    if (!o->start) { /* the set has opened the door */
+        unsigned least = 1 + running(m, o, STOP);
+        if (o->times < least) o->times = least;
+        opening_move(m, o, HELD, o->until);
+    } else if (n >= TIMES_MAX)
         say_of(s, src, REFUSALS, "refused: %u of its start commands run", n);
     else if (!waits || !is_last(m, o)) opening_queue(m, o, QUEUED);
 }
@@ -4591,7 +4588,7 @@ static void sealed_knock(struct monitor *m, const struct event *e) {
     struct memory *y = k->of;
     struct stamps before = y->stamps;
     struct sealed s = e->sealed;
-    char ip[ADDR_TEXT];
+    char ip[ADDR_TEXT], other[ADDR_TEXT + 8];
     struct addr a;
     clock_look(m);
     int64_t now = now_ms(), since = y->since;
@@ -4620,11 +4617,9 @@ static void sealed_knock(struct monitor *m, const struct event *e) {
     }
     struct share *share = share_of(m, d->name);
     if (!s.plain.request && now < share->quiet_until) return;
-    if (!addr_cmp(&a, &e->src))
-        say_of(share, &e->src, CLIENTS, "key of %s", k->name);
-    else
-        say_of(share, &e->src, CLIENTS, "key of %s for %s", k->name,
-               addr_text(&a, ip));
+    *other = '\0';
+    if (addr_cmp(&a, &e->src)) sprintf(other, " for %s", addr_text(&a, ip));
+    say_of(share, &e->src, CLIENTS, "key of %s%s", k->name, other);
     m->client = k->name;
     if (s.plain.request) openings_close(m, d->name, &a);
     else {
@@ -4653,15 +4648,16 @@ static void notify_ready(void) {
 
 /* The first sniffer is ready: tells log, service manager and -d's parent. */
 static void started(struct monitor *m, uint64_t skipped) {
-    char list[512] = "";
+    struct text list = { 0 };
     if (m->ready) return;
     m->ready = true;
     for (unsigned i = 0; i < SANDBOX_STEPS; i++)
-        if (skipped >> i & 1)
-            strcat(strcat(list, *list ? ", " : ""), sandbox_steps[i].name);
+        if (skipped >> i & 1) text_add(&list, ", %s", sandbox_steps[i].name);
     say(QUIET, "starting up, listening on %s", m->conf.listen);
     if (settings.verbose) say(OUT, "listening on %s...", m->conf.listen);
-    if (*list) say(TROUBLE, "warning: the sniffer runs without: %s", list);
+    if (list.n)
+        say(TROUBLE, "warning: the sniffer runs without: %s", list.b + 2);
+    free(list.b);
     if (*m->waiting_for) say(LOG, "waiting: %s", m->waiting_for);
     notify_ready();
     if (m->ready_fd >= 0) {
@@ -5351,7 +5347,7 @@ static int monitor_main(int argc, char **argv) {
     m.null = null_open();
     options(argc, argv);
     raise_capabilities();
-    setenv("PATH", DEFAULT_PATH, 0);
+    if (!getenv("PATH")) putenv("PATH=" DEFAULT_PATH);
     cwd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
     config_load(&m.conf, settings.config);
     m.state.path = name_after(m.conf.pid, STATE_PATH, "", ".state");
