@@ -52,8 +52,8 @@
 /* Code between these runs for each packet: it is made for speed even with -Os. */
 #if defined __OPTIMIZE_SIZE__ && !defined __clang__
 /* clang-format off */
-#define FAST                                                                  \
-    _Pragma("GCC push_options")                                               \
+#define FAST \
+    _Pragma("GCC push_options") \
     _Pragma("GCC optimize(\"O2,no-align-loops,no-align-jumps,no-caller-saves\")")
 /* clang-format on */
 #define FAST_END _Pragma("GCC pop_options")
@@ -667,7 +667,8 @@ typedef bool item_parser(void *field, unsigned i, char *item);
 /* "port[:protocol]"; as in 0.8, what follows a second colon is ignored. */
 static bool knock_parse(void *field, unsigned i, char *item) {
     struct sequence *seq = field;
-    char *name = trim(strsep(&item, ":")), *protocol = strsep(&item, ":");
+    char *name = trim(strsep(&item, ":"));
+    char *protocol = strsep(&item, ":");
     const char *hint = "";
     unsigned port;
     if (!*name && !protocol)
@@ -3018,7 +3019,8 @@ static char *records_head(struct records *rs, char *text, size_t n) {
 
 /* Reads what follows "open"; false if it is no record. */
 static bool record_read(struct record *r, char *line, bool old) {
-    const char *deadline = strsep(&line, " "), *timeout = strsep(&line, " ");
+    const char *deadline = strsep(&line, " ");
+    const char *timeout = strsep(&line, " ");
     const char *times = old ? "1" : strsep(&line, " "), *first = deadline;
     const char *ip = strsep(&line, " ");
     const char *client = old ? "-" : strsep(&line, " ");
@@ -4210,12 +4212,11 @@ static void widen(int *width, const char *text) {
 /* --status: prints what is open, by what the state file says: with tabs or, on
  * a terminal, in columns below a heading.  Returns the exit status. */
 static int status(const struct monitor *m) {
-    static const char *const formats[] = { "%-*s\t%-*s\t%-*s\t%s\t%s\n",
-                                           "%-*s  %-*s  %-*s  %7s  %s\n" };
+    const char *format = "%-*s\t%-*s\t%-*s\t%" PRId64 "\t%s\n";
     bool columns = isatty(STDOUT_FILENO);
     int door = (int)strlen("DOOR"), client = (int)strlen("CLIENT");
     int address = (int)strlen("ADDRESS"); /* widths */
-    char ip[ADDR_TEXT], left[32];
+    char ip[ADDR_TEXT];
     struct records rs = { .n = 0 };
     size_t n;
     int fd = openat(cwd, m->state.path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
@@ -4230,18 +4231,20 @@ static int status(const struct monitor *m) {
         widen(&client, r->client);
     }
     if (!columns) door = address = client = 0;
-    else
-        print(formats[1], door, "DOOR", address, "ADDRESS", client, "CLIENT",
-              "SECONDS", "HOW");
+    else {
+        format = "%-*s  %-*s  %-*s  %7" PRId64 "  %s\n";
+        print("%-*s  %-*s  %-*s  SECONDS  HOW\n", door, "DOOR", address,
+              "ADDRESS", client, "CLIENT");
+    }
     for (const struct record *r = rs.list; r < end; r++) {
         int64_t ms = r->deadline - now_ms();
         if (!r->times) continue;
         if (ms < 0) ms = 0;
-        snprintf(left, sizeof left, "%" PRId64, (ms + 999) / 1000);
         const char *how = "stop";
         if (r->set) how = *r->set == 'n' ? "nft" : "ipset";
-        print(formats[columns], door, r->door, address,
-              addr_text(&r->src, ip), client, r->client, left, how);
+        addr_text(&r->src, ip);
+        print(format, door, r->door, address, ip, client, r->client,
+              (ms + 999) / 1000, how);
     }
     free(rs.list);
     free(text);
