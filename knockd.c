@@ -2909,15 +2909,17 @@ static void say_of(struct share *s, const struct addr *src, enum topic topic,
     int64_t second = now_ms() / 1000;
     char text[TEXT_MAX], ip[ADDR_TEXT];
     va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(text, sizeof text, fmt, ap);
-    va_end(ap);
     if (s->second != second) memset(s->lines, 0, sizeof s->lines);
     s->second = second;
     if (s->lines[topic]++ >= most) {
         s->suppressed++;
         out.sum_up = min_ms(out.sum_up, (second + 1) * 1000);
-    } else if (!src) say(severity[topic], "%s: %s", s->name, text);
+        return;
+    }
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    if (!src) say(severity[topic], "%s: %s", s->name, text);
     else
         say(severity[topic], "%s: %s: %s", addr_text(src, ip), s->name, text);
 }
