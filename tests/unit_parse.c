@@ -192,6 +192,19 @@ static void test_marks(void) {
                 mark_of(&sniffer, &q, hash(&sniffer, &q.src));
     }
     CHECK(!same, "%u of %u", same, rounds); /* by chance one in 2^48 */
+    /* of UDP without a checksum, each bit of the identification counts */
+    struct spec s = { .proto = UDP, .sport = 5, .dport = 7000 };
+    s.src = addr_of("192.0.2.1");
+    s.dst = addr_of("10.0.0.1");
+    size_t n = build(b, &s);
+    CHECK(parse(b, n, n, &p));
+    for (unsigned bit = 0; bit < 16; bit++) {
+        put16(b + 4, 1u << bit);
+        CHECK(parse(b, n, n, &q));
+        CHECK(mark_of(&sniffer, &p, hash(&sniffer, &p.src)) !=
+              mark_of(&sniffer, &q, hash(&sniffer, &q.src)));
+        p = q;
+    }
 }
 
 static void test_addresses(void) {

@@ -15,7 +15,24 @@ static struct {
     int look_error; /* instead of the description */
     uint32_t seq_off;
     uint8_t taken[4]; /* the address of the last one */
+    uint64_t ms;      /* for which the last one was put there */
 } kernel;
+
+/* The time of an element that a message of n bytes adds, in ms. */
+static uint64_t time_asked(const uint8_t *b, size_t n, bool nft) {
+    uint64_t ms = 0;
+    uint32_t s = 0;
+
+    b += sizeof(struct netlink_);
+    n -= sizeof(struct netlink_);
+    b = attr_find(b, n, nft ? NFTA_ELEMENTS : IPSET_DATA, &n);
+    if (nft) b = attr_find(b, n, NFTA_LIST_ELEM, &n);
+    b = attr_find(b, n, nft ? NFTA_ELEM_TIMEOUT : IPSET_TIMEOUT, &n);
+    if (!b || n != (nft ? sizeof(ms) : sizeof(s))) return 0;
+    if (nft) memcpy(&ms, b, sizeof(ms));
+    else memcpy(&s, b, sizeof(s));
+    return nft ? be64toh(ms) : ntohl(s) * 1000ull;
+}
 
 static size_t attribute(uint8_t *b, unsigned type, const void *data,
                         size_t n) {
@@ -60,6 +77,8 @@ static void kernel_asked(const void *data, size_t n) {
         bool nft = head.type >> 8 == NFNL_NFT;
         CHECK(head.res_id[1] == (batch ? NFNL_NFT : 0) &&
               !head.family == !nft);
+        if (head.type == NFT_NEWSETELEM || head.type == IPSET_ADD)
+            kernel.ms = time_asked(b + at, head.bytes, nft);
         add |= head.type == NFT_NEWSETELEM || head.type == IPSET_ADD;
         kernel.news += head.type == NFT_NEWSETELEM;
         kernel.dels += head.type == NFT_DELSETELEM;
@@ -181,6 +200,7 @@ static void test_set_opening(void) {
         if (ipset) describe_ipset("hash:ip", AF_INET, 1);
         knock_at(m, &shop[0], "192.0.2.1");
         CHECK(has_text("192.0.2.1: a: OPEN SESAME\n") && !ncommands);
+        CHECK(kernel.ms == 5000);
         CHECK(kernel.looks == 1 && kernel.adds == 1 &&
               kernel.news == (ipset ? 0 : 2) &&
               kernel.dels == (ipset ? 0 : 1));

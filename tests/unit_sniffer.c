@@ -90,6 +90,7 @@ static void test_ring(void) {
     /* -D tells of each */
     settings.debug = true;
     ring_put(ring_at(s), 4321, 1, "192.0.2.1");
+    the_ring[ring_at(s)].head.len++; /* an odd one, to tell each bit */
     CHECK(ring_read(s) == 1 && heard == 1 && events->kind == PACKET);
     CHECK(!addr_cmp(&events->src, &a) && events->value >> 48 == 6 &&
           (events->value >> 16 & 0xffff) == 4321 &&
