@@ -1186,10 +1186,11 @@ static void client_add(struct conf *c, const struct door *d, const char *name,
     hmac(&new->key, "knock1 seen", "", 0, hash);
     memcpy(&new->seen, hash, sizeof new->seen);
     uint32_t *link = &c->clients[new->seen % CLIENTS_MAX].first;
-    for (; *link; link = &c->clients[*link - 1].next)
-        if (c->clients[*link - 1].seen == new->seen)
-            wrong("%s and %s have the same key", c->clients[*link - 1].name,
-                  name);
+    for (struct client *o; *link; link = &o->next) {
+        o = &c->clients[*link - 1];
+        if (o->seen == new->seen)
+            wrong("%s and %s have the same key", o->name, name);
+    }
     *link = c->nclients;
 }
 
