@@ -318,6 +318,7 @@ static void key_take(char *text) {
     if (!strncmp(text, "key = ", 6)) text += 6;
     char *hex = strrchr(text, ':');
     if (!hex || hex == text) die("%sno DOOR before the key\n", where);
+    if (hex - text > DOOR_NAME_MAX) die("%sDOOR is too long\n", where);
     *hex++ = '\0';
     hex[strcspn(hex, " \t\r\n")] = '\0';
     if (!key_parse(hex, key)) die("%sthe key is not 64 hex digits\n", where);
@@ -633,9 +634,8 @@ static bool keygen(const char *client, const char *name) {
 const struct word *option_next(int argc, char **argv, const struct word *all,
                                size_t n, bool *wrong) {
     struct option names[WORDS + 1] = { 0 }, *name = names;
-    char letters[2 * WORDS + 1], *end = letters;
+    char letters[2 * WORDS + 1] = "", *end = letters;
     const struct word *w, *last = all + n;
-    *end = '\0';
     for (w = all; w < last; w++) {
         int needs = w->kind == IS_FLAG ? no_argument : required_argument;
         *name++ = (struct option){ w->name, needs, NULL, w->letter };

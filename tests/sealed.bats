@@ -157,7 +157,7 @@ fd77::2 x 3 open fd77::2"
 }
 
 @test "a key that is not good: what is wrong, and no packet" {
-	local mode text ports
+	local mode text ports n
 
 	receiver
 	key_file
@@ -173,6 +173,10 @@ fd77::2 x 3 open fd77::2"
 		printf '%s' "$text" >"$T/key"
 		chmod 600 "$T/key"
 		refused '^knock: --key: no DOOR before the key$' -k "$T/key" 10.77.0.1 62201
+	done
+	for n in 128 200 9999; do
+		key_file "$(printf "%${n}s" | tr ' ' d):$K"
+		refused '^knock: --key: DOOR is too long$' -k "$T/key" 10.77.0.1 62201
 	done
 	for text in "ssh:${K}0" "ssh:${K%?}" "ssh:g${K#?}" 'ssh:' "$K:ssh" "ssh: $K"; do
 		key_file "$text"
