@@ -182,8 +182,7 @@ struct watches {
     struct watch door[];
 };
 
-/* Our interfaces and addresses.  full: there are more addresses than fit, and
- * every packet is local that the kernel accepts for this host. */
+/* Our interfaces and addresses.  full: there are more, ask the kernel. */
 struct locals {
     uint32_t any, full, ninterfaces, naddrs, interface[INTERFACES_MAX];
     struct addr addr[ADDRESSES_MAX]; /* sorted */
@@ -292,8 +291,7 @@ static void write_log(const char *text, enum severity severity) {
     write_line(out.syslog, head, text);
 }
 
-/* Hands a line to the process that looks names up (-l), with its severity in
- * the first byte.  False if there is no such process, or its queue is full. */
+/* Hands a line to the process of -l, severity first; false if it can't. */
 static bool send_namer(const char *text, enum severity severity) {
     char line[TEXT_MAX + 1];
     int n = snprintf(line, sizeof line, "%c%s", 'A' + (int)severity, text);
@@ -355,8 +353,7 @@ static int64_t ms_of(clockid_t clock) {
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-/* Milliseconds since boot, suspend included; setting the clock changes
- * nothing. In the state file such a time is valid until the next boot. */
+/* Milliseconds since boot, suspend included, whatever the clock is set to. */
 static int64_t now_ms(void) { return ms_of(CLOCK_BOOTTIME); }
 
 /* Milliseconds since 1970. */
@@ -461,8 +458,7 @@ static bool is_passing(int error) {
            error == ENOMEM || error == EMFILE || error == ENFILE;
 }
 
-/* Reads fd to its end.  Returns a string of *n bytes, to be freed, or NULL and
- * errno; if fd is -1, NULL with the errno that open() has left. */
+/* Reads fd to its end: a string of *n bytes, to be freed, or NULL and errno. */
 static char *read_all(int fd, size_t *n) {
     size_t room = 4096;
     ssize_t got;
@@ -627,8 +623,7 @@ enum { KEYWORDS = LENGTH(keywords), FLAG_BITS = 6 };
 _Static_assert(KEYWORDS <= KEYWORDS_MAX, "room for the line of each");
 static const char flags[][4] = { "fin", "syn", "rst", "psh", "ack", "urg" };
 
-/* Prints an error in the current line, and counts the error.  With a kind of
- * "warning: ", prints a doubt, under -t alone.  Returns false. */
+/* Prints an error, which counts, or with -t a doubt, of this line; false. */
 FORMAT(2)
 static bool complain(const char *kind, const char *fmt, ...) {
     char text[TEXT_MAX];
@@ -644,8 +639,7 @@ static bool complain(const char *kind, const char *fmt, ...) {
 #define wrong(...) complain("", __VA_ARGS__)
 #define warn(...) complain("warning: ", __VA_ARGS__)
 
-/* Lets messages name the line of a door's directive or, if the door has no such
- * directive, of its [name].  field: the directive's place in struct door. */
+/* Lets messages name the line of a door's directive, or that of its [name]. */
 static void be_at(const struct door *d, size_t field) {
     spot.path = d->path;
     spot.line = d->line;
@@ -1194,8 +1188,7 @@ static void client_add(struct conf *c, const struct door *d, const char *name,
     *link = c->nclients;
 }
 
-/* Parses a line of a key file, "NAME KEY"; false if there is no room for more.
- * No message quotes a word of the line: the word may be a key. */
+/* Parses "NAME KEY"; false if there is no room.  No message quotes a key. */
 static bool keys_line(struct conf *c, const struct door *d, char *line) {
     uint8_t key[KEY_BYTES], vectors[KEY_BYTES];
     spot.line++;
@@ -2363,8 +2356,7 @@ static bool sealed_take(struct sniffer *s, const struct packet *p,
     return known;
 }
 
-/* Sends some of the queue, when the channel has room: sealed knocks never wait
- * for the monitor, nor do other events for them. */
+/* Sends some of the queue if there is room: nothing waits for the monitor. */
 static void sealed_send(struct sniffer *s) {
     uint32_t n = s->nsealed - s->sealed_at;
     if (n > EVENTS_MAX) n = EVENTS_MAX;
@@ -2414,8 +2406,7 @@ static bool no_capabilities(void) {
            (!getuid() || syscall(ID_CALL(setuid), 0));
 }
 
-/* Allows the few system calls of the loop below, of setsockopt() only the packet
- * socket's filter; any other kills the sniffer (seccomp(2)). */
+/* Allows the few system calls of the loop, and the packet socket's filter. */
 static bool seccomp(void) {
     static const int calls[] = { SECCOMP_CALLS };
     program.at = FILTER_MAX;
@@ -2535,8 +2526,7 @@ static void ring_find(struct sniffer *s) {
     }
 }
 
-/* Takes a few packets from the ring; returns how many.  Table entries are
- * prefetched: in a flood they are in no cache. */
+/* Takes a few packets from the ring, and prefetches tables; how many. */
 static uint32_t ring_read(struct sniffer *s) {
     struct packet p[FRAMES_AT_ONCE];
     uint32_t n = 0, good = 0;
@@ -2621,8 +2611,7 @@ static void sequence_change(struct sniffer *s, uint32_t door,
     index_doors(s);
 }
 
-/* Reads what the monitor sends, in pieces.  If the channel has closed, tells
- * what has been counted, in case the monitor still listens, and ends. */
+/* Reads what the monitor sends; at the channel's end tells the counters. */
 static void receive(struct sniffer *s, void *to, size_t bytes) {
     for (char *at = to; bytes;) {
         ssize_t n = read(s->channel, at, bytes);
@@ -3252,9 +3241,8 @@ static bool output_read(struct output *o, int seen) {
 
 /* ---- The monitor: sets -------------------------------------------------- */
 
-/* A request to netfilter, built backwards as the filter is: what a head counts
- * is there before the head.  Netlink's heads are in the host's byte order and
- * aligned to 4; what they carry for netfilter is big-endian. */
+/* A request to netfilter, built backwards as the filter is.  Its heads are in
+ * host order and aligned to 4; what they carry for netfilter is big-endian. */
 struct request {
     _Alignas(4) uint8_t b[SET_BYTES]; /* all zero: padding needs no bytes */
     size_t at, end;                   /* of the message that is built */
@@ -3435,8 +3423,7 @@ static int answers_read(struct request *q, const uint8_t *p, size_t n,
     return error;
 }
 
-/* Sends a request and reads its answer, which is there when send() returns:
- * nothing is waited for.  Returns 0, an error number or a fault. */
+/* Sends a request and reads its answer, which is there when send() returns. */
 static int set_ask(struct monitor *m, struct request *q) {
     uint8_t answer[SET_BYTES];
     int error = NO_ANSWER;
@@ -4384,8 +4371,7 @@ static void locals_changed(struct monitor *m) {
 
 /* ---- The monitor: host names (-l) --------------------------------------- */
 
-/* Logs a line that begins with an address, with the host name; false if the
- * address has none.  The alarm kills this process if the look-up hangs. */
+/* Logs a line with the host name of its address; false if there is none. */
 static bool log_named(char *text, enum severity severity) {
     static struct addrinfo numeric = { .ai_flags = AI_NUMERICHOST }, *a;
     char line[TEXT_MAX + NAME_BYTES + 8], name[NAME_BYTES];
@@ -4457,8 +4443,7 @@ static bool in_rate(int64_t *spent, int per_second, int burst_ms) {
     return true;
 }
 
-/* Sends doors their next one-time sequences.  Each door gets only
- * RENEWS_A_SECOND, so that a hijacked sniffer can't use up a file. */
+/* Sends doors their next one-time sequences, each only RENEWS_A_SECOND. */
 static void sequences_send(struct monitor *m) {
     m->renew_at = NEVER;
     for (uint32_t i = 0; i < m->conf.ndoors; i++) {
@@ -5170,8 +5155,7 @@ static void options(int argc, char **argv) {
     exit(1);
 }
 
-/* Makes permitted capabilities effective (setcap cap_net_raw+p).  The sets are
- * twice the effective, the permitted and the inheritable one. */
+/* Makes permitted capabilities effective (setcap cap_net_raw+p). */
 static void raise_capabilities(void) {
     uint32_t head[2] = { CAP_VERSION_3, 0 }, sets[6];
     if (syscall(SYS_capget, head, sets)) return;
