@@ -576,7 +576,7 @@ static bool addr_parse(const char *text, struct addr *a) {
 enum { NOWHERE, OPTIONS, DOOR };
 
 /* The place that is being read; messages name it. */
-static struct {
+static struct spot {
     const char *path;
     int line, section;
     bool included;   /* in the file of an Include */
@@ -842,17 +842,14 @@ static void include_all(struct conf *c, const char *path) {
 
 /* Reads what an Include names, relative to the directory of this file. */
 static void include(struct conf *c, const char *name) {
-    const char *path = spot.path;
-    int line = spot.line;
+    struct spot was = spot;
     if (spot.included) return; /* the error is its [options] */
     spot.included = true;
-    name = path_beside(c, path, name);
+    name = path_beside(c, spot.path, name);
     if (strpbrk(last_part(name), "*?")) include_all(c, name);
     else config_read(c, name);
-    spot.included = false;
-    spot.path = path;
-    spot.line = line;
-    spot.section = OPTIONS;
+    was.errors = spot.errors;
+    spot = was;
 }
 
 /* Parses a directive; value: NULL where its line has no '='. */
