@@ -144,6 +144,7 @@ static const struct {
       test_filter },
     { "filter: what is not for us", test_filter_rejects },
     { "filter: length and jumps at the extremes", test_filter_extremes },
+    { "filter: ports beside bulk", test_filter_around },
     { "filter: no room for two", test_filter_no_room },
     { "filter: narrow again", test_filter_narrow_again },
     { "filter: cost of many ports", test_filter_cost },

@@ -141,6 +141,10 @@ static void test_set_directives(void) {
         CHECK(good == !cases[i].says, "%u: %s", i, kept);
         CHECK(!cases[i].says || has_text(cases[i].says), "%u: %s", i, kept);
         config_free(&c);
+        if (!cases[i].says || !strstr(cases[i].says, "neither")) continue;
+        load_door(&c, text, true); /* not a doubt about this door */
+        CHECK(count_text("\n") == 1, "%u: %s", i, kept);
+        config_free(&c);
     }
 }
 

@@ -374,6 +374,37 @@ static void test_filter_extremes(void) {
          longest, most);
 }
 
+/* Bulk passes at a port that it can knock on, and at so many ports beside it that
+ * a scan which passes is seen in time; never at those of the other protocol. */
+static void test_filter_around(void) {
+    static const struct {
+        unsigned port, limit, first, last;
+    } cases[] = {
+        { 5000, 8, 4991, 5009 },    { 5000, 0, 5000, 5000 },
+        { 5000, 1, 4998, 5002 },    { 3, 8, 0, 12 },
+        { 65530, 8, 65521, 65535 },
+    };
+
+    for (unsigned udp = 0; udp < 2; udp++)
+        for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+            struct door d = { .name = "d",
+                              .stray_limit = cases[i].limit,
+                              .seq_timeout = 1 };
+            struct conf c = { .doors = &d, .ndoors = 1 };
+
+            d.seq.n = 1;
+            d.seq.knock[0] = knock_on(cases[i].port, udp);
+            struct sniffer *s = sniffer_new(&c);
+            for (unsigned port = 0; port < 65536; port++) {
+                bool near = port >= cases[i].first && port <= cases[i].last;
+
+                CHECK(s->ports[knock_on(port, udp)].bulk == near &&
+                          !s->ports[knock_on(port, !udp)].bulk,
+                      "%u: %u", i, port);
+            }
+        }
+}
+
 /* No room for the old filter beside the new one: all passes for a moment. */
 static void test_filter_no_room(void) {
     struct conf c;
