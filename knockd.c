@@ -422,6 +422,10 @@ static bool could_not(const char *what, const char *path, const char *so) {
                so);
 }
 
+static bool same_text(const char *a, const char *b) {
+    return a && b ? !strcmp(a, b) : a == b;
+}
+
 static bool is_given(const char *text) { return text && *text; }
 
 /* Cuts the blanks off the end of s; returns s without those at its start. */
@@ -1253,9 +1257,9 @@ static void keys_check(struct conf *c, const struct door *d) {
         warn("TCPFlags has no effect: a sealed knock is UDP");
     for (const struct door *o = c->doors; o < c->doors + c->ndoors; o++) {
         if (o->keys) continue;
-        if (o->start && d->start && !strcmp(o->start, d->start))
+        if (o->start && same_text(o->start, d->start))
             warn("door '%s' runs the same command without a key", o->name);
-        if (o->set && d->set && !strcmp(o->set, d->set))
+        if (o->set && same_text(o->set, d->set))
             warn("door '%s' has the same Set without a key", o->name);
     }
     keys_read(c, d);
@@ -3683,10 +3687,6 @@ static void opening_queue(struct monitor *m, struct opening *o,
     opening_move(m, o, state, NEVER);
 }
 
-static bool same_text(const char *a, const char *b) {
-    return a && b ? !strcmp(a, b) : a == b;
-}
-
 /* Are a and b one: of one door, stop command and set, or else start command? */
 static bool is_same(const struct opening *a, const struct opening *b) {
     if (a->share != b->share || !same_text(a->stop, b->stop)) return false;
@@ -4187,7 +4187,7 @@ static void stamps_load(struct monitor *m) {
     while ((line = strsep(&rest, "\n"))) stamps_line(m, line);
     free(text);
     if (fd >= 0) close(fd);
-    if (m->memories)
+    if (m->nmemories)
         qsort(m->memories, m->nmemories, sizeof *m->memories, memory_cmp);
 }
 
@@ -4512,7 +4512,7 @@ static void memories_take(struct monitor *m, struct conf *c) {
     unsigned n = m->nmemories;
     for (struct client *k = c->clients; k < end; k++)
         if (!n || !memory_find(m, k->seen, n)) memory_add(m, k->seen);
-    if (m->memories)
+    if (m->nmemories)
         qsort(m->memories, m->nmemories, sizeof *m->memories, memory_cmp);
     for (struct client *k = c->clients; k < end; k++) {
         k->of = memory_find(m, k->seen, m->nmemories);
