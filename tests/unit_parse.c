@@ -158,7 +158,7 @@ static void test_extension_headers(void) {
 
 /* The mark: the same for a retransmission, another one for another packet. */
 static void test_marks(void) {
-    unsigned same = 0, rounds = times(100000, 1000000);
+    unsigned same = 0, rounds = times(100000, 1000000), ones[48] = { 0 };
     static struct sniffer sniffer;
     struct packet p, q;
     uint8_t b[512];
@@ -184,6 +184,9 @@ static void test_marks(void) {
         CHECK(parse(b, n, n, &q));
         CHECK(mark_of(&sniffer, &p, hash(&sniffer, &p.src)) ==
               mark_of(&sniffer, &q, hash(&sniffer, &q.src)));
+        uint64_t mark = mark_of(&sniffer, &p, hash(&sniffer, &p.src));
+        for (unsigned bit = 0; bit < 48; bit++) ones[bit] += mark >> bit & 1;
+        CHECK(mark >> 48 == 0);
         if (one_in(2)) s.seq += 1 + rnd(60000);
         else s.sport = s.sport % 65535 + 1;
         n = build(b, &s);
@@ -192,6 +195,9 @@ static void test_marks(void) {
                 mark_of(&sniffer, &q, hash(&sniffer, &q.src));
     }
     CHECK(!same, "%u of %u", same, rounds); /* by chance one in 2^48 */
+    for (unsigned bit = 0; bit < 48; bit++) /* each is as often 0 as 1 */
+        CHECK(ones[bit] > rounds / 20 * 9 && ones[bit] < rounds / 20 * 11,
+              "%u: %u", bit, ones[bit]);
     /* of UDP without a checksum, each bit of the identification counts */
     struct spec s = { .proto = UDP, .sport = 5, .dport = 7000 };
     s.src = addr_of("192.0.2.1");
