@@ -2320,10 +2320,10 @@ static void ids_make(struct sniffer *s) {
     for (uint32_t i = 0; i < s->nids; i++) {
         struct id *id = &s->ids[i]; /* its place: the period's remainder */
         uint64_t after = (i + s->periods - first % s->periods) % s->periods;
-        if (id->of != first + after + 1)
-            id->id =
-                sealed_id(&s->readers[i / s->periods].id_key, first + after);
-        id->of = first + after + 1;
+        uint64_t period = first + after;
+        if (id->of != period + 1)
+            id->id = sealed_id(&s->readers[i / s->periods].id_key, period);
+        id->of = period + 1;
         uint32_t *link = &s->id_buckets[id->id % s->nids];
         id->next = *link;
         *link = i + 1;
