@@ -282,7 +282,7 @@ static void test_client_waits(void) {
 /* -W: all that stdin has goes to the peer, all that the peer says to stdout, at
  * whatever size. */
 static void test_client_joins(void) {
-    enum { BYTES = 3 * PIPE_BUF + 7 };
+    enum { BYTES = 3 * PIPE_BUF + 1 };
     static char up[BYTES], down[BYTES], got[2 * BYTES];
     int in[2], result[2], ends[2], size = 1 << 20;
     size_t n = 0;
