@@ -276,6 +276,8 @@ static long t_syscall(long number, void *a, void *b, void *c, void *value,
     if (number == ID_CALL(setresgid) && fails(FAULT_setresgid)) return -1;
     if (number == ID_CALL(setresuid) && fails(FAULT_setresuid)) return -1;
     if (number == SYS_capset && fails(FAULT_capset)) return -1;
+    if ((number == SYS_capset || number == SYS_capget) && ((uint32_t *)a)[1])
+        return -1; /* another process' */
     if (number == SYS_capset)
         memcpy(t_capabilities, b, sizeof(t_capabilities));
     else if (number == SYS_capget)

@@ -249,6 +249,10 @@ static void test_state_content(void) {
     memset(name, 'n', 128);
     snprintf(file, sizeof(file), "open 1 5 1 ::1 - %s\nstop x\n", name);
     CHECK(!load_lines(file)->nopenings && has_text("refused"));
+    m = shop_open(); /* a line that is shorter than a sum */
+    put_text("k.state", STATE_HEAD "open 1 5 1 192\n");
+    state_load(m);
+    CHECK(!m->nopenings && has_text("refused"));
     m = shop_open();
     put_version_2("open 5 1 192.0.2.1 a\n"); /* no line of it is ever cut */
     state_load(m);
