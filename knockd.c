@@ -1501,6 +1501,7 @@ struct sniffer {
     struct reader *readers;           /* by client */
     struct id *ids;                   /* `periods` of each client */
     uint32_t *id_buckets;             /* by id: an index into ids, + 1 */
+    uint8_t *id_marks;                /* a bit for an eighth of a bucket */
     uint32_t nreaders, periods, nids; /* nids: of all, and buckets */
     uint64_t period;                  /* that of the wall clock, + 1 */
     struct event sealed[SEALED_MAX];  /* not yet sent, in their order */
@@ -2304,10 +2305,17 @@ static void readers_init(struct sniffer *s, const struct key *keys,
     s->readers = map(n * sizeof *s->readers, -1);
     s->ids = map(s->nids * sizeof *s->ids, -1);
     s->id_buckets = map(s->nids * sizeof *s->id_buckets, -1);
+    s->id_marks = map(s->nids, -1);
     for (uint32_t i = 0; i < n; i++) {
         s->readers[i].door = keys[i].door;
         hmac_key(&s->readers[i].id_key, keys[i].of_ids, HASH_BYTES);
     }
+}
+
+/* An id's bucket, times 8, and its eighth of the bucket: most of what is no id
+ * is known by the marks alone, which fit into the cache. */
+static uint32_t id_place(const struct sniffer *s, uint64_t id) {
+    return (uint32_t)(id % (8ull * s->nids));
 }
 
 /* Makes the ids of the periods around now, if the wall clock has come to
@@ -2317,6 +2325,7 @@ static void ids_make(struct sniffer *s) {
     if (s->period == now + 1) return;
     s->period = now + 1;
     memset(s->id_buckets, 0, s->nids * sizeof *s->id_buckets);
+    memset(s->id_marks, 0, s->nids);
     for (uint32_t i = 0; i < s->nids; i++) {
         struct id *id = &s->ids[i]; /* its place: the period's remainder */
         uint64_t after = (i + s->periods - first % s->periods) % s->periods;
@@ -2324,7 +2333,9 @@ static void ids_make(struct sniffer *s) {
         if (id->of != period + 1)
             id->id = sealed_id(&s->readers[i / s->periods].id_key, period);
         id->of = period + 1;
-        uint32_t *link = &s->id_buckets[id->id % s->nids];
+        uint32_t place = id_place(s, id->id);
+        s->id_marks[place / 8] |= (uint8_t)(1 << place % 8);
+        uint32_t *link = &s->id_buckets[place / 8];
         id->next = *link;
         *link = i + 1;
     }
@@ -2338,7 +2349,9 @@ static bool sealed_take(struct sniffer *s, const struct packet *p,
     bool known = false;
     if (!s->nids) return false;
     memcpy(&e.sealed, datagram, sizeof e.sealed);
-    uint32_t i = s->id_buckets[e.sealed.id % s->nids];
+    uint32_t place = id_place(s, e.sealed.id);
+    if (!(s->id_marks[place / 8] >> place % 8 & 1)) return false;
+    uint32_t i = s->id_buckets[place / 8];
     for (; i; i = s->ids[i - 1].next) {
         const struct id *id = &s->ids[i - 1];
         if (id->id != e.sealed.id) continue;

@@ -763,6 +763,7 @@ static void test_ids_of_many(void) {
         munmap(s.readers, s.nreaders * sizeof *s.readers);
         munmap(s.ids, s.nids * sizeof *s.ids);
         munmap(s.id_buckets, s.nids * sizeof *s.id_buckets);
+        munmap(s.id_marks, s.nids);
     }
     out.started = false;
 }
