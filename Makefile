@@ -32,7 +32,9 @@ ALL      = -std=c11 -D_GNU_SOURCE $(WARN) -fstack-protector-strong $(FORTIFY) \
 	   -fno-asynchronous-unwind-tables -fno-unwind-tables \
 	   $(CPPFLAGS) $(CFLAGS)
 # noseparate-code: constants share a segment with the code, 4 KiB less a file.
-LINK     = -Wl,--gc-sections,-z,relro,-z,now,-z,noseparate-code $(LDFLAGS)
+# hash-style: nobody looks up a symbol in the file, so one table is enough.
+LINK     = -Wl,--gc-sections,-z,relro,-z,now,-z,noseparate-code \
+	   -Wl,--hash-style=gnu $(LDFLAGS)
 
 # Static and at any address; or static at least. Each way is tried on an empty
 # program, and is taken if the result names no dynamic linker. Debian's musl-gcc
