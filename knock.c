@@ -122,9 +122,11 @@ uint64_t sealed_id(const struct hmac *id_key, uint64_t period) {
 
 /* Masks the plain part of a packet, or unmasks it. */
 static void mask(const struct hmac *door, struct sealed *s) {
-    uint8_t hash[HASH_BYTES], *plain = (uint8_t *)&s->plain;
+    uint8_t hash[HASH_BYTES], plain[sizeof s->plain];
     hmac(door, "knock1 mask", s->tag, sizeof s->tag, hash);
-    for (size_t i = 0; i < sizeof s->plain; i++) plain[i] ^= hash[i];
+    memcpy(plain, &s->plain, sizeof plain);
+    for (size_t i = 0; i < sizeof plain; i++) plain[i] ^= hash[i];
+    memcpy(&s->plain, plain, sizeof plain);
 }
 
 /* Makes the tag of a packet that is not masked: the hash's first bytes. */
@@ -404,8 +406,7 @@ static struct peer { /* an address of the host that has a route */
 static unsigned npeers;
 static struct addrinfo *own; /* of -i when that is an address, or NULL */
 
-/* Begins a connection to a port of the peer.  Returns the socket, or -1; *error
- * is 0, EINPROGRESS or what failed. */
+/* Begins a connection; returns the socket, and in *error 0 or why not. */
 static int reach(int type, unsigned port, int *error) {
     struct sockaddr *to = peer->at->ai_addr;
     int fd = socket(to->sa_family, type | SOCK_NONBLOCK, 0), failed = 0;
@@ -509,8 +510,7 @@ static void knock_peer(void) {
 
 /* ---- The way through the open door ------------------------------------ */
 
-/* Connects to the door's port once it opens.  Each try is longer than the one
- * before, as the peer may be far away. */
+/* Connects to the door's port once it opens, each try longer than the last. */
 static int door_enter(unsigned port) {
     int left = (int)given.timeout * 1000, step = FIRST_TRY_MS;
     int error, why = ETIMEDOUT;
