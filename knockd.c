@@ -145,17 +145,18 @@ struct range {
     uint32_t at, n;
 };
 
-enum kind {             /* of an event, from the sniffer to the monitor */
-            READY,      /* value: bits of skipped sandbox steps */
-            STAGE,      /* src, door, stage */
-            OPEN,       /* the same */
-            TIMEOUT,    /* the same */
-            PACKET,     /* -D: src, dst; value: see frame() */
-            SUPPRESSED, /* value: lines beyond the rate */
-            DROPS,      /* value: packets lost in the kernel */
-            COUNTED,    /* stage: a counter; value: what to add to it */
-            SEALED,     /* src, door: the client; sealed */
-            KINDS
+/* Of an event, from the sniffer to the monitor. */
+enum kind {
+    READY,      /* value: bits of skipped sandbox steps */
+    STAGE,      /* src, door, stage */
+    OPEN,       /* the same */
+    TIMEOUT,    /* the same */
+    PACKET,     /* -D: src, dst; value: see frame() */
+    SUPPRESSED, /* value: lines beyond the rate */
+    DROPS,      /* value: packets lost in the kernel */
+    COUNTED,    /* stage: a counter; value: what to add to it */
+    SEALED,     /* src, door: the client; sealed */
+    KINDS
 };
 
 struct key {
@@ -3483,7 +3484,8 @@ static int set_write(struct monitor *m, const struct set *s,
     q.address = q.v4 ? a->b + 12 : a->b;
     q.seq = ++m->requests;
     if (!s->family) ipset_put(&q, seconds);
-    else { /* the last message first */ message_put(&q, NFNL_BATCH_END, 0);
+    if (s->family) { /* the last message first */
+        message_put(&q, NFNL_BATCH_END, 0);
         if (seconds) nft_put(&q, NLM_ACK, seconds);
         nft_put(&q, seconds ? 0 : NLM_ACK, 0);
         if (seconds) nft_put(&q, 0, seconds);
