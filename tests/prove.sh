@@ -116,9 +116,11 @@ translate() {
 
 # run SOURCES HARNESS: compiled and run.
 run() {
+	client=$1/knock.c
+	! grep -q '^#include "knock.c"' "$2" || client='' # the harness has it
 	# The sources' own warnings are the build's business.
-	cc -O2 -w -std=c11 -D_GNU_SOURCE -I "$1" -I tests/prove -o "$binary" "$2" "$1/knock.c" &&
-		limited "$binary"
+	cc -O2 -w -std=c11 -D_GNU_SOURCE -I "$1" -I tests/prove -o "$binary" "$2" \
+		${client:+"$client"} && limited "$binary"
 }
 
 # prove SOURCES HARNESS [OPTION...]: the result on the harness with these sources.

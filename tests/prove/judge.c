@@ -16,6 +16,9 @@
 #include "config.h"
 static bool is_burnt(const struct stamps *s, uint64_t stamp);
 static void burn(struct stamps *s, uint64_t stamp);
+void hmac(const struct hmac *key, const char *label, const void *bytes,
+          size_t n, uint8_t hash[HASH_BYTES]);
+void hmac_key(struct hmac *h, const void *key, size_t n);
 #include "knock.c"
 #include "hash.h"
 
