@@ -118,13 +118,14 @@ static void test_client_hits(void) {
     CHECK(!*kept && clock_ms == client_begins + 1500);
     t_answer = unreachable;
     CHECK(client("127.0.0.1 7000 7001 7002") == 1 &&
-              !strcmp(kept,
-                      "knock: 127.0.0.1:7001: Network is unreachable\n"),
+              has_text("knock: 127.0.0.1:7001: Network ") &&
+              has_text("unreachable\n"), /* libc's words differ */
           "%s", kept);
     CHECK(t_nreached == 3);
     t_answer = no_route;
     CHECK(client("127.0.0.1 7000") == 1 && t_nreached == 1 &&
-              !strcmp(kept, "knock: 127.0.0.1: Network is unreachable\n"),
+              has_text("knock: 127.0.0.1: Network ") &&
+              has_text("unreachable\n"),
           "%s", kept);
     t_answer = NULL;
     /* -v; a family; hosts that are none */
@@ -249,8 +250,8 @@ static int open_later(const struct reached *r) {
 static void test_client_waits(void) {
     t_door_opens = INT64_MAX; /* nobody answers */
     CHECK(client("-w 22 127.0.0.1 7000") == 1 &&
-              !strcmp(kept, "knock: 127.0.0.1:22 did not open: Connection "
-                            "timed out\n"),
+              has_text("knock: 127.0.0.1:22 did not open: ") &&
+              has_text(" timed out\n"),
           "%s", kept);
     CHECK(!strncmp(client_hits(),
                    "tcp 7000 at 0, tcp 22 at 10, tcp 22 at 35, tcp 22 at 85, "

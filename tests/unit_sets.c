@@ -647,24 +647,24 @@ static void test_set_review(void) {
 /* Attributes: the one that is looked for, with nothing behind it or in it. */
 static void test_attributes(void) {
     static const struct {
-        uint8_t bytes[16];
+        uint16_t words[8];     /* lengths and types are in host order */
         size_t n, found, size; /* found: where, or 0 */
     } cases[] = {
-        { { 4, 0, 7, 0 }, 4, 4, 0 },
-        { { 4, 0, 7, 0 }, 3, 0, 0 },
-        { { 5, 0, 7, 0, 1 }, 5, 4, 1 },
-        { { 5, 0, 7, 0, 1 }, 4, 0, 0 },
-        { { 5, 0, 6, 0, 1, 0, 0, 0, 4, 0, 7, 0 }, 12, 12, 0 },
-        { { 8, 0, 6, 0, 1, 1, 1, 1, 8, 0, 7, 128 }, 16, 12, 4 },
-        { { 3, 0, 6, 0, 4, 0, 7, 0 }, 8, 0, 0 },
-        { { 0, 0, 7, 0 }, 4, 0, 0 },
+        { { 4, 7 }, 4, 4, 0 },
+        { { 4, 7 }, 3, 0, 0 },
+        { { 5, 7, 1 }, 5, 4, 1 },
+        { { 5, 7, 1 }, 4, 0, 0 },
+        { { 5, 6, 1, 0, 4, 7 }, 12, 12, 0 },
+        { { 8, 6, 1, 1, 8, 7 | 1 << 15 }, 16, 12, 4 },
+        { { 3, 6, 4, 7 }, 8, 0, 0 },
+        { { 0, 7 }, 4, 0, 0 },
     };
 
     for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
         uint8_t *b = malloc(cases[i].n);
         size_t n = 0;
 
-        memcpy(b, cases[i].bytes, cases[i].n);
+        memcpy(b, cases[i].words, cases[i].n);
         const uint8_t *at = attr_find(b, cases[i].n, 7, &n);
         CHECK(cases[i].found ? at == b + cases[i].found && n == cases[i].size
                              : !at,
