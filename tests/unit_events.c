@@ -362,6 +362,18 @@ static void test_sniffer_ends(void) {
     monitor_end();
 }
 
+/* started() with our own descriptors 0 to 2, which it replaces, put back. */
+static void start_detached(struct monitor *m) {
+    int kept_fds[3];
+
+    for (int fd = 0; fd < 3; fd++) kept_fds[fd] = dup(fd);
+    started(m, 0);
+    for (int fd = 0; fd < 3; fd++) {
+        dup2(kept_fds[fd], fd);
+        close(kept_fds[fd]);
+    }
+}
+
 /* The sniffer: what it tells of itself at first, how it is ended, that it is
  * replaced when it dies. */
 static void test_sniffer_of_monitor(void) {
@@ -433,15 +445,7 @@ static void test_sniffer_of_monitor(void) {
     settings.verbose = true;
     poll_result = 0;
     *m->waiting_for = '\0';
-    int in = dup(0), o = dup(1), err = dup(2);
-
-    started(m, 0);
-    dup2(in, 0);
-    dup2(o, 1);
-    dup2(err, 2);
-    close(in);
-    close(o);
-    close(err);
+    start_detached(m);
     settings.verbose = false;
     CHECK(read(reader, &byte, 1) == 1 && out.detached);
     CHECK(has_text("listening on any...\n"), "%s", kept);
@@ -453,14 +457,7 @@ static void test_sniffer_of_monitor(void) {
     /* nobody waits for that any more; there is no way to the root directory */
     m->ready = false;
     fail(FAULT_chdir, 1, EACCES);
-    in = dup(0), o = dup(1), err = dup(2);
-    started(m, 0);
-    dup2(in, 0);
-    dup2(o, 1);
-    dup2(err, 2);
-    close(in);
-    close(o);
-    close(err);
+    start_detached(m);
     CHECK(has_text("chdir: Permission denied\n"), "%s", kept);
     close(ready[1]);
     out.detached = false;
