@@ -3501,7 +3501,7 @@ static int set_write(struct monitor *m, const struct set *s,
 static const char *set_describe(const char *words, const struct set *s,
                                 bool v4, int error) {
     static char text[TEXT_MAX];
-    static const char *const faults[] = {
+    static const char faults[][68] = {
         "its type is another",
         "it is a map",
         "with flag interval an address would stand for a whole range",
@@ -3510,8 +3510,7 @@ static const char *set_describe(const char *words, const struct set *s,
         "without timeout an address would stay for ever",
         "it is full: make it larger (nft: size, ipset: maxelem)",
         "its table has an owner: load the table without flag owner",
-        ("knockd lacks CAP_NET_ADMIN: start it as root, or see "
-         "capabilities(7)"),
+        "knockd lacks CAP_NET_ADMIN: run it as root, or see capabilities(7)",
         "the kernel lacks nf_tables or ip_set: load the module",
         "the kernel has not answered: the address may be there",
     };
@@ -4560,13 +4559,13 @@ static enum verdict sealed_judge(const struct hmac *key,
 static void sealed_refuse(struct monitor *m, const struct client *k,
                           const struct addr *src, enum verdict v, uint64_t ms,
                           const struct addr *a) {
-    static const char *const reasons[][2] = {
-        [MALFORMED] = { "bad request", "" },
-        [FUTURE] = { "clock ", " s ahead" },
-        [PAST] = { "clock ", " s behind" },
-        [REPLAY] = { "replayed", "" },
-        [BEFORE_START] = { "sent before the start: wait ", " s" },
-        [UNUSABLE] = { "no opening for ", "" },
+    static const char reasons[][40] = {
+        [MALFORMED] = "%s: bad request%s",
+        [FUTURE] = "%s: clock %s s ahead",
+        [PAST] = "%s: clock %s s behind",
+        [REPLAY] = "%s: replayed%s",
+        [BEFORE_START] = "%s: sent before the start: wait %s s",
+        [UNUSABLE] = "%s: no opening for %s",
     };
     const struct addr *first = &k->of->first;
     const char *name = m->conf.doors[k->door].name;
@@ -4580,8 +4579,7 @@ static void sealed_refuse(struct monitor *m, const struct client *k,
     if (other && addr_usable(first))
         sprintf(n, ", first from %s", addr_text(first, ip));
     if (v == UNUSABLE) addr_text(a, n);
-    say_of(share_of(m, name), src, REJECTS, "%s: %s%s%s", k->name,
-           reasons[v][0], n, reasons[v][1]);
+    say_of(share_of(m, name), src, REJECTS, reasons[v], k->name, n);
 }
 
 /* Judges a sealed packet, saves the stamps, opens or closes the door. */

@@ -591,7 +591,7 @@ s_door() {
 	in_s setpriv --bounding-set -net_admin --inh-caps -net_admin \
 		"$KNOCKD" -i eth0 -c "$T/knockd.conf" -p "$T/k.pid" >"$T/out" 2>&1 || rc=$?
 	is "$rc" 1
-	has_lines "$T/out" 'knockd.conf:6: set nft inet knock ssh4: knockd lacks CAP_NET_ADMIN: start it as root, or see capabilities\(7\)' 1
+	has_lines "$T/out" 'knockd.conf:6: set nft inet knock ssh4: knockd lacks CAP_NET_ADMIN: run it as root, or see capabilities\(7\)' 1
 	in_s setpriv --bounding-set -net_admin --inh-caps -net_admin \
 		"$KNOCKD" -t -i eth0 -c "$T/knockd.conf" >"$T/out" 2>&1
 	has_lines "$T/out" 'knockd.conf:6: warning: not checked: set nft inet knock ssh4: knockd lacks CAP_NET_ADMIN' 1
