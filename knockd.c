@@ -2257,8 +2257,11 @@ static void begin_all(struct sniffer *s, struct attempt **link,
 
 static bool is_local(const struct sniffer *s, const struct packet *p) {
     const struct locals *l = s->locals;
+    const struct addr *a = l->addr; /* the last one that is not above dst */
     if (l->full) return p->to_host;
-    return bsearch(&p->dst, l->addr, l->naddrs, sizeof p->dst, addr_cmp);
+    for (uint32_t n = l->naddrs; n > 1; n -= n / 2)
+        if (addr_cmp(&a[n / 2], &p->dst) <= 0) a += n / 2;
+    return l->naddrs && !addr_cmp(a, &p->dst);
 }
 
 /* Applies the rules to a packet: first the doors where its source has attempts,
