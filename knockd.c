@@ -1688,6 +1688,7 @@ FAST
 struct packet {
     struct addr src, dst;
     uint64_t mark; /* the same if it is sent again; see mark_of() */
+    const struct attempt *end; /* see attempts_of() */
     uint32_t knock;
     uint32_t number; /* TCP's sequence number; UDP: see parse_udp() */
     uint32_t interface;
@@ -1776,7 +1777,7 @@ static bool parse(const uint8_t *b, size_t n, size_t wire, struct packet *p) {
     if (version == 6 && n >= 40) end = 40 + get16(b + 4);
     if (!end || end > wire) return false;
     if (n > end) n = end;
-    size_t from = offsetof(struct packet, knock); /* the rest is set below */
+    size_t from = offsetof(struct packet, knock); /* the rest is set later */
     memset((char *)p + from, 0, sizeof *p - from);
     if (version == 4) at = parse_v4(b, p);
     else at = parse_v6(b, n, p);
@@ -2006,26 +2007,28 @@ static void cancel(struct sniffer *s, struct attempt *a) {
     attempt_move(s, a, 0);
 }
 
-/* Is a an attempt of src?  The attempts of one source are side by side in their
- * bucket, in the order of the doors, at each door the youngest first. */
 static bool is_from(const struct attempt *a, const struct addr *src) {
     return a && !addr_cmp(&a->src, src);
 }
 
-static bool is_of(const struct attempt *a, const struct addr *src,
-                  uint32_t door) {
-    return a && a->door == door && !addr_cmp(&a->src, src);
-}
-
-/* The link in src's bucket to its first attempt; ends those that timed out. */
+/* The link in its bucket to the first attempt of p's source; ends those that
+ * timed out.  The attempts of one source are side by side, up to p->end, in the
+ * order of the doors, at each door the youngest first. */
 static struct attempt **attempts_of(struct sniffer *s, struct attempt **link,
-                                    const struct addr *src) {
+                                    struct packet *p) {
     struct attempt **first;
-    while (*link && !is_from(*link, src)) link = &(*link)->next;
-    for (first = link; is_from(*link, src);)
+    while (*link && !is_from(*link, &p->src)) link = &(*link)->next;
+    for (first = link; is_from(*link, &p->src);)
         if ((*link)->deadline <= s->now) time_out(s, *link);
         else link = &(*link)->next;
+    p->end = *link;
     return first;
+}
+
+/* Is a an attempt of p's source at the door? */
+static bool is_at(const struct attempt *a, const struct packet *p,
+                  uint32_t door) {
+    return a != p->end && a->door == door;
 }
 
 static uint32_t last_knock(const struct sniffer *s, const struct attempt *a) {
@@ -2108,7 +2111,7 @@ static void spoil(struct sniffer *s, struct attempt **link,
     const struct watch *d = &s->doors[door];
     bool counts = d->stray_limit && (d->wide || !p->bulk);
     uint64_t bit = stray_bit(s, p->knock);
-    while ((own || counts) && is_of(*link, &p->src, door)) {
+    while ((own || counts) && is_at(*link, p, door)) {
         struct attempt *a = *link;
         a->strays |= bit;
         unsigned strays = (unsigned)__builtin_popcountll(a->strays);
@@ -2126,7 +2129,7 @@ static void door_hit(struct sniffer *s, struct attempt **link,
     const struct watch *d = &s->doors[door];
     bool own = p->known && has_port(d, p->knock);
     if (!sees(s, d, p, own)) return;
-    for (; own && is_of(a, &p->src, door); a = a->next) {
+    for (; own && is_at(a, p, door); a = a->next) {
         bool due = d->seq.knock[a->stage] == p->knock;
         bool again = last_knock(s, a) == p->knock;
         if (due && (!next || a->stage > next->stage)) next = a;
@@ -2156,17 +2159,16 @@ static unsigned noted_packets(const struct sniffer *s,
 static void cancel_guesses(struct sniffer *s, struct attempt **first,
                            const struct packet *p) {
     struct attempt *a, *next;
-    if (!is_from((*first)->next, &p->src)) return; /* only one attempt */
-    for (a = *first; is_from(a, &p->src); a = a->next)
+    if ((*first)->next == p->end) return; /* only one attempt */
+    for (a = *first; a != p->end; a = a->next)
         if (a->packet[a->stage - 1] == p->serial) note_packets(s, a, true);
-    for (a = *first; is_from(a, &p->src); a = next) {
+    for (a = *first; a != p->end; a = next) {
         next = a->next;
         const struct watch *d = &s->doors[a->door];
         bool wrong = last_knock(s, a) != p->knock && noted_packets(s, a);
         if (wrong && sees(s, d, p, has_port(d, p->knock))) cancel(s, a);
     }
-    for (a = *first; is_from(a, &p->src); a = a->next)
-        note_packets(s, a, false);
+    for (a = *first; a != p->end; a = a->next) note_packets(s, a, false);
 }
 
 static bool is_older(const struct sniffer *s, const struct attempt *a,
@@ -2179,9 +2181,9 @@ static bool is_older(const struct sniffer *s, const struct attempt *a,
 
 /* The complete attempt that opens next: the earliest, then by file; or NULL. */
 static struct attempt *complete(const struct sniffer *s, struct attempt *a,
-                                const struct addr *src) {
+                                const struct packet *p) {
     struct attempt *best = NULL;
-    for (; is_from(a, src); a = a->next) {
+    for (; a != p->end; a = a->next) {
         if (a->stage != s->doors[a->door].seq.n) continue;
         if (!best || is_older(s, a, best)) best = a;
     }
@@ -2195,10 +2197,10 @@ static bool open_doors(struct sniffer *s, struct attempt **first,
                        const struct packet *p) {
     struct attempt *c, *a, *next;
     bool any = false;
-    while ((c = complete(s, *first, &p->src))) {
+    while ((c = complete(s, *first, p))) {
         opens(s, c->door, &p->src);
         note_packets(s, c, true);
-        for (a = *first; is_from(a, &p->src); a = next) {
+        for (a = *first; a != p->end; a = next) {
             next = a->next;
             bool part =
                 a->stage < c->stage && noted_packets(s, a) == a->stage;
@@ -2218,7 +2220,7 @@ static void begin(struct sniffer *s, struct attempt **link, uint32_t door,
                   struct packet *p) {
     struct attempt *a, *weakest = *link;
     unsigned n = 0;
-    for (a = *link; is_of(a, &p->src, door); a = a->next) {
+    for (a = *link; is_at(a, p, door); a = a->next) {
         if (last_knock(s, a) == p->knock) return;
         if (a->stage <= weakest->stage) weakest = a; /* the oldest */
         n++;
@@ -2243,8 +2245,7 @@ static void begin_all(struct sniffer *s, struct attempt **link,
     uint32_t door = s->ports[p->knock].first - 1; /* UINT32_MAX: no more */
     for (; door != UINT32_MAX; door = s->doors[door].next_first - 1) {
         const struct watch *d = &s->doors[door];
-        while (is_from(*link, &p->src) && (*link)->door < door)
-            link = &(*link)->next;
+        while (*link != p->end && (*link)->door < door) link = &(*link)->next;
         if (!sees(s, d, p, true)) continue;
         if (d->seq.n > 1) {
             begin(s, link, door, p);
@@ -2277,15 +2278,15 @@ static void match(struct sniffer *s, struct packet *p) {
         s->counters[HITS]++;
         make_room(s);
     }
-    struct attempt **first = attempts_of(s, bucket(s, h), &p->src);
-    if (!p->known && !is_from(*first, &p->src)) return;
+    struct attempt **first = attempts_of(s, bucket(s, h), p);
+    if (!p->known && *first == p->end) return;
     p->local = is_local(s, p);
     p->serial = s->serial++;
     p->use = 0;
-    for (struct attempt **link = first; is_from(*link, &p->src);) {
+    for (struct attempt **link = first; *link != p->end;) {
         uint32_t door = (*link)->door;
         door_hit(s, link, p);
-        while (is_of(*link, &p->src, door)) link = &(*link)->next;
+        while (is_at(*link, p, door)) link = &(*link)->next;
     }
     if (p->use & MOVES) cancel_guesses(s, first, p);
     bool opened = p->use & MOVES && open_doors(s, first, p);

@@ -91,7 +91,8 @@ static unsigned said(unsigned kind) {
 
 /* The stage of an address' attempt; 0 if it has none. */
 static unsigned stage_of(struct sniffer *s, const struct addr *src) {
-    const struct attempt *a = *attempts_of(s, bucket(s, hash(s, src)), src);
+    struct packet p = { .src = *src };
+    const struct attempt *a = *attempts_of(s, bucket(s, hash(s, src)), &p);
 
     return a ? a->stage : 0;
 }
