@@ -1777,8 +1777,9 @@ static bool parse(const uint8_t *b, size_t n, size_t wire, struct packet *p) {
     if (version == 6 && n >= 40) end = 40 + get16(b + 4);
     if (!end || end > wire) return false;
     if (n > end) n = end;
-    size_t from = offsetof(struct packet, knock); /* the rest is set later */
-    memset((char *)p + from, 0, sizeof *p - from);
+    p->number = 0;
+    p->flags = 0;
+    p->part = p->may_return = false;
     if (version == 4) at = parse_v4(b, p);
     else at = parse_v6(b, n, p);
     if (!at || at + 8 > n || !addr_usable(&p->src)) return false;
