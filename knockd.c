@@ -1692,7 +1692,7 @@ struct packet {
     uint32_t knock;
     uint32_t number; /* TCP's sequence number; UDP: see parse_udp() */
     uint32_t interface;
-    enum { NO_USE, BEGINS, REPEATS, MOVES = 4 } use; /* bits: of attempts */
+    enum { BEGINS = 1, REPEATS = 2, MOVES = 4, COMPLETES = 8 } use; /* bits */
     uint16_t serial; /* among the packets that were matched */
     uint16_t sport, proto;
     uint16_t at;       /* where its TCP or UDP header is */
@@ -2093,8 +2093,8 @@ static void advance(struct sniffer *s, struct attempt *a, struct packet *p) {
     a->packet[a->stage] = p->serial;
     attempt_move(s, a, a->stage + 1u);
     p->use |= MOVES;
-    if (a->stage < s->doors[a->door].seq.n)
-        tell_stage(s, STAGE, a->door, a->stage, &a->src);
+    if (a->stage == s->doors[a->door].seq.n) p->use |= COMPLETES;
+    else tell_stage(s, STAGE, a->door, a->stage, &a->src);
 }
 
 /* The bit of a stray port in a set of 64, by a secret hash. */
@@ -2191,13 +2191,12 @@ static struct attempt *complete(const struct sniffer *s, struct attempt *a,
     return best;
 }
 
-/* Rule 8: opens the doors that p completes; false if there is none.  What
- * opened a door is used up: the source's other attempts there end, and those
- * elsewhere that have accepted some of these packets and no others. */
-static bool open_doors(struct sniffer *s, struct attempt **first,
+/* Rule 8: opens the doors that p completes.  What opened a door is used up: the
+ * source's other attempts there end, and those elsewhere that have accepted
+ * some of these packets and no others. */
+static void open_doors(struct sniffer *s, struct attempt **first,
                        const struct packet *p) {
     struct attempt *c, *a, *next;
-    bool any = false;
     while ((c = complete(s, *first, p))) {
         opens(s, c->door, &p->src);
         note_packets(s, c, true);
@@ -2209,9 +2208,7 @@ static bool open_doors(struct sniffer *s, struct attempt **first,
         }
         note_packets(s, c, false);
         attempt_move(s, c, 0);
-        any = true;
     }
-    return any;
 }
 
 /* Rule 5 for a door that begins with p: a new attempt, inserted at *link, in
@@ -2290,8 +2287,8 @@ static void match(struct sniffer *s, struct packet *p) {
         while (is_at(*link, p, door)) link = &(*link)->next;
     }
     if (p->use & MOVES) cancel_guesses(s, first, p);
-    bool opened = p->use & MOVES && open_doors(s, first, p);
-    if (p->known && !opened) begin_all(s, first, p);
+    if (p->use & COMPLETES) open_doors(s, first, p);
+    else if (p->known) begin_all(s, first, p);
     if (p->use && p->may_return) mark_keep(s, p);
 }
 

@@ -24,7 +24,7 @@
  * plant: s/if (due && (!next ||/if ((!next ||/
  * plant: s/a->stage < c->stage \&\& noted/noted/
  * plant: s/noted_packets(s, a) == a->stage;/noted_packets(s, a) > 9;/
- * plant: s/if (p->known \&\& !opened) begin_all/if (p->known) begin_all/
+ * plant: s/else if (p->known) begin_all/if (p->known) begin_all/
  * plant: s|link)->deadline <= s->now|link)->deadline < s->now|
  * plant: s|if (answer && .*return false;||
  * plant: s|    a->newer->older = a->older;||
