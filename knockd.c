@@ -2128,14 +2128,14 @@ static void door_hit(struct sniffer *s, struct attempt **link,
     struct attempt *next = NULL, *same = NULL, *a = *link;
     uint32_t door = a->door;
     const struct watch *d = &s->doors[door];
-    bool own = p->known && has_port(d, p->knock);
-    if (!sees(s, d, p, own)) return;
-    for (; own && is_at(a, p, door); a = a->next) {
+    for (; is_at(a, p, door); a = a->next) {
         bool due = d->seq.knock[a->stage] == p->knock;
-        bool again = last_knock(s, a) == p->knock;
+        bool again = d->seq.knock[a->stage - 1] == p->knock;
         if (due && (!next || a->stage > next->stage)) next = a;
         if (again && (!same || a->stage < same->stage)) same = a;
     }
+    bool own = next || same || (p->known && has_port(d, p->knock));
+    if (!sees(s, d, p, own)) return;
     if (next) advance(s, next, p);
     else if (same && same->stage == 1) start(s, same, p);
     else if (same) p->use |= REPEATS;
