@@ -2046,13 +2046,16 @@ static bool fits(const struct watch *d, const struct packet *p) {
            !(p->flags & d->tcp.forbid);
 }
 
+static struct nets nets_of(const struct sniffer *s, struct range r) {
+    return (struct nets){ s->nets + r.at, r.n };
+}
+
 /* Does the door see the packet?  own: the port is one of this door's, and so
  * the flags must fit (rule 1); strays count with any flags. */
 static bool sees(const struct sniffer *s, const struct watch *d,
                  const struct packet *p, bool own) {
-    struct nets target = { s->nets + d->target.at, d->target.n };
-    struct nets allow = { s->nets + d->allow.at, d->allow.n };
-    struct nets deny = { s->nets + d->deny.at, d->deny.n };
+    struct nets target = nets_of(s, d->target), deny = nets_of(s, d->deny);
+    struct nets allow = nets_of(s, d->allow);
     if (!d->seq.n || s->now < d->quiet_until) return false;
     if (own && !fits(d, p)) return false;
     bool ours = target.n ? in_nets(&target, &p->dst) : p->local;
@@ -2361,7 +2364,7 @@ static bool sealed_take(struct sniffer *s, const struct packet *p,
         e.door = (i - 1) / s->periods;
         struct reader *r = &s->readers[e.door];
         const struct watch *d = &s->doors[r->door];
-        struct nets target = { s->nets + d->target.at, d->target.n };
+        struct nets target = nets_of(s, d->target);
         bool here = target.n ? in_nets(&target, &p->dst) : is_local(s, p);
         if (*d->seq.knock != p->knock || !here) continue;
         known = true;
