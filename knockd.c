@@ -1954,34 +1954,28 @@ static bool wide_begins(struct sniffer *s, const struct addr *src) {
     return true;
 }
 
-/* Changes an attempt's stage; nothing else does.  It begins when that leaves 0
- * and is over at 0.  A stage's attempts form a ring, oldest first. */
+/* Changes an attempt's stage; nothing else does.  The attempts at a stage form a
+ * ring, oldest first; at 0 are those that are over. */
 static void attempt_move(struct sniffer *s, struct attempt *a,
                          unsigned stage) {
-    struct attempt *head = &s->stages[stage], **link;
-    unsigned was = a->stage;
-    bool begins = !was && stage, ends = was && !stage;
-    bool wide = s->doors[a->door].wide;
+    struct attempt *head = &s->stages[stage];
     a->older->newer = a->newer;
     a->newer->older = a->older;
     a->older = head->older;
     a->newer = head;
     a->older->newer = head->older = a;
     a->stage = (uint8_t)stage;
-    s->advanced += (uint32_t)(stage > 1) - (was > 1);
-    if (begins) {
-        s->active++;
-        s->counters[ATTEMPTS]++;
-        s->look = min_ms(s->look, a->deadline);
-        if (wide && wide_begins(s, &a->src)) filter_attach(s);
-    }
-    if (ends) {
-        s->active--;
-        link = bucket(s, hash(s, &a->src));
-        while (*link != a) link = &(*link)->next;
-        *link = a->next;
-        if (wide) s->look = min_ms(s->look, s->now + EXPIRE_MS);
-    }
+    if (stage == 2) s->advanced++;
+}
+
+static void attempt_end(struct sniffer *s, struct attempt *a) {
+    struct attempt **link = bucket(s, hash(s, &a->src));
+    while (*link != a) link = &(*link)->next;
+    *link = a->next;
+    s->active--;
+    if (a->stage > 1) s->advanced--;
+    if (s->doors[a->door].wide) s->look = min_ms(s->look, s->now + EXPIRE_MS);
+    attempt_move(s, a, 0);
 }
 
 /* Ends the oldest attempts of the lowest stage while there are too many, before
@@ -1992,7 +1986,7 @@ static void make_room(struct sniffer *s) {
         struct attempt *stage = &s->stages[1];
         if (s->active < ATTEMPTS_MAX) stage++; /* too many past stage 1 */
         while (stage->newer == stage) stage++;
-        attempt_move(s, stage->newer, 0);
+        attempt_end(s, stage->newer);
         __builtin_prefetch(bucket(s, hash(s, &stage->newer->src)));
         s->counters[EVICTIONS]++;
     }
@@ -2000,12 +1994,12 @@ static void make_room(struct sniffer *s) {
 
 static void time_out(struct sniffer *s, struct attempt *a) {
     tell_stage(s, TIMEOUT, a->door, a->stage, &a->src);
-    attempt_move(s, a, 0);
+    attempt_end(s, a);
 }
 
 static void cancel(struct sniffer *s, struct attempt *a) {
     s->counters[CANCELLED]++;
-    attempt_move(s, a, 0);
+    attempt_end(s, a);
 }
 
 static bool is_from(const struct attempt *a, const struct addr *src) {
@@ -2087,6 +2081,7 @@ static void start(struct sniffer *s, struct attempt *a, struct packet *p) {
     a->packet[0] = p->serial;
     a->strays = 0;
     a->deadline = s->now + timeout_ms(s, a->door);
+    s->look = min_ms(s->look, a->deadline);
     attempt_move(s, a, 1);
     p->use |= BEGINS;
 }
@@ -2207,10 +2202,10 @@ static void open_doors(struct sniffer *s, struct attempt **first,
             next = a->next;
             bool part =
                 a->stage < c->stage && noted_packets(s, a) == a->stage;
-            if (a != c && (part || a->door == c->door)) attempt_move(s, a, 0);
+            if (a != c && (part || a->door == c->door)) attempt_end(s, a);
         }
         note_packets(s, c, false);
-        attempt_move(s, c, 0);
+        attempt_end(s, c);
     }
 }
 
@@ -2226,7 +2221,7 @@ static void begin(struct sniffer *s, struct attempt **link, uint32_t door,
         if (a->stage <= weakest->stage) weakest = a; /* the oldest */
         n++;
     }
-    if (n >= ATTEMPTS_PER_SOURCE) attempt_move(s, weakest, 0);
+    if (n >= ATTEMPTS_PER_SOURCE) attempt_end(s, weakest);
     a = s->stages->newer; /* an attempt that is over, */
     if (a == s->stages) { /* or one that was never used */
         a = &s->attempts[s->used++];
@@ -2236,6 +2231,9 @@ static void begin(struct sniffer *s, struct attempt **link, uint32_t door,
     a->door = door;
     a->next = *link;
     *link = a;
+    s->active++;
+    s->counters[ATTEMPTS]++;
+    if (s->doors[door].wide && wide_begins(s, &p->src)) filter_attach(s);
     start(s, a, p);
     tell_stage(s, STAGE, door, 1, &p->src);
 }
@@ -2626,7 +2624,7 @@ static void sequence_change(struct sniffer *s, uint32_t door,
                             const struct sequence *seq) {
     struct attempt *end = s->attempts + s->used;
     for (struct attempt *a = s->attempts; a < end; a++)
-        if (a->stage && a->door == door) attempt_move(s, a, 0);
+        if (a->stage && a->door == door) attempt_end(s, a);
     s->doors[door].seq = *seq;
     index_doors(s);
 }
