@@ -1968,6 +1968,7 @@ static void attempt_move(struct sniffer *s, struct attempt *a,
     if (stage == 2) s->advanced++;
 }
 
+/* Ends an attempt.  Its `next` stays, for those who walk through its bucket. */
 static void attempt_end(struct sniffer *s, struct attempt *a) {
     struct attempt **link = bucket(s, hash(s, &a->src));
     while (*link != a) link = &(*link)->next;
@@ -2011,13 +2012,12 @@ static bool is_from(const struct attempt *a, const struct addr *src) {
  * order of the doors, at each door the youngest first. */
 static struct attempt **attempts_of(struct sniffer *s, struct attempt **link,
                                     struct packet *p) {
-    struct attempt **first;
     while (*link && !is_from(*link, &p->src)) link = &(*link)->next;
-    for (first = link; is_from(*link, &p->src);)
-        if ((*link)->deadline <= s->now) time_out(s, *link);
-        else link = &(*link)->next;
-    p->end = *link;
-    return first;
+    struct attempt *a = *link;
+    for (; is_from(a, &p->src); a = a->next)
+        if (a->deadline <= s->now) time_out(s, a);
+    p->end = a;
+    return link;
 }
 
 /* Is a an attempt of p's source at the door? */
@@ -2100,44 +2100,43 @@ static uint64_t stray_bit(const struct sniffer *s, uint32_t knock) {
     return 1ull << (spread(s->key[0] ^ knock) >> 58);
 }
 
-/* Rules 6 and 7: no attempt at the door has a use for p.  A port of the door's
- * own ends the source's attempts, from *link on; any other is a stray, which
- * ends those that have seen too many.  Bulk packets are strays at wide doors
- * alone: at others nobody can knock with them, and the filter drops most. */
-static void spoil(struct sniffer *s, struct attempt **link,
+/* Rules 6 and 7: no attempt at the door, from a on, has a use for p.  A port of
+ * the door's own ends them all; any other is a stray, which ends those that have
+ * seen too many.  Bulk packets are strays at wide doors alone: at others nobody
+ * can knock with them, and the filter drops most. */
+static void spoil(struct sniffer *s, struct attempt *a,
                   const struct packet *p, bool own) {
-    uint32_t door = (*link)->door;
+    uint32_t door = a->door;
     const struct watch *d = &s->doors[door];
     bool counts = d->stray_limit && (d->wide || !p->bulk);
     uint64_t bit = stray_bit(s, p->knock);
-    while ((own || counts) && is_at(*link, p, door)) {
-        struct attempt *a = *link;
+    for (; (own || counts) && is_at(a, p, door); a = a->next) {
         a->strays |= bit;
         unsigned strays = (unsigned)__builtin_popcountll(a->strays);
         if (own || strays > d->stray_limit) cancel(s, a);
-        else link = &a->next;
     }
 }
 
-/* Rules 3, 4, 6, 7: shows p to a door where its source has attempts, from *link
- * on.  A first knock that comes again renews: its client may have given up. */
-static void door_hit(struct sniffer *s, struct attempt **link,
-                     struct packet *p) {
-    struct attempt *next = NULL, *same = NULL, *a = *link;
-    uint32_t door = a->door;
-    const struct watch *d = &s->doors[door];
-    for (; is_at(a, p, door); a = a->next) {
+/* Rules 3, 4, 6, 7: shows p to a door where its source has attempts, the first
+ * of them given; returns the first attempt at the next door, or p->end.  A first
+ * knock that comes again renews: its client may have given up. */
+static struct attempt *door_hit(struct sniffer *s, struct attempt *first,
+                                struct packet *p) {
+    struct attempt *next = NULL, *same = NULL, *a;
+    const struct watch *d = &s->doors[first->door];
+    for (a = first; is_at(a, p, first->door); a = a->next) {
         bool due = d->seq.knock[a->stage] == p->knock;
         bool again = d->seq.knock[a->stage - 1] == p->knock;
         if (due && (!next || a->stage > next->stage)) next = a;
         if (again && (!same || a->stage < same->stage)) same = a;
     }
     bool own = next || same || (p->known && has_port(d, p->knock));
-    if (!sees(s, d, p, own)) return;
+    if (!sees(s, d, p, own)) return a;
     if (next) advance(s, next, p);
     else if (same && same->stage == 1) start(s, same, p);
     else if (same) p->use |= REPEATS;
-    else if (d->seq.knock[0] != p->knock) spoil(s, link, p, own);
+    else if (d->seq.knock[0] != p->knock) spoil(s, first, p, own);
+    return a;
 }
 
 /* Notes which packets an attempt has accepted, or forgets them. */
@@ -2157,12 +2156,11 @@ static unsigned noted_packets(const struct sniffer *s,
  * at doors that see p but neither advance nor repeat, were wrong guesses. */
 static void cancel_guesses(struct sniffer *s, struct attempt **first,
                            const struct packet *p) {
-    struct attempt *a, *next;
+    struct attempt *a;
     if ((*first)->next == p->end) return; /* only one attempt */
     for (a = *first; a != p->end; a = a->next)
         if (a->packet[a->stage - 1] == p->serial) note_packets(s, a, true);
-    for (a = *first; a != p->end; a = next) {
-        next = a->next;
+    for (a = *first; a != p->end; a = a->next) {
         const struct watch *d = &s->doors[a->door];
         bool wrong = last_knock(s, a) != p->knock && noted_packets(s, a);
         if (wrong && sees(s, d, p, has_port(d, p->knock))) cancel(s, a);
@@ -2194,12 +2192,11 @@ static struct attempt *complete(const struct sniffer *s, struct attempt *a,
  * some of these packets and no others. */
 static void open_doors(struct sniffer *s, struct attempt **first,
                        const struct packet *p) {
-    struct attempt *c, *a, *next;
+    struct attempt *c, *a;
     while ((c = complete(s, *first, p))) {
         opens(s, c->door, &p->src);
         note_packets(s, c, true);
-        for (a = *first; a != p->end; a = next) {
-            next = a->next;
+        for (a = *first; a != p->end; a = a->next) {
             bool part =
                 a->stage < c->stage && noted_packets(s, a) == a->stage;
             if (a != c && (part || a->door == c->door)) attempt_end(s, a);
@@ -2282,11 +2279,7 @@ static void match(struct sniffer *s, struct packet *p) {
     p->local = is_local(s, p);
     p->serial = s->serial++;
     p->use = 0;
-    for (struct attempt **link = first; *link != p->end;) {
-        uint32_t door = (*link)->door;
-        door_hit(s, link, p);
-        while (is_at(*link, p, door)) link = &(*link)->next;
-    }
+    for (struct attempt *a = *first; a != p->end;) a = door_hit(s, a, p);
     if (p->use & MOVES) cancel_guesses(s, first, p);
     if (p->use & COMPLETES) open_doors(s, first, p);
     else if (p->known) begin_all(s, first, p);

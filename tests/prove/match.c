@@ -25,7 +25,7 @@
  * plant: s/a->stage < c->stage \&\& noted/noted/
  * plant: s/noted_packets(s, a) == a->stage;/noted_packets(s, a) > 9;/
  * plant: s/else if (p->known) begin_all/if (p->known) begin_all/
- * plant: s|link)->deadline <= s->now|link)->deadline < s->now|
+ * plant: s|if (a->deadline <= s->now)|if (a->deadline < s->now)|
  * plant: s|if (answer && .*return false;||
  * plant: s|    a->newer->older = a->older;||
  * plant: s/if (wrong \&\& sees/if (0 \&\& sees/
