@@ -436,11 +436,14 @@ sniffing() {
 	untraced
 }
 
-# sealed ADDRESS: a sealed knock of now for it, to standard output.
+# sealed ADDRESS: a sealed knock of now for it, to standard output. (A daemon that
+# has just read the key refuses a stamp of that millisecond, and may refuse one of the
+# next: both clocks are cut to milliseconds.)
 KEY=5ea1ed0000000000000000000000000000000000000000000000000000000001
 sealed() {
 	local hex
 
+	pause 0.003
 	hex=$(python3 -S "${BASH_SOURCE%/*}/knock1/knock1.py" make "$KEY" keys \
 		$((${EPOCHREALTIME/[.,]/} / 1000)) "$1")
 	# shellcheck disable=SC2059
