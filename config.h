@@ -101,6 +101,7 @@ const struct word *option_next(int argc, char **argv, const struct word *all,
 #define RUN_MS 1000        /* younger than this */
 #define END_RUN_MS 200     /* ... or this, at the daemon's end */
 #define ORDER_MS 2000      /* a command waits this long for the one before */
+#define HASTE_MS 200       /* ... or this, when it has waited ORDER_MS */
 #define RECORDS_A_TURN 16  /* from the sniffer, each full */
 #define QUEUE_MAX 4096     /* start commands that wait */
 #define OPENINGS_MAX 16384 /* doors open */

@@ -364,6 +364,7 @@ static uint64_t wall_ms(void) { return (uint64_t)ms_of(CLOCK_REALTIME); }
 static int cwd = AT_FDCWD;
 
 static int64_t min_ms(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t max_ms(int64_t a, int64_t b) { return a > b ? a : b; }
 
 /* The timeout for a poll() that ends at `until`; NEVER: never. */
 static int poll_ms(int64_t now, int64_t until) {
@@ -2791,6 +2792,7 @@ struct opening {          /* of a door, for one address */
     unsigned at;      /* its place in the heap */
     int64_t when;     /* ms: its state, or its turn, ends; or NEVER */
     int64_t until;    /* ms: then the set forgets the address */
+    int64_t queued;   /* ms: it has waited since, for its turn */
     uint64_t ticket;  /* its place in the queue of its address */
 };
 
@@ -2801,7 +2803,6 @@ struct child { /* a command that runs; children[] has the oldest first */
     struct opening *opening; /* NULL: it is over */
     struct addr src;
     int64_t begun; /* ms */
-    bool passed;   /* no command waits for its end */
 };
 
 struct output { /* of a command and of what it left */
@@ -3621,24 +3622,42 @@ static void heap_put(struct monitor *m, struct opening *o, unsigned at) {
     o->at = at;
 }
 
+/* Is a command of this opening the next of its address, waiting for a slot? */
+static bool is_ready(const struct opening *o) {
+    return o->ring.newer != &o->ring;
+}
+
+/* When the youngest command that runs for an address has begun, in ms. */
+static int64_t last_begun(const struct monitor *m, const struct addr *src) {
+    for (unsigned i = m->nchildren; i--;)
+        if (!addr_cmp(&m->children[i].src, src)) return m->children[i].begun;
+    return -ORDER_MS; /* none runs */
+}
+
 /* Lets the next command of an address wait for a slot, unless an earlier one
- * waits for its own, or runs, for less than ORDER_MS: a stranger who floods a
- * door in the name of an address holds up no other door of it for long. */
+ * waits for its own, or runs, for less than ORDER_MS.  A command that has waited
+ * longer leaves each earlier one HASTE_MS: who floods doors in the name of an
+ * address holds up no other door of it for long, and quick commands still run
+ * one after the other. */
 static void address_turn(struct monitor *m, const struct addr *src) {
     struct opening *first = NULL, *o = *bucket_of(m, src);
-    for (unsigned i = m->nchildren; i-- && !m->children[i].passed;)
-        if (!addr_cmp(&m->children[i].src, src)) return;
     for (; (o = of_address(o, src)); o = o->next) {
-        bool queued = o->ring.newer != &o->ring; /* for its slot */
-        if (o->state > DUE || (queued && o->when == NEVER)) continue;
-        if (queued) return;
+        if (o->state > DUE || (is_ready(o) && o->when == NEVER)) continue;
+        if (is_ready(o)) return;
         if (!first || o->ticket < first->ticket) first = o;
     }
     if (!first) return;
+    int64_t now = now_ms();
+    int64_t begun = last_begun(m, src);
+    int64_t late = first->queued + ORDER_MS;
+    int64_t next = max_ms(late, begun + HASTE_MS);
+    next = min_ms(next, begun + ORDER_MS);
+    bool waits = next > now;
+    first->when = waits ? next : max_ms(late, now + HASTE_MS);
+    heap_put(m, first, first->at);
+    if (waits) return;
     enum command which = first->state == DUE ? STOP : START;
     ring_add(&first->share->queue[which].ready, &first->ring);
-    first->when = now_ms() + ORDER_MS;
-    heap_put(m, first, first->at);
 }
 
 static unsigned running(const struct monitor *m, const struct opening *o,
@@ -3694,6 +3713,7 @@ static void opening_move(struct monitor *m, struct opening *o,
 static void opening_queue(struct monitor *m, struct opening *o,
                           enum state state) {
     o->ticket = ++m->tickets;
+    o->queued = now_ms();
     opening_move(m, o, state, NEVER);
 }
 
@@ -3865,8 +3885,9 @@ static void openings_due(struct monitor *m, int64_t now) {
             say_of(o->share, &o->src, CLOSINGS, "command timeout");
         if (o->state == HELD && o->set) set_expire(m, o);
         if (o->state > DUE) opening_end(m, o);
-        else { /* the next command of its address waits no longer */
+        else { /* its turn; or others of its address may pass it */
             o->when = NEVER;
+            if (is_ready(o) && now < m->again) o->when = m->again + HASTE_MS;
             heap_put(m, o, o->at);
             address_turn(m, &o->src);
         }
@@ -4015,17 +4036,10 @@ static int64_t run_ms(const struct monitor *m) {
     return m->ending ? END_RUN_MS : RUN_MS;
 }
 
-/* How many commands may begin now.  Commands that are no longer young need no
- * slot, and after ORDER_MS no other command of their address waits for them. */
-static unsigned slots_free(struct monitor *m, int64_t now) {
-    unsigned young = 0;
-    for (unsigned i = m->nchildren; i-- && !m->children[i].passed;) {
-        struct child *c = &m->children[i];
-        int64_t age = now - c->begun;
-        if (age < run_ms(m)) young++;
-        c->passed = age >= ORDER_MS;
-        if (c->passed) address_turn(m, &c->src);
-    }
+/* How many commands may begin now.  Those no longer young need no slot. */
+static unsigned slots_free(const struct monitor *m, int64_t now) {
+    unsigned young = 0, i = m->nchildren;
+    while (i-- && now - m->children[i].begun < run_ms(m)) young++;
     if (young >= RUN_MAX) return 0;
     return (unsigned)min_ms(RUN_MAX - young, CHILDREN_MAX - m->nchildren);
 }
@@ -5035,11 +5049,9 @@ static int64_t next_wake(const struct monitor *m, int64_t now) {
     if (m->nopenings) wake = min_ms(wake, m->openings[0]->when);
     if (waiting && m->again > now) wake = min_ms(wake, m->again);
     for (unsigned i = waiting ? m->nchildren : 0; i--;) {
-        const struct child *c = &m->children[i];
-        if (c->passed) break; /* and so have all before it */
-        if (c->begun + run_ms(m) > now)
-            wake = min_ms(wake, c->begun + run_ms(m));
-        wake = min_ms(wake, c->begun + ORDER_MS);
+        int64_t old = m->children[i].begun + run_ms(m);
+        if (old <= now) break; /* and so are all before it */
+        wake = min_ms(wake, old);
     }
     if (m->state.bad) wake = min_ms(wake, m->state.again);
     if (m->locals_old) wake = min_ms(wake, now + RETRY_MS);

@@ -191,6 +191,8 @@ static const struct {
     { "commands: what is left open", test_left_open },
     { "commands: nobody takes all", test_nobody_takes_all },
     { "commands: a flood with a forged address", test_flood_in_a_name },
+    { "commands: many doors with a forged address",
+      test_many_doors_in_a_name },
     { "commands: the oldest one closes", test_oldest_closes },
     { "commands: thousands due at once", test_all_due },
     { "commands: lines about a door", test_lines_of_a_door },
