@@ -89,14 +89,7 @@ matches() {
 	[[ $1 =~ $2 ]] || { printf 'got: %s\nnot matched by: %s\n' "$1" "$2"; return 1; }
 }
 
-# now_ms: milliseconds since the epoch.
-now_ms() {
-	local t=${EPOCHREALTIME//[.,]/}
-
-	echo $((t / 1000))
-}
-
-# uptime_ms: milliseconds since the boot.
+# uptime_ms: milliseconds since the boot, cut to 10.
 uptime_ms() {
 	local up
 

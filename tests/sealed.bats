@@ -244,6 +244,13 @@ sealed_door() {
 	EOF2
 }
 
+# now_ms: milliseconds since the epoch.
+now_ms() {
+	local t=${EPOCHREALTIME//[.,]/}
+
+	echo $((t / 1000))
+}
+
 # packet STAMP [ADDRESS [REQUEST]]: of anna's key, in hex; STAMP: ms from now.
 packet() {
 	python3 "$ROOT/tests/knock1/knock1.py" make "$KEY" ssh $(($(now_ms) + $1)) "${@:2}"
