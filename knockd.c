@@ -447,12 +447,24 @@ static bool next_name(const char **list, char name[IFNAMSIZ + 1]) {
     return n > 0;
 }
 
-/* Parses a decimal number from min to max into *n; false if it is not one. */
+/* Parses a decimal number into *n; false if it is none, or too large. */
+static bool long_number(const char *text, uint64_t *n) {
+    *n = 0;
+    if (!is_given(text)) return false;
+    for (; *text; text++) {
+        uint64_t digit = (uint64_t)*text - '0';
+        if (digit > 9 || __builtin_mul_overflow(*n, 10, n) ||
+            __builtin_add_overflow(*n, digit, n))
+            return false;
+    }
+    return true;
+}
+
+/* The same of a number from min to max. */
 static bool number(const char *text, unsigned min, unsigned max,
                    unsigned *n) {
-    char *end;
-    unsigned long value = strtoul(text, &end, 10); /* ULONG_MAX on overflow */
-    if (*text < '0' || *text > '9' || *end || value < min || value > max)
+    uint64_t value;
+    if (!long_number(text, &value) || value < min || value > max)
         return false;
     *n = (unsigned)value;
     return true;
@@ -2813,9 +2825,9 @@ struct output { /* of a command and of what it left */
 };
 
 /* A file that grows by lines, and is replaced when half of it is gone. */
-struct state_file {
-    char *path; /* NULL: there is none */
-    int fd;
+struct line_file {
+    char *path; /* NULL: there is none, or another daemon has it */
+    int fd;     /* -1: nothing was written yet */
     unsigned records, gone; /* in the file */
     struct text text;       /* lines to be appended */
     bool bad;               /* it could not be written */
@@ -2826,9 +2838,10 @@ struct memory {           /* of a key at a door */
     uint64_t id;          /* its name in the stamps file */
     struct stamps stamps; /* which is all that the file has */
     int64_t since;        /* ms: a client has had the key since */
-    unsigned taken;       /* when a client had it: m->takes then */
-    struct addr first;    /* the source of the last that was accepted */
-    struct addr last;     /* source and tag of the last packet */
+    unsigned line;     /* of the stamps file; 0: new, see memories_sort() */
+    unsigned taken;    /* when a client had it: m->takes then */
+    struct addr first; /* the source of the last that was accepted */
+    struct addr last;  /* source and tag of the last packet */
     uint8_t tag[16];
 };
 
@@ -2846,7 +2859,7 @@ struct monitor {
     struct locals locals;
     char waiting_for[TEXT_MAX]; /* interfaces, as last said */
     char *pid_path, log_path[PATH_MAX];
-    struct state_file state;
+    struct line_file state;
     int64_t said;  /* of the sniffer's lines, see in_rate() */
     int64_t alarm; /* ms: when the timer fires */
     bool ending;   /* told to end ... */
@@ -2870,8 +2883,7 @@ struct monitor {
     struct memory *memories;   /* of sealed knocks, by id */
     unsigned nmemories, takes; /* takes: how often clients were read */
     bool watching;             /* the clock; the stamps file has been read */
-    char *stamps_file;         /* NULL: another daemon has it */
-    bool stamps_bad;           /* it could not be written */
+    struct line_file stamps;
     const char *client; /* whose sealed knock is carried out, or NULL */
     uint64_t forged;    /* sealed packets without a right tag */
     int clock;          /* tells that the wall clock was set */
@@ -2938,26 +2950,44 @@ static void suppressed_say(struct monitor *m) {
 
 /* ---- The monitor: files that outlive us --------------------------------- */
 
-/* Replaces the file at path: writes a text to a new file, locks that and
- * renames it, so that a reader finds either file whole.  Returns its
- * descriptor, or -1 and errno; the old file then stays. */
-static int file_replace(const char *path, const struct text *t) {
+/* Replaces a file by its text: writes that to a new file, locks it and renames it,
+ * so that a reader finds either file whole.  If that fails, the old file stays, and
+ * the log says so once, with what follows. */
+static void lines_replace(struct line_file *f, const char *so) {
     int how = O_WRONLY | O_APPEND | O_CREAT | O_EXCL | O_CLOEXEC;
     char new[PATH_MAX];
-    snprintf(new, sizeof new, "%s.new", path);
+    snprintf(new, sizeof new, "%s.new", f->path);
     unlinkat(cwd, new, 0); /* a killed daemon may have left it */
-    int fd = openat(cwd, new, how, 0600);
-    if (fd < 0) return -1;
-    errno = ENOSPC; /* a short write() sets none */
-    if (!flock(fd, LOCK_EX | LOCK_NB) &&
-        write(fd, t->b, t->n) == (ssize_t)t->n &&
-        !renameat(cwd, new, cwd, path))
-        return fd;
-    int error = errno;
-    close(fd);
-    unlinkat(cwd, new, 0);
-    errno = error;
-    return -1;
+    int fd = openat(cwd, new, how, 0600), unused = fd;
+    bool good = fd >= 0;
+    if (good) {
+        errno = ENOSPC; /* a short write() sets none */
+        good = !flock(fd, LOCK_EX | LOCK_NB) &&
+               write(fd, f->text.b, f->text.n) == (ssize_t)f->text.n &&
+               !renameat(cwd, new, cwd, f->path);
+    }
+    if (good) {
+        unused = f->fd;
+        f->fd = fd;
+    } else {
+        if (!f->bad) could_not("write", f->path, so);
+        unlinkat(cwd, new, 0);
+    }
+    if (unused >= 0) close(unused);
+    f->text.n = 0;
+    f->bad = !good;
+    f->again = now_ms() + RETRY_MS;
+}
+
+/* Appends the text to a file; false: the file is to be replaced, as most of it is
+ * gone, its name is, or only a part of the text has room. */
+static bool lines_append(struct line_file *f) {
+    struct stat st;
+    bool full = f->gone > f->records / 2 + STATE_SLACK;
+    bool fit = !full && !fstat(f->fd, &st) && st.st_nlink;
+    if (fit) fit = write(f->fd, f->text.b, f->text.n) == (ssize_t)f->text.n;
+    f->text.n = 0;
+    return fit;
 }
 
 /* Takes the next line off *text; summed: its sum must be right, and is cut off.
@@ -3084,7 +3114,7 @@ static int64_t deadline_of(const struct opening *o) {
 
 /* Brings the record of an opening up to date: in memory, for state_write(). */
 static void record_change(struct monitor *m, struct opening *o) {
-    struct state_file *f = &m->state;
+    struct line_file *f = &m->state;
     unsigned old = o->record;
     o->record = 0;
     if (!f->path) return;
@@ -3101,7 +3131,7 @@ static void record_change(struct monitor *m, struct opening *o) {
 
 /* Writes the state file as a whole, without what is gone. */
 static void state_save(struct monitor *m) {
-    struct state_file *f = &m->state;
+    struct line_file *f = &m->state;
     if (!f->path) return;
     f->records = f->gone = 0;
     f->text.n = 0;
@@ -3110,31 +3140,14 @@ static void state_save(struct monitor *m) {
         m->openings[i]->record = 0;
         record_change(m, m->openings[i]);
     }
-    int fd = file_replace(f->path, &f->text);
-    if (fd < 0 && !f->bad)
-        could_not("write", f->path,
-                  ": if knockd is killed, open doors stay open");
-    f->text.n = 0;
-    f->bad = fd < 0;
-    f->again = now_ms() + RETRY_MS;
-    if (fd < 0) return;
-    if (f->fd >= 0) close(f->fd);
-    f->fd = fd;
+    lines_replace(f, ": if knockd is killed, open doors stay open");
 }
 
 /* Appends the changes to the state file, before a start command runs. */
 static void state_write(struct monitor *m, int64_t now) {
-    struct state_file *f = &m->state;
-    struct stat st;
+    struct line_file *f = &m->state;
     if (f->bad && now >= f->again) state_save(m);
-    if (!f->text.n || f->bad) return;
-    bool removed = fstat(f->fd, &st) || !st.st_nlink;
-    bool full = f->gone > f->records / 2 + STATE_SLACK;
-    bool whole = removed || full;
-    if (!whole)
-        whole = write(f->fd, f->text.b, f->text.n) < (ssize_t)f->text.n;
-    f->text.n = 0;
-    if (whole) state_save(m);
+    if (f->text.n && !f->bad && !lines_append(f)) state_save(m);
 }
 
 /* ---- The monitor: commands ---------------------------------------------- */
@@ -4127,7 +4140,7 @@ static void state_load(struct monitor *m) {
             "(-p), or doors stay open if this one is killed",
             path);
         free(m->state.path);
-        m->state.path = m->stamps_file = NULL;
+        m->state.path = m->stamps.path = NULL;
     }
     for (unsigned i = 0; i < rs.n; i++)
         if (rs.list[i].times) opening_restore(m, &rs.list[i], rs.old);
@@ -4137,82 +4150,117 @@ static void state_load(struct monitor *m) {
     if (fd >= 0) close(fd);
 }
 
-/* Writes the stamps, before the daemon does what they must prevent later.  The
- * file has a line for each key at a door that was used:
- *     seen ID FLOOR LOW-HIGH...        (ms since 1970)
- * Stamps of keys that no client has are forgotten after STAMPS_DAYS. */
-static void stamps_save(struct monitor *m) {
-    if (!m->stamps_file) return;
+#define STAMPS_LOST \
+    ": if the clock goes wrong at a start, a sealed knock can be used again"
+
+/* Adds what is remembered of a key to the text of the stamps file. */
+static void stamps_put(struct line_file *f, const struct memory *y) {
+    const struct stamps *s = &y->stamps;
+    text_add(&f->text, "seen %016" PRIx64 " %" PRIu64, y->id, s->floor);
+    for (const struct span *r = s->burnt; r < s->burnt + s->nburnt; r++)
+        text_add(&f->text, " %" PRIu64 "-%" PRIu64, r->low, r->high);
+    text_add(&f->text, "\n");
+}
+
+/* Replaces the stamps file, without what was written before and without keys that
+ * no client has had for STAMPS_DAYS. */
+static void stamps_replace(struct monitor *m) {
+    struct line_file *f = &m->stamps;
     uint64_t keep = STAMPS_DAYS * UINT64_C(86400000), now = wall_ms();
     uint64_t oldest = now - keep;
     if (now < keep) oldest = 0;
-    struct text t = { 0 };
-    text_add(&t, "%s", "");
+    f->gone = 0;
+    f->records = m->nmemories; /* or fewer */
+    f->text.n = 0;
     for (unsigned i = 0; i < m->nmemories; i++) {
         const struct memory *y = &m->memories[i];
         const struct stamps *s = &y->stamps;
         uint64_t newest = s->floor;
         uint64_t burnt = s->nburnt ? s->burnt[s->nburnt - 1].high : 0;
         if (burnt > newest) newest = burnt;
-        if (!newest || (y->taken != m->takes && newest < oldest)) continue;
-        text_add(&t, "seen %016" PRIx64 " %" PRIu64, y->id, s->floor);
-        for (const struct span *r = s->burnt; r < s->burnt + s->nburnt; r++)
-            text_add(&t, " %" PRIu64 "-%" PRIu64, r->low, r->high);
-        text_add(&t, "\n");
+        bool had = y->taken == m->takes || newest >= oldest;
+        if (newest && had) stamps_put(f, y);
     }
-    int fd = file_replace(m->stamps_file, &t);
-    if (fd < 0 && !m->stamps_bad)
-        could_not("write", m->stamps_file,
-                  ": if the clock goes wrong at a start, a sealed knock can "
-                  "be used again");
-    m->stamps_bad = fd < 0;
-    if (fd >= 0) close(fd);
-    free(t.b);
+    lines_replace(f, STAMPS_LOST);
+}
+
+/* Writes the stamps of a key, before the daemon does what they must prevent later.
+ * The file has a line for each change of what is remembered of a key at a door, and
+ * the last one holds:
+ *     seen ID FLOOR LOW-HIGH...        (ms since 1970) */
+static void stamps_save(struct monitor *m, const struct memory *y) {
+    struct line_file *f = &m->stamps;
+    if (!f->path) return;
+    stamps_put(f, y);
+    f->gone++; /* the line before it */
+    bool appended = !f->bad && lines_append(f);
+    if (!appended) stamps_replace(m);
 }
 
 static int memory_cmp(const void *a, const void *b) {
     const struct memory *l = a, *r = b;
-    if (l->id == r->id) return 0;
+    if (l->id == r->id) return (int)l->line - (int)r->line;
     return l->id < r->id ? -1 : 1;
+}
+
+/* Sorts them by id.  Of several with one id the last line of the file is kept, or
+ * what is known since, which then counts as its first line. */
+static void memories_sort(struct monitor *m) {
+    struct memory *to = m->memories, *y = to, *end = to + m->nmemories;
+    if (y < end) qsort(y, m->nmemories, sizeof *y, memory_cmp);
+    for (; y < end; y++) {
+        bool again = to > m->memories && to[-1].id == y->id;
+        to -= again;
+        m->nmemories -= again;
+        *to = *y;
+        to++->line = 1;
+    }
 }
 
 static struct memory *memory_add(struct monitor *m, uint64_t id) {
     size_t bytes = (m->nmemories + 1) * sizeof *m->memories;
     m->memories = alloc(m->memories, bytes);
     struct memory *y = &m->memories[m->nmemories++];
-    *y = (struct memory){ .id = id, .since = now_ms() };
+    *y = (struct memory){ .id = id, .taken = m->takes - 1 };
     return y;
 }
 
-/* Reads a line of the stamps file; a bad one is ignored. */
-static void stamps_line(struct monitor *m, char *line) {
-    struct stamps s = { .floor = 0 };
-    char *word = strsep(&line, " "), *id = strsep(&line, " ");
-    char *floor = strsep(&line, " "), *range;
-    if (strcmp(word, "seen") || !floor) return;
-    s.floor = strtoull(floor, NULL, 10);
-    while ((range = strsep(&line, " ")) && s.nburnt < BURNT_MAX) {
-        char *low = strsep(&range, "-");
-        if (!range) return;
-        s.burnt[s.nburnt].low = strtoull(low, NULL, 10);
-        s.burnt[s.nburnt++].high = strtoull(range, NULL, 10);
+/* Reads a line of the stamps file; false if it is damaged. */
+static bool stamps_line(struct memory *y, char *line) {
+    struct span *r = y->stamps.burnt, *end = r + BURNT_MAX;
+    if (strncmp(line, "seen ", 5)) return false;
+    y->id = strtoull(line + 5, &line, 16);
+    if (*line++ != ' ') return false;
+    if (!long_number(strsep(&line, " "), &y->stamps.floor)) return false;
+    for (; line && r < end; r++) {
+        char *high = strsep(&line, " "), *low = strsep(&high, "-");
+        if (!long_number(low, &r->low) || !long_number(high, &r->high))
+            return false;
+        y->stamps.nburnt++;
     }
-    memory_add(m, strtoull(id, NULL, 16))->stamps = s;
+    return true;
 }
 
 static void stamps_load(struct monitor *m) {
-    if (!m->stamps_file) return;
-    int how = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
+    const char *path = m->stamps.path;
+    if (!path) return;
+    int how = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, error = 0;
     size_t n;
     mkdir(STAMPS_DIR, 0700);
-    int fd = open(m->stamps_file, how);
-    char *text = read_all(fd, &n), *rest = text, *line;
-    if (!text && errno != ENOENT) could_not("read", m->stamps_file, "");
-    while ((line = strsep(&rest, "\n"))) stamps_line(m, line);
+    int fd = open(path, how);
+    char *text = read_all(fd, &n), *rest = text;
+    if (!text && errno != ENOENT) error = errno;
+    while (text && strchr(rest, '\n')) { /* half a line is none */
+        struct memory *y = memory_add(m, 0);
+        y->line = m->nmemories;
+        if (stamps_line(y, strsep(&rest, "\n"))) continue;
+        m->nmemories--;
+        error = EBADMSG;
+    }
+    errno = error;
+    if (error) could_not("read", path, ": restore the file, then restart");
     free(text);
     if (fd >= 0) close(fd);
-    if (m->nmemories)
-        qsort(m->memories, m->nmemories, sizeof *m->memories, memory_cmp);
 }
 
 static void widen(int *width, const char *text) {
@@ -4501,10 +4549,9 @@ static void door_open(struct monitor *m, struct door *d,
 
 /* ---- The monitor: sealed knocks ----------------------------------------- */
 
-static struct memory *memory_find(struct monitor *m, uint64_t id,
-                                  unsigned n) {
-    struct memory key = { .id = id };
-    return bsearch(&key, m->memories, n, sizeof key, memory_cmp);
+static struct memory *memory_find(struct monitor *m, uint64_t id) {
+    struct memory key = { .id = id, .line = 1 };
+    return bsearch(&key, m->memories, m->nmemories, sizeof key, memory_cmp);
 }
 
 /* Looks whether the wall clock was set by a second or more, or the host
@@ -4533,13 +4580,10 @@ static void memories_take(struct monitor *m, struct conf *c) {
         clock_open(m);
         stamps_load(m);
     }
-    unsigned n = m->nmemories;
-    for (struct client *k = c->clients; k < end; k++)
-        if (!n || !memory_find(m, k->seen, n)) memory_add(m, k->seen);
-    if (m->nmemories)
-        qsort(m->memories, m->nmemories, sizeof *m->memories, memory_cmp);
+    for (struct client *k = c->clients; k < end; k++) memory_add(m, k->seen);
+    memories_sort(m);
     for (struct client *k = c->clients; k < end; k++) {
-        k->of = memory_find(m, k->seen, m->nmemories);
+        k->of = memory_find(m, k->seen);
         if (k->of->taken != m->takes) k->of->since = now_ms();
         k->of->taken = m->takes + 1;
     }
@@ -4609,7 +4653,7 @@ static void sealed_knock(struct monitor *m, const struct event *e) {
         sealed_judge(&k->key, &y->stamps, &s, &e->src, wall, elapsed, &a);
     if (v == FORGED) m->forged++;
     if (v == FORGED) return;
-    if (memcmp(&before, &y->stamps, sizeof before)) stamps_save(m);
+    if (memcmp(&before, &y->stamps, sizeof before)) stamps_save(m, y);
     bool copied = !memcmp(y->tag, s.tag, sizeof s.tag);
     if (copied && !addr_cmp(&y->last, &e->src)) return;
     memcpy(y->tag, s.tag, sizeof s.tag);
@@ -5300,7 +5344,7 @@ static int test(struct monitor *m) {
         file_test(m, log, settings.daemon);
     if (settings.daemon) file_test(m, pid, strcmp(pid, PID_PATH));
     file_test(m, m->state.path, false);
-    const char *stamps = m->stamps_file; /* the start makes their directory */
+    const char *stamps = m->stamps.path; /* the start makes their directory */
     if (access(STAMPS_DIR, F_OK)) stamps = STAMPS_DIR;
     if (m->conf.nclients) file_test(m, stamps, false);
     int fd = openat(cwd, pid, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
@@ -5351,6 +5395,7 @@ static int monitor_main(int argc, char **argv) {
     static struct monitor m; /* all zero: needs no room in the file */
     struct rlimit files;
     m.channel = m.state.fd = m.ready_fd = m.sniffer = m.clock = m.sets = -1;
+    m.stamps.fd = -1;
     m.alarm = m.until = NEVER;
     m.null = null_open();
     options(argc, argv);
@@ -5359,7 +5404,7 @@ static int monitor_main(int argc, char **argv) {
     cwd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
     config_load(&m.conf, settings.config);
     m.state.path = name_after(m.conf.pid, STATE_PATH, "", ".state");
-    m.stamps_file =
+    m.stamps.path =
         name_after(m.conf.pid, STAMPS_PATH, STAMPS_DIR "/", ".stamps");
     if (settings.status) return status(&m);
     /* Sniffers are started from our own file; a chroot may have no /proc. */

@@ -545,10 +545,12 @@ static void monitor_new(void) {
     }
     free(m.memories);
     if (m.clock > 0) close(m.clock);
+    if (m.stamps.fd > 0) close(m.stamps.fd);
+    free(m.stamps.text.b);
     memset(&m, 0, sizeof(m));
     m.channel = m.signals = m.netlink = m.state.fd = m.timer = m.ready_fd =
         -1;
-    m.clock = -1;
+    m.clock = m.stamps.fd = -1;
     m.alarm = m.until = out.sum_up = NEVER;
     m.sniffer = 99;
     m.null = 1;
@@ -939,7 +941,7 @@ static void life_begin(bool stamps_lost) {
     if (stamps_lost) unlink(stamps_file);
     monitor_new();
     m.conf = (struct conf){ .doors = doors, .ndoors = 2, .listen = "any" };
-    m.stamps_file = stamps_file;
+    m.stamps.path = stamps_file;
     for (unsigned i = 0; i < J_CLIENTS; i++) {
         struct j_client *c = &plain[i];
 
@@ -1066,8 +1068,7 @@ static void expect(char *line, size_t size, enum j_verdict v, unsigned who,
 /* The daemon remembers what the second judge does. */
 static void compare_stamps(void) {
     for (unsigned i = 0; i < J_CLIENTS; i++) {
-        const struct memory *y =
-            memory_find(&m, clients[i].seen, m.nmemories);
+        const struct memory *y = memory_find(&m, clients[i].seen);
         const struct j_client *c = &plain[i];
 
         REQUIRE(!y ? !c->floor && !c->nburnt

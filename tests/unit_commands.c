@@ -81,6 +81,8 @@ static void monitor_clear(struct monitor *m) {
     free(m->state.text.b);
     if (m->state.path && m->state.fd >= 0) close(m->state.fd);
     free(m->state.path);
+    free(m->stamps.text.b);
+    if (m->stamps.fd > 2) close(m->stamps.fd);
     if (m->null > 2) close(m->null);
     if (m->packets > 2) close(m->packets);
     memset(m, 0, sizeof(*m));
@@ -95,7 +97,7 @@ static struct monitor *monitor_new(struct conf *c) {
     m->most_outputs = OUTPUTS_MAX;
     m->state.path = strdup("k.state");
     m->state.fd = m->channel = m->ready_fd = m->netlink = m->signals = -1;
-    m->timer = m->sets = -1;
+    m->timer = m->sets = m->stamps.fd = -1;
     m->alarm = m->until = out.sum_up = NEVER;
     t_alarm = 0;
     m->sniffer = 99;

@@ -442,18 +442,19 @@ static void test_ids_limited(void) {
 
 /* A monitor with the doors above; its clients have had their keys for ten
  * seconds. */
+static char stamps_name[] = "stamps";
+
 static struct monitor *sealed_monitor(const char *keys) {
     static struct conf c;
-    static char stamps[] = "stamps";
     struct monitor *m;
 
     CHECK(load_sealed(&c, keys), "%s", kept);
     m = monitor_new(&c);
     m->clock = -1;
-    m->stamps_file = stamps;
+    m->stamps.path = stamps_name;
+    forget();
     memories_take(m, &m->conf);
     clock_ms += 10000;
-    forget();
     return m;
 }
 
@@ -775,7 +776,7 @@ static void test_no_stamps(void) {
     unlinkat(directory_fd, "stamps", 0);
     struct monitor *m = sealed_monitor("anna " KEY_A "\n");
 
-    m->stamps_file = NULL;
+    m->stamps.path = NULL;
     m->watching = false;
     memories_take(m, &m->conf);
     sealed_request(m, "192.0.2.1", 0, 0, 0, NULL);
@@ -801,9 +802,11 @@ static void test_no_stamps(void) {
     CHECK(load_sealed(&c, "anna " KEY_A "\n"));
     m = monitor_new(&c);
     m->clock = -1;
-    m->stamps_file = stamps;
+    m->stamps.path = stamps;
     memories_take(m, &m->conf);
-    CHECK(has_text("could not read stamps: Is a directory\n"), "%s", kept);
+    CHECK(has_text("could not read stamps: Is a directory: restore the file, "
+                   "then restart\n"),
+          "%s", kept);
     sealed_monitor_end(m);
     unlinkat(directory_fd, "stamps", AT_REMOVEDIR);
     /* more ranges than are kept; keys in any order */
@@ -1002,6 +1005,8 @@ static void test_stamps(void) {
     CHECK(lines == 2, "%u", lines);
     reap_all(m, 0);
     clock_ms += (STAMPS_DAYS + 1) * INT64_C(86400000);
+    sealed_monitor_end(m);
+    m = sealed_monitor("bob " KEY_B "\n");
     sealed_request(m, "192.0.2.1", 0, 0, 0, NULL);
     lines = 0;
     for (const char *at = get_file("stamps", NULL); *at; at++)
@@ -1009,6 +1014,7 @@ static void test_stamps(void) {
     CHECK(lines == 1, "%u", lines);
     reap_all(m, 0);
     /* it can't be written: said once */
+    unlinkat(directory_fd, "stamps", 0);
     fail(FAULT_rename, 1, ENOSPC);
     clock_ms += 5000;
     sealed_request(m, "192.0.2.1", 0, 0, 0, NULL);
@@ -1055,6 +1061,210 @@ static void test_stamps(void) {
           get_file("stamps", NULL));
     reap_all(m, 0);
     sealed_monitor_end(m);
+    unlinkat(directory_fd, "stamps", 0);
+    t_wall = 0;
+}
+
+/* The file number of the stamps. */
+static unsigned long stamps_inode(void) {
+    struct stat st;
+    return fstatat(directory_fd, "stamps", &st, 0) ? 0
+                                                   : (unsigned long)st.st_ino;
+}
+
+static unsigned stamps_lines(void) {
+    unsigned n = 0;
+    for (const char *at = get_file("stamps", NULL); *at; at++)
+        n += *at == '\n';
+    return n;
+}
+
+/* The file grows by a line for each knock, and its last line holds. */
+static void test_stamps_grow(void) {
+    t_wall = 1700000000000;
+    unlinkat(directory_fd, "stamps", 0);
+    struct monitor *m = sealed_monitor("anna " KEY_A "\nbob " KEY_B "\n");
+    unsigned replaced = 0;
+    uint64_t floor = 0;
+
+    m->conf.doors[0].cooldown = 0;
+    for (unsigned i = 0; i < 300; i++) {
+        unsigned long inode = stamps_inode();
+        char line[64];
+        clock_ms += 10;
+        floor = wall_ms();
+        sealed_request(m, i % 2 ? "192.0.2.1" : "192.0.2.2", i % 2, 0, 0,
+                       NULL);
+        replaced += i && stamps_inode() != inode;
+        snprintf(line, sizeof line, " %llu\n", (unsigned long long)floor);
+        CHECK(strstr(get_file("stamps", NULL), line), "%u: %s", i, line);
+        CHECK(stamps_lines() <= STATE_SLACK + 5, "%u lines", stamps_lines());
+        reap_all(m, 0);
+    }
+    CHECK(replaced > 1 && replaced < 8, "%u", replaced);
+    /* its name is gone: another file has both keys */
+    unlinkat(directory_fd, "stamps", 0);
+    clock_ms += 10;
+    sealed_request(m, "192.0.2.1", 0, 0, 0, NULL);
+    CHECK(stamps_lines() == 2, "%s", get_file("stamps", NULL));
+    reap_all(m, 0);
+    for (unsigned i = 0; i < 3; i++) {
+        clock_ms += 10;
+        sealed_request(m, "192.0.2.1", 0, 0, 0, NULL);
+        reap_all(m, 0);
+    }
+    CHECK(stamps_lines() == 5, "%s", get_file("stamps", NULL));
+    floor = wall_ms();
+    sealed_monitor_end(m);
+    /* the last line of a key holds after a restart, and at a reload */
+    m = sealed_monitor("anna " KEY_A "\nbob " KEY_B "\n");
+    CHECK(m->conf.clients[0].of->stamps.floor == floor && m->nmemories == 3,
+          "%u memories", m->nmemories);
+    memories_take(m, &m->conf);
+    CHECK(m->conf.clients[0].of->stamps.floor == floor && m->nmemories == 3);
+    sealed_monitor_end(m);
+    unlinkat(directory_fd, "stamps", 0);
+    t_wall = 0;
+}
+
+/* A line is cut at each length: it is none, those before it hold, and the next line
+ * is no part of it. */
+static void test_stamps_half_line(void) {
+    char whole[200];
+
+    t_wall = 1700000000000;
+    unlinkat(directory_fd, "stamps", 0);
+    struct monitor *m = sealed_monitor("anna " KEY_A "\n");
+    m->conf.doors[0].cooldown = 0;
+    uint64_t floor = wall_ms();
+    for (unsigned i = 0; i < 2; i++) {
+        sealed_request(m, "192.0.2.1", 0, 0, 0, NULL);
+        reap_all(m, 0);
+        clock_ms += 10;
+    }
+    snprintf(whole, sizeof(whole), "%s", get_file("stamps", NULL));
+    size_t n = strlen(whole), line = n / 2;
+    CHECK(whole[line - 1] == '\n');
+    sealed_monitor_end(m);
+    for (size_t left = line; left < n; left++) {
+        put_file("stamps", whole, left);
+        m = sealed_monitor("anna " KEY_A "\n");
+        CHECK(!has_text("could not"), "%zu: %s", left, kept);
+        CHECK(m->conf.clients[0].of->stamps.floor == floor, "%zu", left);
+        sealed_request(m, "192.0.2.1", 0, 0, 0, NULL);
+        CHECK(has_text("OPEN SESAME"), "%s", kept);
+        CHECK(strlen(get_file("stamps", NULL)) == line, "%zu: %s", left,
+              get_file("stamps", NULL));
+        reap_all(m, 0);
+        sealed_monitor_end(m);
+    }
+    unlinkat(directory_fd, "stamps", 0);
+    t_wall = 0;
+}
+
+/* No room for a line, nor for another file: a warning, once, and each knock tries. */
+static void test_stamps_no_room(void) {
+    t_wall = 1700000000000;
+    unlinkat(directory_fd, "stamps", 0);
+    struct monitor *m = sealed_monitor("anna " KEY_A "\n");
+    m->conf.doors[0].cooldown = 0;
+    sealed_request(m, "192.0.2.1", 0, 0, 0, NULL);
+    reap_all(m, 0);
+    /* no room for the line: another file */
+    fail(FAULT_write, 1, ENOSPC);
+    clock_ms += 10;
+    sealed_request(m, "192.0.2.1", 0, 0, 0, NULL);
+    CHECK(has_text("OPEN SESAME") && !has_text("could not"), "%s", kept);
+    CHECK(stamps_lines() == 1, "%s", get_file("stamps", NULL));
+    reap_all(m, 0);
+    fail(FAULT_write, 1, ENOSPC);
+    for (unsigned i = 0; i < 3; i++) {
+        clock_ms += 10;
+        fail(FAULT_rename, 1, ENOSPC);
+        sealed_request(m, "192.0.2.1", 0, 0, 0, NULL);
+        CHECK(has_text("OPEN SESAME"), "%s", kept);
+        CHECK(has_text("could not write stamps: No space left on device: if "
+                       "the clock goes wrong") == !i,
+              "%u: %s", i, kept);
+        CHECK(stamps_lines() == 1, "%s", get_file("stamps", NULL));
+        reap_all(m, 0);
+    }
+    fail(FAULT_rename, 0, 0);
+    clock_ms += 10;
+    uint64_t floor = wall_ms();
+    sealed_request(m, "192.0.2.1", 0, 0, 0, NULL);
+    CHECK(has_text("OPEN SESAME") && !has_text("could not"), "%s", kept);
+    CHECK(stamps_lines() == 1, "%s", get_file("stamps", NULL));
+    reap_all(m, 0);
+    sealed_monitor_end(m);
+    m = sealed_monitor("anna " KEY_A "\n");
+    CHECK(m->conf.clients[0].of->stamps.floor == floor);
+    sealed_monitor_end(m);
+    unlinkat(directory_fd, "stamps", 0);
+    t_wall = 0;
+}
+
+/* A damaged line locks nobody out, is said once, and costs no other line. */
+static void test_stamps_damaged(void) {
+    static const char *const bad[] = {
+        "seen %s -5",
+        "seen %s 17OOOOOOOOOOO",
+        "seen %s ",
+        "seen %s",
+        "seen %s 5 7",
+        "seen %s 5 7-",
+        "seen %s 5 -7",
+        "seen %s 5 7-9x",
+        "seen %s +5",
+        "seen %s 0x5",
+        "seen %s  5",
+        "seen %s 5 ",
+        "seen x%s 5",
+        "seen %s",
+        "sees %s 5",
+        "seen %sg 5",
+        "",
+        "seen %s 5\r",
+        "seen %s 18446744073709551616",
+        "seen %s 99999999999999999999999",
+        "seen %s 5 1-18446744073709551616",
+    };
+    char id[2][20], line[200], text[1000];
+    struct conf c;
+
+    t_wall = 1700000000000;
+    CHECK(load_sealed(&c, "anna " KEY_A "\nbob " KEY_B "\n"));
+    for (unsigned i = 0; i < 2; i++)
+        sprintf(id[i], "%016llx", (unsigned long long)c.clients[i].seen);
+    config_free(&c);
+    for (unsigned i = 0; i < sizeof bad / sizeof *bad; i++) {
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+        snprintf(line, sizeof line, bad[i], id[0]);
+#pragma GCC diagnostic pop
+        snprintf(text, sizeof text, "seen %s 4\n%s\n%s\nseen %s 6\n", id[0],
+                 line, line, id[1]);
+        put_text("stamps", text);
+        CHECK(load_sealed(&c, "anna " KEY_A "\nbob " KEY_B "\n"));
+        struct monitor *m = monitor_new(&c);
+        m->clock = -1;
+        m->stamps.path = stamps_name;
+        forget();
+        memories_take(m, &m->conf);
+        CHECK(!strcmp(kept, "could not read stamps: Bad message: restore the "
+                            "file, then restart\n"),
+              "%s: %s", line, kept);
+        CHECK(m->conf.clients[0].of->stamps.floor == 4 &&
+                  !m->conf.clients[0].of->stamps.nburnt &&
+                  m->conf.clients[1].of->stamps.floor == 6,
+              "%s", line);
+        clock_ms += 10000;
+        sealed_request(m, "192.0.2.1", 0, 0, 0, NULL);
+        CHECK(has_text("OPEN SESAME"), "%s: %s", line, kept);
+        CHECK(stamps_lines() == 2, "%s", get_file("stamps", NULL));
+        reap_all(m, 0);
+        sealed_monitor_end(m);
+    }
     unlinkat(directory_fd, "stamps", 0);
     t_wall = 0;
 }

@@ -56,9 +56,9 @@ static void year_doors(void) {
 /* Nothing is left of a daemon but its files. */
 static void year_end(void) {
     free(monitor.memories);
-    free(monitor.stamps_file);
+    free(monitor.stamps.path);
     monitor.memories = NULL;
-    monitor.stamps_file = NULL;
+    monitor.stamps.path = NULL;
     monitor_clear(&monitor);
 }
 
@@ -68,7 +68,7 @@ static struct monitor *year_start(void) {
     year_end();
     year_doors();
     struct monitor *m = monitor_new(&year.conf);
-    m->stamps_file = strdup("k.stamps");
+    m->stamps.path = strdup("k.stamps");
     memories_take(m, &m->conf);
     state_load(m);
     year.sniffer =

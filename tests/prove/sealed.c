@@ -16,7 +16,7 @@
  * stub: say_of
  * options: --unwind 17 --unwindset memcmp.0:161
  * plant: s|if (v == FORGED) return;||
- * plant: s|if (memcmp(&before, &y->stamps, .*stamps_save(m);||
+ * plant: s|if (memcmp(&before, &y->stamps, .*stamps_save(m, y);||
  * plant: s/if (v == GOOD \&\& denied) v = UNUSABLE;//
  * plant: s|if (copied && !addr_cmp(&y->last, &e->src)) return;||
  */
@@ -26,7 +26,7 @@ struct door;
 struct addr;
 struct nets;
 static bool in_nets(const struct nets *l, const struct addr *a);
-static void stamps_save(struct monitor *m);
+static void stamps_save(struct monitor *m, const struct memory *y);
 static struct share *share_of(struct monitor *m, const char *name);
 static void door_open(struct monitor *m, struct door *d,
                       const struct addr *src);
@@ -102,9 +102,9 @@ static struct share *share_of(struct monitor *monitor, const char *name) {
     return &share;
 }
 
-static void stamps_save(struct monitor *monitor) {
+static void stamps_save(struct monitor *monitor, const struct memory *y) {
     (void)monitor;
-    on_disk = memories[at].stamps;
+    on_disk = y->stamps;
 }
 
 /* Any verdict, with any stamps behind it; what it says of a good packet. */
