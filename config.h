@@ -271,7 +271,7 @@ void door_key(struct hmac *door, const uint8_t key[KEY_BYTES],
 uint64_t sealed_id(const struct hmac *id_key, uint64_t period);
 void seal(const struct hmac *door, struct sealed *s);
 enum verdict judge(const struct hmac *door, struct stamps *stamps,
-                   struct sealed *s, uint64_t now, uint64_t elapsed);
+                   struct sealed *s, uint64_t now, uint64_t start);
 bool key_parse(const char *text, uint8_t key[KEY_BYTES]);
 bool is_client_name(const char *name);
 

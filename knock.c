@@ -179,10 +179,9 @@ static void burn(struct stamps *s, uint64_t stamp) {
 
 /* Judges a packet by a door's key, and unmasks it; the caller looks at the
  * address, saves the stamps, which change, and only then acts.  now: the wall
- * clock, ms; elapsed: ms, by a clock that is never set, since the latest of the
- * daemon's start, the key's first reading, a step of the wall clock, a resume. */
+ * clock, ms; start: what was sent until then is refused, see sealed_start(). */
 enum verdict judge(const struct hmac *door, struct stamps *stamps,
-                   struct sealed *s, uint64_t now, uint64_t elapsed) {
+                   struct sealed *s, uint64_t now, uint64_t start) {
     static const uint8_t zero[sizeof s->plain.zero];
     if (!unseal(door, s)) return FORGED;
     uint64_t stamp = be64toh(s->plain.stamp);
@@ -195,7 +194,7 @@ enum verdict judge(const struct hmac *door, struct stamps *stamps,
     if (is_burnt(stamps, stamp)) return REPLAY;
     if (stamp + SKEW_MS < now) return PAST;
     if (stamp <= stamps->floor) return REPLAY;
-    if (stamp + elapsed <= now) return BEFORE_START;
+    if (stamp <= start) return BEFORE_START;
     stamps->floor = stamp;
     return GOOD;
 }

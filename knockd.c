@@ -2837,7 +2837,7 @@ struct line_file {
 struct memory {           /* of a key at a door */
     uint64_t id;          /* its name in the stamps file */
     struct stamps stamps; /* which is all that the file has */
-    int64_t since;        /* ms: a client has had the key since */
+    int64_t up, wall;     /* ms since boot, since 1970: see memory_begin() */
     unsigned line;     /* of the stamps file; 0: new, see memories_sort() */
     unsigned taken;    /* when a client had it: m->takes then */
     struct addr first; /* the source of the last that was accepted */
@@ -2884,10 +2884,10 @@ struct monitor {
     unsigned nmemories, takes; /* takes: how often clients were read */
     bool watching;             /* the clock; the stamps file has been read */
     struct line_file stamps;
-    const char *client; /* whose sealed knock is carried out, or NULL */
-    uint64_t forged;    /* sealed packets without a right tag */
-    int clock;          /* tells that the wall clock was set */
-    int64_t clock_ahead, clock_set; /* see clock_look() */
+    const char *client;  /* whose sealed knock is carried out, or NULL */
+    uint64_t forged;     /* sealed packets without a right tag */
+    int clock;           /* tells that the wall clock was set */
+    int64_t clock_ahead; /* see clock_look() */
 
     struct output outputs[OUTPUTS_MAX];
     unsigned noutputs, most_outputs;
@@ -4203,6 +4203,12 @@ static int memory_cmp(const void *a, const void *b) {
     return l->id < r->id ? -1 : 1;
 }
 
+/* From now on: what was sent before with this key is refused. */
+static void memory_begin(struct memory *y) {
+    y->up = now_ms();
+    y->wall = (int64_t)wall_ms();
+}
+
 /* Sorts them by id.  Of several with one id the last line of the file is kept, or
  * what is known since, which then counts as its first line. */
 static void memories_sort(struct monitor *m) {
@@ -4555,12 +4561,13 @@ static struct memory *memory_find(struct monitor *m, uint64_t id) {
 }
 
 /* Looks whether the wall clock was set by a second or more, or the host
- * suspended: both move it against CLOCK_MONOTONIC, and wake us. */
+ * suspended: both move it against CLOCK_MONOTONIC, and wake us.  Nothing is
+ * accepted then that was sent before. */
 static void clock_look(struct monitor *m) {
     int64_t ahead = ms_of(CLOCK_REALTIME) - ms_of(CLOCK_MONOTONIC);
     if (llabs(ahead - m->clock_ahead) < 1000) return;
     m->clock_ahead = ahead;
-    m->clock_set = now_ms();
+    for (unsigned i = 0; i < m->nmemories; i++) memory_begin(&m->memories[i]);
 }
 
 static void clock_open(struct monitor *m) {
@@ -4584,7 +4591,7 @@ static void memories_take(struct monitor *m, struct conf *c) {
     memories_sort(m);
     for (struct client *k = c->clients; k < end; k++) {
         k->of = memory_find(m, k->seen);
-        if (k->of->taken != m->takes) k->of->since = now_ms();
+        if (k->of->taken != m->takes) memory_begin(k->of);
         k->of->taken = m->takes + 1;
     }
     m->takes++;
@@ -4594,9 +4601,9 @@ static void memories_take(struct monitor *m, struct conf *c) {
 static enum verdict sealed_judge(const struct hmac *key,
                                  struct stamps *stamps, struct sealed *s,
                                  const struct addr *source, uint64_t now,
-                                 uint64_t elapsed, struct addr *a) {
+                                 uint64_t start, struct addr *a) {
     static const struct addr none;
-    enum verdict v = judge(key, stamps, s, now, elapsed);
+    enum verdict v = judge(key, stamps, s, now, start);
     memcpy(a, s->plain.address, sizeof *a);
     bool given = addr_cmp(a, &none);
     if (!given) *a = *source;
@@ -4646,11 +4653,12 @@ static void sealed_knock(struct monitor *m, const struct event *e) {
     char ip[ADDR_TEXT], other[ADDR_TEXT + 8];
     struct addr a;
     clock_look(m);
-    int64_t now = now_ms(), since = y->since;
-    if (since < m->clock_set) since = m->clock_set;
-    uint64_t wall = wall_ms(), elapsed = (uint64_t)(now - since);
-    enum verdict v =
-        sealed_judge(&k->key, &y->stamps, &s, &e->src, wall, elapsed, &a);
+    int64_t now = now_ms();
+    uint64_t wall = wall_ms();
+    int64_t start = (int64_t)wall - (now - y->up);
+    if (start < y->wall) start = y->wall; /* it was set back */
+    enum verdict v = sealed_judge(&k->key, &y->stamps, &s, &e->src, wall,
+                                  (uint64_t)start, &a);
     if (v == FORGED) m->forged++;
     if (v == FORGED) return;
     if (memcmp(&before, &y->stamps, sizeof before)) stamps_save(m, y);
@@ -4665,7 +4673,7 @@ static void sealed_knock(struct monitor *m, const struct event *e) {
     uint64_t stamp = be64toh(s.plain.stamp), ms = wall - stamp;
     if (v == FUTURE) ms = stamp - wall;
     if (v == REPLAY) ms = stamp - y->stamps.floor;
-    if (v == BEFORE_START) ms = ms - elapsed + 1000;
+    if (v == BEFORE_START) ms = (uint64_t)start - stamp + 1000;
     if (v != GOOD) {
         sealed_refuse(m, k, &e->src, v, ms, &a);
         return;

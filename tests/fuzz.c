@@ -868,7 +868,9 @@ static struct net denied = {
 };
 static struct sniffer *sniffer;
 static char directory[32], stamps_file[64]; /* that the lives share */
-static int64_t clock_set; /* ms: the wall clock was set, or the host slept */
+/* ms, when the wall clock was set, or the host slept: since boot, since 1970, and
+ * the wall clock ahead of the one that stops in a suspend. */
+static int64_t clock_set, clock_set_wall, clock_ahead;
 
 static struct {
     uint8_t bytes[J_PACKET];
@@ -936,6 +938,13 @@ static void read_keys(void) {
     memories_take(&m, &m.conf);
 }
 
+/* A step is one of a second or more; smaller ones add up. */
+static void clock_notice(void) {
+    clock_set = clock_ms;
+    clock_set_wall = clock_ms + t_wall;
+    clock_ahead = t_wall + t_slept;
+}
+
 /* The daemon starts, with the stamps of its last life or without. */
 static void life_begin(bool stamps_lost) {
     if (stamps_lost) unlink(stamps_file);
@@ -947,10 +956,11 @@ static void life_begin(bool stamps_lost) {
 
         c->here = true;
         c->since = clock_ms;
+        c->since_wall = clock_ms + t_wall;
         c->seen = c->used = false;
         if (stamps_lost) c->floor = c->nburnt = 0;
     }
-    clock_set = clock_ms;
+    clock_notice();
     read_keys();
 }
 
@@ -958,6 +968,7 @@ static void life_begin(bool stamps_lost) {
 static void toggle(unsigned i) {
     plain[i].here = !plain[i].here;
     plain[i].since = clock_ms;
+    plain[i].since_wall = clock_ms + t_wall;
     read_keys();
 }
 
@@ -1012,7 +1023,7 @@ static void draw_packet(uint8_t packet[J_PACKET], unsigned *source) {
 static void expect(char *line, size_t size, enum j_verdict v, unsigned who,
                    uint64_t stamp, const uint8_t *packet,
                    const uint8_t *source, const uint8_t *address,
-                   int64_t elapsed) {
+                   int64_t start) {
     static const char *const fixed[] = { [J_REQUEST] = "bad request",
                                          [J_REPLAY] = "replayed",
                                          [J_ADDRESS] = "no opening for " };
@@ -1048,7 +1059,7 @@ static void expect(char *line, size_t size, enum j_verdict v, unsigned who,
         snprintf(to, size, "key of %s for %s\n", c->name, ip);
     if (v > J_ADDRESS) return;
     if (v == J_FUTURE || v == J_PAST) seconds = (off < 0 ? -off : off) / 1000;
-    if (v == J_BEFORE_START) seconds = (-off - elapsed + 1000) / 1000;
+    if (v == J_BEFORE_START) seconds = (start - (int64_t)stamp + 1000) / 1000;
     snprintf(number, sizeof(number), seconds < 1000 ? "%d" : "%d,%03d",
              (int)(seconds < 1000 ? seconds : seconds / 1000),
              (int)(seconds % 1000));
@@ -1094,7 +1105,7 @@ static void arrive(const uint8_t *packet, size_t size, unsigned from) {
     union slot slot = { .bytes = { 0 } };
     struct tpacket2_ t = { .net = 80 };
     struct sockaddr_ll link = { .sll_hatype = 1, .sll_ifindex = 1 };
-    int64_t elapsed[J_CLIENTS], wall = clock_ms + t_wall;
+    int64_t start[J_CLIENTS], wall = clock_ms + t_wall;
     char line[512];
     uint8_t bytes[512], address[16];
     unsigned who, here = 0;
@@ -1104,14 +1115,16 @@ static void arrive(const uint8_t *packet, size_t size, unsigned from) {
     bool open;
 
     for (unsigned i = 0; i < J_CLIENTS; i++) {
-        int64_t since = plain[i].since;
+        bool reading = plain[i].since > clock_set;
+        int64_t at = reading ? plain[i].since_wall : clock_set_wall;
 
-        elapsed[i] = clock_ms - (since > clock_set ? since : clock_set);
+        start[i] = wall - clock_ms + (reading ? plain[i].since : clock_set);
+        if (start[i] < at) start[i] = at;
     }
     v = j_judge(plain, J_CLIENTS, packet, size, source.b, (uint64_t)wall,
-                elapsed, &who, &stamp, address);
+                start, &who, &stamp, address);
     expect(line, sizeof(line), v, who, stamp, packet, source.b, address,
-           v == J_UNKNOWN ? 0 : elapsed[who]);
+           v == J_UNKNOWN ? 0 : start[who]);
 
     t.len = t.captured = (uint32_t)build(bytes, &spec);
     memcpy(bytes + t.len - size, packet, size);
@@ -1147,19 +1160,20 @@ static void clock_jumps(int64_t set, int64_t slept) {
     t_wall += set;
     t_slept += slept;
     clock_ms += slept;
-    clock_set = clock_ms;
+    if (llabs(t_wall + t_slept - clock_ahead) >= 1000) clock_notice();
     clock_look(&m);
 }
 
 static void one_step(void) {
     static const int64_t pauses[] = { 0,   0,    1,     1,      2,
                                       500, 1000, 60000, 700000, 3600000 };
-    static const int64_t jumps[] = { 1000,    2000,    60000,   3600000,
-                                     3600000, 7200000, 86400000 };
+    static const int64_t jumps[] = { 1000,    2000,    60000,    3600000,
+                                     3600000, 7200000, 86400000, 1,
+                                     600,     999 };
     uint8_t packet[J_PACKET + 8] = { 0 };
     size_t size = J_PACKET;
     unsigned source, what = take(24), i = take(RECENT_PACKETS);
-    int64_t jump = jumps[what < 4 ? take(7) : 0];
+    int64_t jump = jumps[what < 4 ? take(10) : 0];
 
     clock_ms += pauses[take(10)];
     switch (what) {

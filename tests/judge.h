@@ -113,8 +113,9 @@ struct j_client {
     const char *name;
     unsigned door;
     uint8_t d[32], i[32];
-    bool here;     /* the key file has it */
-    int64_t since; /* by a clock that never steps: it has been there */
+    bool here;          /* the key file has it */
+    int64_t since;      /* by a clock that never steps: it has been there */
+    int64_t since_wall; /* the same by the wall clock */
     uint64_t floor, burnt[J_BURNT + 1][2];
     unsigned nburnt;
     bool seen; /* a packet with a right tag, the last one: */
@@ -258,12 +259,12 @@ enum j_verdict {
     J_CLOSE
 };
 
-/* What becomes of a packet. now: the wall clock, ms; elapsed: see knock1.py, of
- * each client. *who, *stamp, *address: of a packet with a right tag. */
+/* What becomes of a packet. now: the wall clock, ms; start: of each client,
+ * the time until which what was sent is refused. *who, *stamp, *address: of a packet with a right tag. */
 static enum j_verdict j_judge(struct j_client *clients, unsigned n,
                               const uint8_t *packet, size_t size,
                               const uint8_t source[16], uint64_t now,
-                              const int64_t *elapsed, unsigned *who,
+                              const int64_t *start, unsigned *who,
                               uint64_t *stamp, uint8_t address[16]) {
     static const uint8_t zero[16];
     uint8_t p[32];
@@ -286,8 +287,7 @@ static enum j_verdict j_judge(struct j_client *clients, unsigned n,
     if (j_is_burnt(c, *stamp)) return J_REPLAY;
     if (now > J_SKEW && *stamp < now - J_SKEW) return J_PAST;
     if (*stamp <= c->floor) return J_REPLAY;
-    if ((int64_t)*stamp <= (int64_t)now - elapsed[*who])
-        return J_BEFORE_START;
+    if ((int64_t)*stamp <= start[*who]) return J_BEFORE_START;
     c->floor = *stamp;
     if (!j_usable(address, given)) return J_ADDRESS;
     return p[24] ? J_CLOSE : J_OPEN;

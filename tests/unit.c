@@ -285,6 +285,7 @@ static const struct {
     { "sealed: without stamps, with others'", test_no_stamps },
     { "sealed: why it is refused", test_sealed_refused },
     { "sealed: the wall clock is set", test_sealed_clock_set },
+    { "sealed: small steps of the wall clock", test_sealed_small_steps },
     { "sealed: the stamps outlive us", test_stamps },
     { "sealed: the stamps grow, and are replaced", test_stamps_grow },
     { "sealed: half a line of stamps", test_stamps_half_line },

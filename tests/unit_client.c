@@ -199,8 +199,7 @@ static void test_client_sealed(void) {
               "%s", client_hits());
         CHECK(t_nsent == SEALED_COPIES && t_sent == sizeof(s));
         memcpy(&s, t_datagram, sizeof(s));
-        CHECK(judge(&door_of, &stamps, &s, wall_ms(), 100000) == GOOD, "%u",
-              i);
+        CHECK(judge(&door_of, &stamps, &s, wall_ms(), 0) == GOOD, "%u", i);
         if (requests[i / 3].address) a = addr_of(requests[i / 3].address);
         CHECK(s.plain.request == requests[i / 3].request &&
               !memcmp(s.plain.address, &a, 16));

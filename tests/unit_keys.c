@@ -962,6 +962,37 @@ static void test_sealed_clock_set(void) {
     t_wall = t_slept = 0;
 }
 
+/* Steps of the wall clock by less than a second, at once after the start and later:
+ * what was sent before the start is refused, and what was sent later opens. */
+static void test_sealed_small_steps(void) {
+    static const int steps[] = { -999, -700, -1, 0, 1, 700, 999 };
+    for (unsigned i = 0; i < 2 * sizeof steps / sizeof *steps; i++) {
+        int64_t wall, step = steps[i / 2];
+        t_wall = 1700000000000;
+        unlinkat(directory_fd, "stamps", 0);
+        struct monitor *m = sealed_monitor("anna " KEY_A "\nbob " KEY_B "\n");
+        clock_ms -= 10000;
+        wall = clock_ms + t_wall; /* of the start */
+        if (i % 2) clock_ms += 9000;
+        t_wall += step;
+        wall -= clock_ms + t_wall;
+        sealed_request(m, "192.0.2.1", 0, wall - 600, 0, NULL);
+        CHECK(has_text("anna: sent before the start: wait ") && !ncommands,
+              "%d: %s", (int)step, kept);
+        sealed_request(m, "192.0.2.1", 0, wall, 0, NULL);
+        CHECK(has_text("anna: sent before the start: wait ") && !ncommands,
+              "%d: %s", (int)step, kept);
+        if (step > 0) wall += step;
+        sealed_request(m, "192.0.2.1", 1, wall + 1, 0, NULL);
+        CHECK(has_text("key of bob\n") && ncommands == 1, "%d: %s", (int)step,
+              kept);
+        reap_all(m, 0);
+        sealed_monitor_end(m);
+    }
+    unlinkat(directory_fd, "stamps", 0);
+    t_wall = 0;
+}
+
 static void test_stamps(void) {
     t_wall = 1700000000000;
     unlinkat(directory_fd, "stamps", 0);

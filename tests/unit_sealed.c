@@ -217,8 +217,9 @@ static const char *verdict_of(const uint8_t *packet, size_t n,
 
         memcpy(&s, packet, sizeof(s));
         if (!knows_id(i, s.id, now)) continue;
-        enum verdict v = sealed_judge(&server.door[i], &server.stamps[i], &s,
-                                      &from, now, elapsed, &a);
+        enum verdict v =
+            sealed_judge(&server.door[i], &server.stamps[i], &s, &from, now,
+                         now > elapsed ? now - elapsed : 0, &a);
         if (v == FORGED) continue;
         if (v != GOOD) return reasons[v];
         snprintf(text, sizeof(text), "%s %s",

@@ -23,7 +23,9 @@ static struct year {
     unsigned from;        /* the source that sent it; none since a start */
     uint64_t burnt[4096]; /* of the future, refused for ever */
     unsigned nburnt;
-    int64_t since; /* the latest start, step or resume, by clock_ms */
+    /* The latest start, resume, or steps of a second in all: since boot and since
+     * 1970; the wall clock ahead of the one that stops in a suspend. */
+    int64_t since, since_wall, ahead;
     unsigned packets, opened, closed, expired;
     unsigned verdicts[UNUSABLE + 1], restarts, reboots, steps, suspends;
 } year;
@@ -62,6 +64,20 @@ static void year_end(void) {
     monitor_clear(&monitor);
 }
 
+static int64_t year_wall(void) { return clock_ms + t_wall; }
+
+static void year_notice(void) {
+    year.since = clock_ms;
+    year.since_wall = year_wall();
+    year.ahead = t_wall + t_slept;
+}
+
+/* The daemon looks at its clocks; smaller steps add up. */
+static void year_look(struct monitor *m) {
+    if (llabs(t_wall + t_slept - year.ahead) >= 1000) year_notice();
+    clock_look(m);
+}
+
 /* A daemon that starts: a sniffer and a monitor, who know what the files say. */
 static struct monitor *year_start(void) {
     struct conf doors = { .doors = year.door, .ndoors = YEAR_DOORS + 1 };
@@ -76,7 +92,7 @@ static struct monitor *year_start(void) {
     year.sniffer->locals->naddrs = 1;
     *year.sniffer->locals->addr = addr_of("10.0.0.1");
     o_clear(&year.oracle);
-    year.since = clock_ms;
+    year_notice();
     year.from = YEAR_SOURCES;
     return m;
 }
@@ -138,8 +154,7 @@ static void year_pass(struct monitor *m, int64_t ms, bool asleep) {
     }
     if (asleep) t_slept += ms;
     clock_ms = until;
-    if (asleep) year.since = clock_ms;
-    if (asleep) clock_look(m); /* as the timer wakes the daemon */
+    if (asleep) year_look(m); /* as the timer wakes the daemon */
     year_turn(m);
     year.sniffer->now = clock_ms;
     expire_now(year.sniffer);
@@ -201,8 +216,6 @@ static void year_knock(struct monitor *m, unsigned n, int64_t gap) {
 
 /* ---- Sealed knocks ----------------------------------------------------------- */
 
-static int64_t year_wall(void) { return clock_ms + t_wall; }
-
 static bool year_burnt(uint64_t stamp) {
     for (unsigned i = 0; i < year.nburnt; i++)
         if (year.burnt[i] == stamp) return true;
@@ -212,7 +225,7 @@ static bool year_burnt(uint64_t stamp) {
 /* What has to become of a stamp (docs/knock1.md), and what it changes. */
 static enum verdict year_verdict(uint64_t stamp) {
     uint64_t wall = (uint64_t)year_wall();
-    uint64_t elapsed = (uint64_t)(clock_ms - year.since);
+    uint64_t back = (uint64_t)(clock_ms - year.since);
     if (stamp > wall + SKEW_MS) {
         if (!year_burnt(stamp) && year.nburnt < 4096)
             year.burnt[year.nburnt++] = stamp;
@@ -221,7 +234,8 @@ static enum verdict year_verdict(uint64_t stamp) {
     if (year_burnt(stamp)) return REPLAY;
     if (stamp + SKEW_MS < wall) return PAST;
     if (stamp <= year.floor) return REPLAY;
-    if (stamp + elapsed <= wall) return BEFORE_START;
+    if (stamp <= (uint64_t)year.since_wall) return BEFORE_START;
+    if (stamp + back <= wall) return BEFORE_START;
     year.floor = stamp;
     return GOOD;
 }
@@ -316,23 +330,21 @@ static void year_step(struct monitor *m) {
         INT64_C(2147483648) * 1000,         /* 2038: 32 bits with a sign */
         INT64_C(4294967296) * 1000,         /* 2106: 32 bits without */
         year_wall() - HOUR - rnd(90) * DAY, /* back, by any time */
-        year_wall() + HOUR + rnd(90) * DAY  /* forward */
+        year_wall() + HOUR + rnd(90) * DAY, /* forward */
+        year_wall() - rnd(1000),            /* less than a second */
+        year_wall() + rnd(1000)
     };
-    int64_t wall = to[rnd(5)];
+    int64_t wall = to[rnd(7)];
     if (wall < 1000) wall = 1000;
     t_wall = wall - clock_ms;
-    year.since = clock_ms;
     year.steps++;
-    clock_look(m);
+    year_look(m);
     year_turn(m);
 }
 
 static void year_right(struct monitor *m) {
-    int64_t was = t_wall;
     t_wall = year.truth - clock_ms;
-    if (llabs(t_wall - was) < 1000) return;
-    year.since = clock_ms;
-    clock_look(m);
+    year_look(m);
 }
 
 /* The host sleeps: nobody closes anything until it wakes. */

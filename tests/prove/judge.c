@@ -59,7 +59,7 @@ static bool open_packet(const struct hmac *door, struct sealed *s) {
 
 static enum verdict right_verdict(const struct sealed *s,
                                   const struct stamps *old, uint64_t now,
-                                  uint64_t elapsed) {
+                                  uint64_t start) {
     const uint8_t *b = (const uint8_t *)&s->plain;
     uint64_t stamp = 0;
     bool zero = true;
@@ -70,7 +70,7 @@ static enum verdict right_verdict(const struct sealed *s,
     if (burnt) return REPLAY;
     if (now > 600000 && stamp < now - 600000) return PAST;
     if (stamp <= old->floor) return REPLAY;
-    if (now >= elapsed && stamp <= now - elapsed) return BEFORE_START;
+    if (stamp <= start) return BEFORE_START;
     return GOOD;
 }
 
@@ -78,16 +78,16 @@ void harness(void) {
     struct hmac door;           /* any content */
     struct stamps stamps, old;  /* the same */
     struct sealed packet, mine; /* the same */
-    uint64_t now = nondet_u64(), elapsed = nondet_u64();
-    __CPROVER_assume(now < LONG && elapsed < LONG);
+    uint64_t now = nondet_u64(), start = nondet_u64();
+    __CPROVER_assume(now < LONG);
     burnt = nondet_bool();
     old = stamps;
     mine = packet;
     bool right = open_packet(&door, &mine);
-    enum verdict v = judge(&door, &stamps, &packet, now, elapsed);
+    enum verdict v = judge(&door, &stamps, &packet, now, start);
     __CPROVER_assert(right == (v != FORGED), "the tag decides");
     if (right)
-        __CPROVER_assert(v == right_verdict(&mine, &old, now, elapsed),
+        __CPROVER_assert(v == right_verdict(&mine, &old, now, start),
                          "the verdict is that of the rules");
     uint64_t stamp = be64toh(packet.plain.stamp);
     __CPROVER_assert(nburned == (v == FUTURE), "only the future is burnt");

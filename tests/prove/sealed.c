@@ -109,17 +109,19 @@ static void stamps_save(struct monitor *monitor, const struct memory *y) {
 
 /* Any verdict, with any stamps behind it; what it says of a good packet. */
 enum verdict judge(const struct hmac *key, struct stamps *stamps,
-                   struct sealed *s, uint64_t now, uint64_t elapsed) {
+                   struct sealed *s, uint64_t now, uint64_t start) {
     struct plain p; /* any content */
     struct stamps new;
-    int64_t since = memories[at].since;
-    if (since < m.clock_set) since = m.clock_set;
+    const struct memory *y = &memories[at];
+    int64_t since = clocks[CLOCK_REALTIME] - clocks[CLOCK_BOOTTIME] + y->up;
     judged++;
     __CPROVER_assert(key == &clients[at].key, "the client's key");
     __CPROVER_assert(stamps == &memories[at].stamps, "the key's memory");
     __CPROVER_assert(now == (uint64_t)clocks[CLOCK_REALTIME], "the clock");
-    __CPROVER_assert(elapsed == (uint64_t)(clocks[CLOCK_BOOTTIME] - since),
-                     "the time since the key, or a step of the clock");
+    __CPROVER_assert((int64_t)start >= y->wall && (int64_t)start >= since,
+                     "not before the key, nor a step of the clock");
+    __CPROVER_assert((int64_t)start == y->wall || (int64_t)start == since,
+                     "but not later");
     uint32_t any = nondet_u32();
     __CPROVER_assume(any <= BEFORE_START);
     verdict = any;
@@ -200,7 +202,8 @@ void harness(void) {
         __CPROVER_assume(doors[i].cooldown <= SECONDS_MAX);
     }
     old = any_memory;
-    old.since = past();
+    old.up = past();
+    __CPROVER_assume(old.wall >= 0 && old.wall < 1000000000000000);
     memories[at] = old;
     on_disk = old.stamps;
     copied = !addr_cmp(&old.last, &e.src) &&
@@ -209,7 +212,8 @@ void harness(void) {
     m.conf.doors = doors;
     m.conf.clients = clients;
     m.conf.ndoors = m.conf.nclients = 2;
-    m.clock_set = past();
+    m.memories = memories;
+    m.nmemories = 2;
     m.clock_ahead = nondet_i64();
     __CPROVER_assume(m.clock_ahead > -1000000000000000 &&
                      m.clock_ahead < 1000000000000000);
