@@ -31,7 +31,7 @@ static void syn(uint32_t source, unsigned port) {
         0x45, [8] = 64, [9] = 6, [16] = 10, 77, 0, 1, [20] = 0x80, [33] = 2,
     };
     static uint32_t seq;
-    struct packet p = { 0 };
+    static struct packet p;
 
     source += 10u << 24;
     put16(b + 12, source >> 16);
