@@ -545,7 +545,8 @@ static struct pollfd lane_wait(const struct lane *l) {
 
 /* Writes what the lane holds or, if it is empty, reads; passes an end on.
  * Neither blocks after poll(): a pipe in blocking mode, too, has room for
- * PIPE_BUF bytes or for none.  Returns 0, or the error that ended the lane. */
+ * PIPE_BUF bytes or for none.  Returns 0, or the error that ended the lane: of
+ * a read if l->end is 0, else of a write. */
 static int lane_move(struct lane *l) {
     ssize_t n;
     if (l->at == l->end) {
@@ -579,7 +580,9 @@ static void join(int fd) {
         if (ready[0].revents) sent = lane_move(&up);
         if (ready[1].revents) got = lane_move(&down);
     }
+    if (got && down.end) die("standard output: %s\n", strerror(got));
     if (got) die("receiving from %s: %s\n", peer->name, strerror(got));
+    if (sent && !up.end) die("standard input: %s\n", strerror(sent));
     if (sent) die("sending to %s: %s\n", peer->name, strerror(sent));
 }
 

@@ -520,7 +520,16 @@ knock_named() {
 	head -c 5 <"$T/fifo" >"$T/out" 3>&- &
 	knock_a -W 5000 10.77.0.1 7000 </dev/null >"$T/fifo" 2>"$T/err" 3>&- &
 	ended $! 1
-	matches "$(cat "$T/err")" '^knock: receiving from 10.77.0.1: Broken pipe'
+	matches "$(cat "$T/err")" '^knock: standard output: Broken pipe$'
+}
+
+@test "-W: an end of ours that fails is named, not the peer" {
+	serve 5000 'SYSTEM:echo bye'
+	not knock_a -W 5000 10.77.0.1 7000 </dev/null >/dev/full 2>"$T/err"
+	is "$(cat "$T/err")" 'knock: standard output: No space left on device'
+	not knock_a -W 5000 10.77.0.1 7000 <"$T" >"$T/out" 2>"$T/err"
+	is "$(cat "$T/out")" bye
+	is "$(cat "$T/err")" 'knock: standard input: Is a directory'
 }
 
 @test "-W: a connection that is reset is an error" {
