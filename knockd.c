@@ -2471,27 +2471,34 @@ static bool limits(void) {
            !prlimit(0, RLIMIT_CORE, &zero, NULL);
 }
 
-/* Is this a program of its own, or only a copy that fork() made? */
-static bool own_memory(void) { return execed; }
-
-static const struct {
-    char name[32];
-    bool (*take)(void);
-} sandbox_steps[] = { { "bounding set", no_bounding_set },
-                      { "empty root directory", empty_root },
-                      { "user and group id of its own", sniffer_id },
-                      { "empty capability sets", no_capabilities },
-                      { "no_new_privs", no_new_privs },
-                      { "resource limits", limits },
-                      { "seccomp filter", seccomp },
-                      { "memory of its own", own_memory } };
+static const char sandbox_steps[][29] = { "bounding set",
+                                          "empty root directory",
+                                          "user and group id of its own",
+                                          "empty capability sets",
+                                          "no_new_privs",
+                                          "resource limits",
+                                          "seccomp filter",
+                                          "memory of its own" };
 enum { SANDBOX_STEPS = LENGTH(sandbox_steps) };
+
+static bool sandbox_step(unsigned i) {
+    switch (i) {
+    case 0: return no_bounding_set();
+    case 1: return empty_root();
+    case 2: return sniffer_id();
+    case 3: return no_capabilities();
+    case 4: return no_new_privs();
+    case 5: return limits();
+    case 6: return seccomp();
+    default: return execed; /* else this is a copy, by fork() */
+    }
+}
 
 /* Gives up every privilege; returns a bit for each step that is forbidden. */
 static unsigned sandbox(void) {
     unsigned skipped = 0;
     for (unsigned i = 0; i < SANDBOX_STEPS; i++)
-        if (!sandbox_steps[i].take()) skipped |= 1u << i;
+        if (!sandbox_step(i)) skipped |= 1u << i;
     return skipped;
 }
 
@@ -4715,7 +4722,7 @@ static void started(struct monitor *m, uint64_t skipped) {
     if (m->ready) return;
     m->ready = true;
     for (unsigned i = 0; i < SANDBOX_STEPS; i++)
-        if (skipped >> i & 1) text_add(&list, ", %s", sandbox_steps[i].name);
+        if (skipped >> i & 1) text_add(&list, ", %s", sandbox_steps[i]);
     say(QUIET, "starting up, listening on %s", m->conf.listen);
     if (settings.verbose) say(OUT, "listening on %s...", m->conf.listen);
     if (list.n)
