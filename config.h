@@ -10,6 +10,8 @@
 
 #define VERSION "1.1.0"
 
+#define FORMAT(n) __attribute__((format(printf, (n), (n) + 1)))
+
 /* knock.c: the client; an option, or a word of its profiles. */
 int knock_main(int argc, char **argv);
 enum { IS_FLAG, IS_TEXT, IS_KEY, IS_KNOCK, IS_PORT, IS_NUMBER };
@@ -20,8 +22,9 @@ struct word {
     uint16_t field; /* where it is kept */
     unsigned max;
 };
+#define OPTIONS_MAX 20 /* of a program */
 const struct word *option_next(int argc, char **argv, const struct word *all,
-                               size_t n, bool *wrong);
+                               size_t n, bool *wrong); /* in knockd.c */
 
 /* Paths. */
 #define CONFIG_PATH "/etc/knockd.conf"

@@ -1,19 +1,18 @@
 /*
  * knock - hits ports of a host in order, so that the knockd there opens a door;
  * and what sealed knocks are made of (docs/knock1.md), for knockd as well.
- *
  * SPDX-License-Identifier: ISC
  */
 #include <arpa/inet.h>
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <limits.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -263,8 +262,16 @@ static struct hmac door;     /* the key of sealed knocks */
 static bool sealed, exposed; /* a key is given; others may use its file */
 static char where[PATH_MAX + 32]; /* "FILE:LINE: ", "--OPTION: " or "" */
 static char searched[TEXT_MAX];   /* the files and the profiles in them */
+static char heading[NI_MAXHOST];  /* "[PROFILE]" */
 
-#define die(...) (dprintf(STDERR_FILENO, "knock: " __VA_ARGS__), exit(1))
+/* Ends with an error message, behind the place that is being read. */
+FORMAT(1) static _Noreturn void quit(const char *format, ...) {
+    va_list ap;
+    va_start(ap, format);
+    dprintf(STDERR_FILENO, "knock: %s", where);
+    vdprintf(STDERR_FILENO, format, ap);
+    exit(1);
+}
 
 /* The value of a word of digits; dies if the word is anything else. */
 static unsigned number_of(const char *text, const char *what, unsigned min,
@@ -272,8 +279,8 @@ static unsigned number_of(const char *text, const char *what, unsigned min,
     bool digits = *text && !text[strspn(text, "0123456789")];
     unsigned long value = strtoul(text, NULL, 10); /* ULONG_MAX on overflow */
     if (!digits || value < min || value > max)
-        die("%s%s '%s' is not a whole number from %u to %u\n", where, what,
-            text, min, max);
+        quit("%s '%s' is not a whole number from %u to %u\n", what, text, min,
+             max);
     return (unsigned)value;
 }
 
@@ -284,29 +291,36 @@ static unsigned port_of(const char *text) {
     return number_of(text, "port", 1, 65535);
 }
 
-/* Adds PORT[:PROTOCOL], or PORT/PROTOCOL as scanners write it, to the knocks;
- * the text is cut in two and kept. */
+/* Adds PORT[:PROTOCOL] or, as of scanners, PORT/PROTOCOL; cuts and keeps it. */
 static void knock_add(char *text) {
     struct knock *k = &knocks[nknocks++];
-    if (nknocks == KNOCKS_MAX) die("%stoo many ports\n", where);
+    if (nknocks == KNOCKS_MAX) quit("too many ports\n");
     k->text = strsep(&text, ":/");
     k->udp = text && !strcasecmp(text, "udp");
     k->tcp = text && !strcasecmp(text, "tcp");
     if (text && !k->udp && !k->tcp)
-        die("%sprotocol '%s' is not tcp or udp\n", where, text);
+        quit("protocol '%s' is not tcp or udp\n", text);
     k->port = port_of(k->text);
 }
 
-/* Reads a file of the user's; NULL if it does not exist. */
+/* Reads a file of the user's; NULL if it does not exist.  A pipe's writer, as of
+ * <(pass show knock), is waited for if there is one; a device never is. */
 static char *file_read(const char *path) {
-    int fd = open(path, O_RDONLY);
+    int fd = open(path, O_RDONLY | O_NONBLOCK);
     struct stat st;
+    ssize_t n;
     if (fd < 0 && (errno == ENOENT || errno == ENOTDIR)) return NULL;
-    char *text = calloc(1, USER_FILE_MAX + 1); /* never freed */
-    if (!text || fstat(fd, &st) || read(fd, text, USER_FILE_MAX) < 0)
-        die("%s: %s\n", path, strerror(errno));
+    char *text = calloc(1, USER_FILE_MAX + 1), *end = text; /* never freed */
+    if (fd < 0 || !text || fstat(fd, &st))
+        quit("%s: %s\n", path, strerror(errno));
+    bool pipe = S_ISFIFO(st.st_mode);
+    if (pipe) fcntl(fd, F_SETFL, 0);
+    while ((n = read(fd, end, (size_t)(text + USER_FILE_MAX - end))) > 0)
+        end += n;
+    if (n < 0) quit("%s: %s\n", path, strerror(errno));
+    if (pipe && end == text) quit("%s: nobody writes to this pipe\n", path);
     close(fd);
-    exposed = st.st_mode & (S_IRWXG | S_IRWXO);
+    exposed = !S_ISCHR(st.st_mode) && st.st_mode & (S_IRWXG | S_IRWXO);
     return text;
 }
 
@@ -314,15 +328,15 @@ static char *file_read(const char *path) {
 static void key_take(char *text) {
     uint8_t key[KEY_BYTES];
     if (*text == '/' || *where == '-') text = file_read(text);
-    if (!text) die("%sthere is no such file\n", where);
-    if (exposed) die("%sothers may use this file: chmod 600\n", where);
+    if (!text) quit("there is no such file\n");
+    if (exposed) quit("others may use this file: chmod 600\n");
     if (!strncmp(text, "key = ", 6)) text += 6;
     char *hex = strrchr(text, ':');
-    if (!hex || hex == text) die("%sno DOOR before the key\n", where);
-    if (hex - text > DOOR_NAME_MAX) die("%sDOOR is too long\n", where);
+    if (!hex || hex == text) quit("no DOOR before the key\n");
+    if (hex - text > DOOR_NAME_MAX) quit("DOOR is too long\n");
     *hex++ = '\0';
     hex[strcspn(hex, " \t\r\n")] = '\0';
-    if (!key_parse(hex, key)) die("%sthe key is not 64 hex digits\n", where);
+    if (!key_parse(hex, key)) quit("the key is not 64 hex digits\n");
     door_key(&door, key, text);
     sealed = true;
     explicit_bzero(hex, KEY_DIGITS);
@@ -344,25 +358,23 @@ static void word_take(const struct word *w, char *value) {
     }
 }
 
-/* Reads a line of a profile, whose first word strtok() has returned.  An option
- * on the command line beats the profile. */
+/* Reads a line of a profile, of which strtok() has returned the first word. */
 static void profile_line(const char *name) {
     const struct word *w = words, *end = words + IN_PROFILE;
     while (w < end && strcasecmp(name, w->name)) w++;
     /* A key's door may have blanks in its name. */
     char *value = strtok(NULL, w->kind == IS_KEY ? "\r" : SEPARATORS);
-    if (value) value += strspn(value, SEPARATORS);
-    bool flag = !value || !strcasecmp(value, "yes");
-    bool right = w->kind == IS_FLAG ? flag : value != NULL;
+    if (!value) value = "";
+    value += strspn(value, SEPARATORS);
+    bool flag = !*value || !strcasecmp(value, "yes");
+    bool right = w->kind == IS_FLAG ? flag : *value;
     if (w == end || !right)
-        die("%s'%s' with '%s' is not understood\n", where, name,
-            value ? value : "");
-    bool overruled = given.seen >> (w - words) & 1;
+        quit("'%s' with '%s' is not understood\n", name, value);
+    bool overruled = given.seen >> (w - words) & 1; /* by an option */
     for (; w->kind == IS_KNOCK && value; value = strtok(NULL, SEPARATORS))
         knock_add(value);
     if (w->kind != IS_KNOCK && !overruled) word_take(w, value);
-    if (strtok(NULL, SEPARATORS))
-        die("%s'%s' has too many words\n", where, name);
+    if (strtok(NULL, SEPARATORS)) quit("'%s' has too many words\n", name);
 }
 
 /* Adds to the list of files and profiles that were searched. */
@@ -372,10 +384,9 @@ static void searched_add(const char *text) {
 }
 
 /* Reads this section of the file dir/base, unless there are ports already. */
-static void profile_read(const char *dir, const char *base,
-                         const char *heading) {
+static void profile_read(const char *dir, const char *base) {
     char path[PATH_MAX], *line;
-    bool wanted = false;
+    int wanted = 0, sections = 0;
     if (nknocks || !dir || *dir != '/') return;
     snprintf(path, sizeof path, "%s/%s", dir, base);
     char *text = file_read(path);
@@ -392,6 +403,9 @@ static void profile_read(const char *dir, const char *base,
         if (heads) searched_add(name);
         if (heads) wanted = !strcmp(name, heading);
         else if (name && wanted) profile_line(name);
+        if (heads && wanted && sections++)
+            dprintf(STDERR_FILENO, "knock: warning: %s%s again: both count\n",
+                    where, name);
     }
     where[0] = '\0';
 }
@@ -414,7 +428,7 @@ static int reach(int type, unsigned port, int *error) {
     else if (via)
         failed = setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, via,
                             (socklen_t)strlen(via));
-    if (failed) die("%s: %s\n", via, strerror(errno));
+    if (failed) quit("%s: %s\n", via, strerror(errno));
     /* struct sockaddr_in6 has its port at the same place. */
     ((struct sockaddr_in *)(void *)to)->sin_port = htons((in_port_t)port);
     *error = 0;
@@ -439,27 +453,25 @@ static int peer_try(const struct addrinfo *at) {
     return error;
 }
 
-/* Looks the host up.  Its first address with a route, or with --both the first
- * of each family, is a peer. */
+/* Finds the first address with a route or, with --both, that of each family. */
 static void peers_find(void) {
     struct addrinfo hints = { .ai_flags = AI_NUMERICHOST }, *all;
-    const char *what = "";
     if (given.ipv6) hints.ai_family = AF_INET6;
     if (given.ipv4) hints.ai_family = AF_INET;
     if (given.interface && !getaddrinfo(given.interface, NULL, &hints, &own))
         hints.ai_family = own->ai_family;
-    if (hints.ai_family)
-        what = hints.ai_family == AF_INET ? "IPv4 " : "IPv6 ";
+    const char *what = hints.ai_family == AF_INET ? "IPv4 " : "IPv6 ";
+    if (!hints.ai_family) what = "";
     hints.ai_flags = 0;
     hints.ai_socktype = SOCK_STREAM;
     int error = getaddrinfo(given.host, NULL, &hints, &all);
     if (error)
-        die("'%s' was looked up, but has no %saddress: %s\n", given.host,
-            what, gai_strerror(error));
+        quit("'%s' was looked up, but has no %saddress: %s\n", given.host,
+             what, gai_strerror(error));
     for (; all && npeers <= given.both; all = all->ai_next)
         if (!npeers || all->ai_family != peers->at->ai_family)
             error = peer_try(all);
-    if (!npeers) die("%s: %s\n", peer->name, strerror(error));
+    if (!npeers) quit("%s: %s\n", peer->name, strerror(error));
 }
 
 /* Sends one SYN, or one datagram of n bytes, whatever comes back. */
@@ -467,25 +479,31 @@ static void hit(const struct knock *k, bool udp, const void *data, size_t n) {
     int error, fd = reach(udp ? SOCK_DGRAM : SOCK_STREAM, k->port, &error);
     if (udp && !error && send(fd, data, n, 0) < 0) error = errno;
     if (error && error != EINPROGRESS && error != ECONNREFUSED)
-        die("%s:%s: %s\n", peer->name, k->text, strerror(error));
+        quit("%s:%s: %s\n", peer->name, k->text, strerror(error));
     close(fd); /* before the kernel sends the SYN again */
+}
+
+/* Parses an address that a host can have; IPv4 becomes ::ffff:a.b.c.d. */
+static bool host_parse(const char *text, uint8_t a[16]) {
+    static const uint8_t v4[12] = { [10] = 0xff, 0xff }, none[16];
+    memcpy(a, v4, sizeof v4);
+    if (inet_pton(AF_INET, text, a + 12) == 1) return a[12] && a[12] < 224;
+    bool good = inet_pton(AF_INET6, text, a) == 1;
+    return good && a[0] != 0xff && memcmp(a, none, sizeof none);
 }
 
 /* Sends a sealed knock: a few copies, as each may be lost. */
 static void hit_sealed(const struct knock *k) {
     struct sealed s = { .plain.request = given.close };
-    uint8_t *address = s.plain.address; /* zero: the packet's source */
-    const char *text = given.recipient;
+    const char *address = given.recipient;
     struct timespec t;
     if (peer > peers) poll(NULL, 0, BOTH_MS);
     clock_gettime(CLOCK_REALTIME, &t);
     uint64_t ms = (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
     s.plain.stamp = htobe64(ms);
-    if (text && !strcmp(text, "own")) text = peer->own;
-    if (text && inet_pton(AF_INET, text, address + 12) == 1)
-        memset(address + 10, 0xff, 2); /* IPv4 as ::ffff:a.b.c.d */
-    else if (text && inet_pton(AF_INET6, text, address) != 1)
-        die("--for: '%s' is not an address, or own\n", text);
+    if (address && !strcmp(address, "own")) address = peer->own;
+    if (address && !host_parse(address, s.plain.address))
+        quit("--for: '%s' is not the address of a host, or own\n", address);
     seal(&door, &s);
     for (int i = 0; i < SEALED_COPIES; i++) {
         hit(k, true, &s, sizeof s);
@@ -528,7 +546,7 @@ static int door_enter(unsigned port) {
         left -= step;
         if (step < LAST_TRY_MS) step *= 2;
     }
-    die("%s:%u did not open: %s\n", peer->name, port, strerror(why));
+    quit("%s:%u did not open: %s\n", peer->name, port, strerror(why));
 }
 
 struct lane {       /* one direction of a join */
@@ -545,8 +563,7 @@ static struct pollfd lane_wait(const struct lane *l) {
 
 /* Writes what the lane holds or, if it is empty, reads; passes an end on.
  * Neither blocks after poll(): a pipe in blocking mode, too, has room for
- * PIPE_BUF bytes or for none.  Returns 0, or the error that ended the lane: of
- * a read if l->end is 0, else of a write. */
+ * PIPE_BUF bytes or none.  Returns 0, or an error: of a read if end is 0. */
 static int lane_move(struct lane *l) {
     ssize_t n;
     if (l->at == l->end) {
@@ -568,10 +585,8 @@ static int lane_move(struct lane *l) {
 /* Copies stdin to the connection and that to stdout until both have ended.  A
  * peer that ended its side may be gone: then silence of stdin is an end, too. */
 static void join(int fd) {
-    static struct lane up, down;
-    int got = 0, sent = 0;  /* errors */
-    up.to = down.from = fd; /* up.from is 0, stdin */
-    down.to = STDOUT_FILENO;
+    struct lane up = { .to = fd }, down = { .from = fd, .to = STDOUT_FILENO };
+    int got = 0, sent = 0; /* errors; up.from is 0, stdin */
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int));
     while (!got && (up.from >= 0 || down.from >= 0)) {
         struct pollfd ready[] = { lane_wait(&up), lane_wait(&down) };
@@ -580,17 +595,17 @@ static void join(int fd) {
         if (ready[0].revents) sent = lane_move(&up);
         if (ready[1].revents) got = lane_move(&down);
     }
-    if (got && down.end) die("standard output: %s\n", strerror(got));
-    if (got) die("receiving from %s: %s\n", peer->name, strerror(got));
-    if (sent && !up.end) die("standard input: %s\n", strerror(sent));
-    if (sent) die("sending to %s: %s\n", peer->name, strerror(sent));
+    if (got && down.end) quit("standard output: %s\n", strerror(got));
+    if (got) quit("receiving from %s: %s\n", peer->name, strerror(got));
+    if (sent && !up.end) quit("standard input: %s\n", strerror(sent));
+    if (sent) quit("sending to %s: %s\n", peer->name, strerror(sent));
 }
 
 /* ---- New sequences and keys; start ------------------------------------ */
 
 static void random_take(void *bytes, size_t n) {
     if (getrandom(bytes, n, 0) < 0)
-        die("no random numbers: %s\n", strerror(errno));
+        quit("no random numbers: %s\n", strerror(errno));
 }
 
 /* Is a sequence fit: no port below 1024 or twice, not the order of a scan? */
@@ -622,67 +637,49 @@ static bool keygen(const char *client, const char *name) {
     uint8_t key[KEY_BYTES];
     char hex[KEY_DIGITS + 1];
     if (!is_client_name(client))
-        die("'%s' can't be a client: use letters, digits, . _ @ -\n", client);
+        quit("'%s' can't be a client: up to %d letters, digits, . _ @ -\n",
+             client, CLIENT_MAX);
     if (!name || strlen(name) - 1 >= DOOR_NAME_MAX || strpbrk(name, "#\r\n"))
-        die("--keygen %s needs a door's name: one line, without #\n", client);
+        quit("--keygen %s needs a door's name: up to %d bytes, without #\n",
+             client, DOOR_NAME_MAX);
     random_take(key, sizeof key);
     for (size_t i = 0; i < KEY_BYTES; i++)
         sprintf(hex + 2 * i, "%02x", key[i]);
     return dprintf(1, "%s %s\nkey = %s:%s\n", client, hex, name, hex) < 0;
 }
 
-/* Returns the next option, one of n; optarg is its value.  NULL at the end, or
- * if it is unknown.  *wrong: it is unknown, or its value is missing. */
-const struct word *option_next(int argc, char **argv, const struct word *all,
-                               size_t n, bool *wrong) {
-    struct option names[WORDS + 1] = { 0 }, *name = names;
-    char letters[2 * WORDS + 1] = "", *end = letters;
-    const struct word *w, *last = all + n;
-    for (w = all; w < last; w++) {
-        int needs = w->kind == IS_FLAG ? no_argument : required_argument;
-        *name++ = (struct option){ w->name, needs, NULL, w->letter };
-        end += sprintf(end, needs ? "%c:" : "%c", w->letter);
-    }
-    int c = getopt_long(argc, argv, letters, names, NULL);
-    *wrong = c == '?';
-    if (*wrong) c = optopt;
-    for (w = all; w < last && w->letter != c;) w++;
-    return w < last ? w : NULL;
-}
-
 static void options_take(int argc, char **argv) {
     const struct word *w, *first = words + OPTION;
     bool wrong;
     while ((w = option_next(argc, argv, first, WORDS - OPTION, &wrong))) {
-        if (wrong) die("--%s needs %s\n", w->name, w->value);
+        if (wrong) quit("--%s needs %s\n", w->name, w->value);
         snprintf(where, sizeof where, "--%s: ", w->name);
         word_take(w, optarg);
         if (given.help) exit(dprintf(1, "%s", KNOCK_USAGE) < 0);
         if (given.version) exit(dprintf(1, "knock " VERSION "\n") < 0);
+        where[0] = '\0';
     }
-    if (wrong) die("the options are:\n%s", KNOCK_USAGE);
-    where[0] = '\0';
+    if (wrong) quit("the options are:\n%s", KNOCK_USAGE);
 }
 
 /* Reads HOST PORT... or PROFILE. */
 static void operands_take(char **operands) {
-    char heading[NI_MAXHOST];
     given.host = *operands;
     while (*++operands) knock_add(*operands);
     snprintf(heading, sizeof heading, "[%s]", given.host);
-    profile_read(getenv("XDG_CONFIG_HOME"), "knock.conf", heading);
-    profile_read(getenv("HOME"), ".config/knock.conf", heading);
-    profile_read(getenv("HOME"), ".knockrc", heading);
-    const char *colon = strchr(given.host, ':');
+    profile_read(getenv("XDG_CONFIG_HOME"), "knock.conf");
+    profile_read(getenv("HOME"), ".config/knock.conf");
+    profile_read(getenv("HOME"), ".knockrc");
+    const char *host = given.host, *colon = strchr(host, ':');
     if (colon && !strchr(colon + 1, ':'))
-        die("'%s' is not a host: the port is a word of its own\n",
-            given.host);
+        quit("'%s' is not a host: the port is a word of its own\n", host);
     if (!nknocks)
-        die("no ports, and no profile %s with ports:%s\n", heading, searched);
+        quit("no ports, and no profile %s with ports:%s\n", heading,
+             searched);
     if (sealed && (nknocks > 1 || knocks->tcp))
-        die("a sealed knock has one port, of UDP\n");
+        quit("a sealed knock has one port, of UDP\n");
     if (!sealed && (given.close || given.recipient))
-        die("--close and --for need a key: -k FILE, or the profile's\n");
+        quit("--close and --for need a key: -k FILE, or the profile's\n");
 }
 
 int knock_main(int argc, char **argv) {
@@ -690,7 +687,7 @@ int knock_main(int argc, char **argv) {
     options_take(argc, argv);
     if (given.generate) return generate(given.generate);
     if (given.keygen) return keygen(given.keygen, argv[optind]);
-    if (optind >= argc) die("no host\n%s", KNOCK_USAGE);
+    if (optind >= argc) quit("no host\n%s", KNOCK_USAGE);
     operands_take(argv + optind);
     peers_find();
     for (peer = peers; peer < peers + npeers; peer++) knock_peer();

@@ -18,6 +18,7 @@
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <getopt.h>
 #include <inttypes.h>
 #include <ifaddrs.h>
 #include <limits.h>
@@ -216,8 +217,6 @@ struct order {
 };
 
 /* ---- Messages ----------------------------------------------------------- */
-
-#define FORMAT(n) __attribute__((format(printf, (n), (n) + 1)))
 
 /* What a message is.  This decides its colour on a terminal and where it goes:
  * QUIET not to the stdout of -v, OUT to that stdout alone. */
@@ -5213,6 +5212,25 @@ static const struct word switches[] = {
     { "version", "", 'V', IS_FLAG, 0, S(version), 0 },
     { "help", "", 'h', IS_FLAG, 0, S(help), 0 },
 };
+
+/* Returns the next option, one of n; optarg is its value.  NULL at the end, or
+ * if it is unknown.  *wrong: it is unknown, or its value is missing. */
+const struct word *option_next(int argc, char **argv, const struct word *all,
+                               size_t n, bool *wrong) {
+    struct option names[OPTIONS_MAX + 1] = { 0 }, *name = names;
+    char letters[2 * OPTIONS_MAX + 1] = "", *end = letters;
+    const struct word *w, *last = all + n;
+    for (w = all; w < last; w++) {
+        int needs = w->kind == IS_FLAG ? no_argument : required_argument;
+        *name++ = (struct option){ w->name, needs, NULL, w->letter };
+        end += sprintf(end, needs ? "%c:" : "%c", w->letter);
+    }
+    int c = getopt_long(argc, argv, letters, names, NULL);
+    *wrong = c == '?';
+    if (*wrong) c = optopt;
+    for (w = all; w < last && w->letter != c;) w++;
+    return w < last ? w : NULL;
+}
 
 /* Reads the command line.  The first of -V, -h and a wrong option decides. */
 static void options(int argc, char **argv) {

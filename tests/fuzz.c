@@ -46,6 +46,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* knock finds its options by a function of the daemon's. */
+#define main knockd_main
+#define status knockd_status
+#include "../knockd.c"
+#undef main
+#undef status
+#undef G
+
 #define REQUIRE(good)                                                      \
     do {                                                                   \
         if (!(good)) {                                                     \
@@ -157,6 +165,7 @@ static void *t_calloc(size_t size) {
 }
 
 #define dprintf(fd, ...) ((void)(fd), t_message(__VA_ARGS__), 0)
+#define vdprintf(fd, fmt, ap) t_message("%.0s", fmt)
 #define exit(value) t_end(value)
 #define calloc(n, size) t_calloc((n) * (size))
 #define socket(d, t, p) ((void)(d), (void)(t), t_socket())

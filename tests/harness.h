@@ -171,18 +171,25 @@ static ssize_t t_write(int fd, const void *data, size_t n) {
     return (ssize_t)n;
 }
 
+__attribute__((format(printf, 2, 0))) static int t_vdprintf(int fd,
+                                                            const char *fmt,
+                                                            va_list ap) {
+    char text[8192];
+    int n = vsnprintf(text, sizeof(text), fmt, ap);
+
+    if ((size_t)n >= sizeof(text)) n = sizeof(text) - 1;
+    return (int)t_write(fd, text, (size_t)n);
+}
+
 __attribute__((format(printf, 2, 3))) static int t_dprintf(int fd,
                                                            const char *fmt,
                                                            ...) {
-    char text[8192];
     va_list ap;
-    int n;
 
     va_start(ap, fmt);
-    n = vsnprintf(text, sizeof(text), fmt, ap);
+    int n = t_vdprintf(fd, fmt, ap);
     va_end(ap);
-    if ((size_t)n >= sizeof(text)) n = sizeof(text) - 1;
-    return (int)t_write(fd, text, (size_t)n);
+    return n;
 }
 
 /* The filter that the sniffer attached last. */
@@ -346,6 +353,7 @@ static const char *t_home; /* where profiles are, or NULL */
  * knockd. */
 #define knock_main client_main
 #define dprintf(...) t_dprintf(__VA_ARGS__)
+#define vdprintf(...) t_vdprintf(__VA_ARGS__)
 #define exit(status) t_exit(status)
 #define clock_gettime(c, t) t_clock_gettime(c, t)
 #define socket(d, t, p) ((void)(d), (void)(p), t_client_socket(t))
@@ -358,6 +366,7 @@ static const char *t_home; /* where profiles are, or NULL */
 #include "../knock.c"
 #undef knock_main
 #undef dprintf
+#undef vdprintf
 #undef exit
 #undef clock_gettime
 #undef socket
@@ -367,7 +376,6 @@ static const char *t_home; /* where profiles are, or NULL */
 #undef poll
 #undef getenv
 #undef signal
-#undef die
 #undef G
 
 /* ---- More system calls ----------------------------------------------------- */

@@ -59,7 +59,6 @@ static int no_seccomp(void);
 static void *hook_mmap(void *at, size_t n, int how, int flags, int fd);
 
 #include "../knock.c"
-#undef die
 #undef FIELD
 
 #define read(fd, buf, n) hook_read(fd, buf, n)

@@ -73,7 +73,7 @@ refused() {
 	is "$("$KNOCK" --keygen a.B_c-d@e 'my dör: x' | sed -n 's/:[^:]*$//; 2p')" 'key = my dör: x'
 	for name in '' .a -- -a a:b 'a b' 01234567890123456789012345678901; do
 		not "$KNOCK" "--keygen=$name" ssh 2>"$T/err"
-		matches "$(cat "$T/err")" "^knock: '$name' can't be a client"
+		matches "$(cat "$T/err")" "^knock: '$name' can't be a client: up to 31 letters, "
 	done
 	not "$KNOCK" --keygen anna 2>"$T/err"
 	matches "$(cat "$T/err")" "needs a door's name"
@@ -81,7 +81,7 @@ refused() {
 	for name in '' "$(printf %128s x)" 'a#b' $'ssh\nssh2' $'ssh\r'; do
 		not "$KNOCK" --keygen anna "$name" >"$T/out" 2>"$T/err"
 		is "$(cat "$T/out")" ''
-		matches "$(cat "$T/err")" "^knock: --keygen anna needs a door's name: one line, without #\$"
+		matches "$(cat "$T/err")" "^knock: --keygen anna needs a door's name: up to 127 bytes, without #\$"
 	done
 	not "$KNOCK" --keygen anna ssh >/dev/full
 }
@@ -156,6 +156,30 @@ fd77::2 x 3 open fd77::2"
 10.77.0.2 x 3 close 10.77.0.2"
 }
 
+@test "-k: a pipe is read if somebody writes it, and hangs nobody" {
+	receiver
+	# Late, and in two pieces, as a program writes them.
+	knock_a -k <(pause 0.3; printf 'key = ssh:'; pause 0.3; echo "$K") 10.77.0.1 62201
+	key_file
+	cat "$T/key" | knock_a -k /dev/stdin 10.77.0.1 62201
+	mkfifo -m 600 "$T/fifo"
+	cat "$T/key" >"$T/fifo" 3>&- &
+	knock_a -k "$T/fifo" 10.77.0.1 62201
+	is "$(received 9 | grep -c open)" 3
+	refused "^knock: --key: $T/fifo: nobody writes to this pipe$" -k "$T/fifo" 10.77.0.1 62201
+	refused '^knock: --key: /dev/fd/[0-9]+: nobody writes to this pipe$' -k <(:) 10.77.0.1 62201
+	chmod 640 "$T/fifo"
+	cat "$T/key" >"$T/fifo" 3>&- &
+	refused '^knock: --key: others may use this file: chmod 600$' -k "$T/fifo" 10.77.0.1 62201
+	mkdir -p "$T/home"
+	mkfifo "$T/home/.knockrc"
+	refused "^knock: .*/.knockrc: nobody writes to this pipe$" home
+	# A terminal, which is asked for nothing.
+	need script
+	in_a script -qec "'$KNOCK' -k /dev/tty 10.77.0.1 62201" /dev/null >"$T/err" || :
+	matches "$(cat "$T/err")" '^knock: --key: /dev/tty: Resource temporarily unavailable'
+}
+
 @test "a key that is not good: what is wrong, and no packet" {
 	local mode text ports n
 
@@ -168,7 +192,8 @@ fd77::2 x 3 open fd77::2"
 	done
 	refused '^knock: --key: there is no such file$' -k "$T/nokey" 10.77.0.1 62201
 	refused '^knock: --key: there is no such file$' -k "ssh:$K" 10.77.0.1 62201
-	refused "^knock: $T: Is a directory$" -k "$T" 10.77.0.1 62201
+	refused "^knock: --key: $T: Is a directory$" -k "$T" 10.77.0.1 62201
+	refused "^knock: --key: no DOOR before the key$" -k /dev/null 10.77.0.1 62201
 	for text in "$K" ":$K" 'ssh' '' '#'; do
 		printf '%s' "$text" >"$T/key"
 		chmod 600 "$T/key"
@@ -184,11 +209,18 @@ fd77::2 x 3 open fd77::2"
 		not grep -q "$K" "$T/err"
 	done
 	key_file
+	need setpriv
+	copy_for_all
+	ln -s copy "$T/knock"
+	not setpriv --reuid=65534 --clear-groups -- "$T/knock" -k "$T/key" 10.77.0.1 62201 2>"$T/err"
+	is "$(cat "$T/err")" "knock: --key: $T/key: Permission denied"
 	for ports in '62201 62202' 62201:tcp 62201/TCP; do
 		# shellcheck disable=SC2086 # words
 		refused '^knock: a sealed knock has one port, of UDP$' -k "$T/key" 10.77.0.1 $ports
 	done
-	refused "^knock: --for: 'nobody' is not an address, or own$" -k "$T/key" --for nobody 10.77.0.1 62201
+	for text in nobody 0.0.0.0 0.1.2.3 :: 255.255.255.255 224.0.0.1 ff02::1 1.2.3; do
+		refused "^knock: --for: '$text' is not the address of a host, or own$" -k "$T/key" --for "$text" 10.77.0.1 62201
+	done
 	refused '^knock: --close and --for need a key' --close 10.77.0.1 62201
 	refused '^knock: --close and --for need a key' --for own 10.77.0.1 62201
 	profile .knockrc <<<$'[home]\nhost = 10.77.0.1\nports = 62201\nkey = ssh:'"${K%?}"

@@ -215,9 +215,10 @@ static void test_client_sealed(void) {
     CHECK(client("-k key 127.0.0.1 62201 62202") == 1 &&
               has_text("a sealed knock has one port"),
           "%s", kept);
-    CHECK(client("-k key --for nobody 127.0.0.1 62201") == 1 &&
-          has_text("--for: 'nobody' is not an address, or own\n") &&
-          !t_nsent);
+    CHECK(
+        client("-k key --for nobody 127.0.0.1 62201") == 1 &&
+        has_text("--for: 'nobody' is not the address of a host, or own\n") &&
+        !t_nsent);
     for (unsigned i = 0; i < 2; i++)
         CHECK(client(i ? "--close ::1 7" : "--for ::1 ::1 7") == 1 &&
                   has_text("--close and --for need a key: ") && !t_nreached,
@@ -410,6 +411,15 @@ static void test_client_profiles(void) {
              directory);
     CHECK(has_text(path) && has_text("/.knockrc: there is no such file\n"),
           "%s", kept);
+    /* a section again: both parts count, as in 1.0 */
+    put_text(".config/knock.conf", "[home]\nhost=127.0.0.1\nports=5\n[b]\n"
+                                   "[b]\n[home]\nports=6\n");
+    CHECK(client("home") == 0 &&
+              has_text("/knock.conf:6: [home] again: both count\n") &&
+              count_text("again") == 1 &&
+              !strcmp(client_hits(), "tcp 5 at 0, tcp 6 at 10"),
+          "%s", kept);
+    put_text(".config/knock.conf", "");
     /* .knockrc, if there is none with ports before; one that others can read */
     put_text(".knockrc", "[home]\nhost=127.0.0.1\nports=5\n");
     CHECK(client("home") == 0 && !strcmp(client_hits(), "tcp 5 at 0"), "%s",
