@@ -529,11 +529,10 @@ static struct addr addr_v4(const void *four) {
 
 /* Keyed multilinear hashing (Lemire and Kaser, 2014): no chosen collisions. */
 static uint64_t addr_hash(const uint64_t key[5], const struct addr *a) {
-    uint64_t h = key[0];
     uint32_t w[4];
     memcpy(w, a, sizeof w);
-    for (int i = 0; i < 4; i++) h += key[i + 1] * w[i];
-    return h;
+    return key[0] + key[1] * w[0] + key[2] * w[1] + key[3] * w[2] +
+           key[4] * w[3];
 }
 
 static bool addr_loopback(const struct addr *a) {
