@@ -25,7 +25,7 @@ limit() {
 	[d]
 	sequence = 7000,8000
 	start_command = echo start %IP% >> $T/did
-	cmd_timeout = 2
+	cmd_timeout = 4
 	stop_command = echo stop %IP% >> $T/did
 	EOF2
 	start
@@ -38,7 +38,7 @@ limit() {
 	did 'start 10.77.0.2' 3
 	did 'stop 10.77.0.2' 3
 	took=$(($(uptime_ms) - t0))
-	[ "$took" -ge 1990 ] || { echo "after $took ms"; return 1; }
+	[ "$took" -ge 3990 ] || { echo "after $took ms"; return 1; }
 	mark
 	is "$(cat "$T/did")" 'start 10.77.0.2
 start 10.77.0.2
@@ -82,7 +82,7 @@ stop 10.77.0.2'
 	[d]
 	sequence = 7000,8000
 	start_command = iptables -w -I INPUT -s %IP% -p tcp --dport 22 -j ACCEPT
-	cmd_timeout = 3
+	cmd_timeout = 8
 	stop_command = iptables -w -D INPUT -s %IP% -p tcp --dport 22 -j ACCEPT
 	EOF2
 	start
@@ -175,7 +175,7 @@ locked() {
 	sequence = 7000
 	start_command = iptables-legacy -w -I INPUT -s %IP% -j ACCEPT
 	start_command_6 = ip6tables-legacy -w -I INPUT -s %IP% -j ACCEPT
-	cmd_timeout = 2
+	cmd_timeout = 6
 	stop_command = iptables-legacy -w 1 -D INPUT -s %IP% -j ACCEPT
 	stop_command_6 = ip6tables-legacy -w 1 -D INPUT -s %IP% -j ACCEPT
 	EOF2
@@ -342,13 +342,13 @@ no_commands_left() {
 @test "SIGKILL, restart after the deadline: closed at once" {
 	local t0
 
-	grant_door 1
+	grant_door 4
 	start
 	knock_a 10.77.0.1 7000 8000
 	did 'start 10.77.0.2'
 	crash
 	t0=$(uptime_ms)
-	past() { [ $(($(uptime_ms) - t0)) -gt 1100 ]; }
+	past() { [ $(($(uptime_ms) - t0)) -gt 4100 ]; }
 	until_true "$WAIT" past
 	is "$(times_did 'stop .*')" 0
 	start

@@ -232,10 +232,10 @@ bad_place_of() {
 	done
 }
 
-# restarted_at SECONDS: the daemon is killed with a grant of 2 s that stands; the
+# restarted_at SECONDS: the daemon is killed with a grant of 4 s that stands; the
 # next one's clock since boot is so much ahead, in a time namespace.
 restarted_at() {
-	grant_door 2
+	grant_door 4
 	rm -f "$T/did"
 	start
 	knock_a 10.77.0.1 7000 8000

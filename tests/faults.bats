@@ -60,7 +60,7 @@ knocked_and() {
 }
 
 @test "no process to be had: the command runs later, and the stop command too" {
-	grant_door 1
+	grant_door 4
 	start
 	while_failing "$PID" '?fork,?vfork,clone,?clone3' EAGAIN \
 		knocked_and 'd: could not run the command: Resource temporarily unavailable'
