@@ -67,6 +67,35 @@ static void whole_knock(void) {
     syn(next_source++, 9000);
 }
 
+/* The sniffer has the ids of so many clients. */
+static void clients(uint32_t n) {
+    struct key *keys = calloc(n, sizeof *keys);
+
+    for (uint32_t i = 0; i < n; i++) memcpy(keys[i].of_ids, &i, sizeof i);
+    readers_init(sniffer, keys, n);
+    ids_make(sniffer);
+    free(keys);
+}
+
+static void a_client(void) { clients(1); }
+
+static void thousands_of_clients(void) { clients(10000); }
+
+/* A datagram of random bytes, as long as a sealed knock; their making counts as
+ * well. */
+static void garbage(void) {
+    static struct packet p;
+    static uint64_t random = 88172645463325252, bytes[7];
+
+    for (unsigned i = 0; i < 7; i++) {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        bytes[i] = random;
+    }
+    if (sealed_take(sniffer, &p, (uint8_t *)bytes)) abort();
+}
+
 static const struct {
     const char *name;
     void (*before)(void), (*once)(void);
@@ -79,6 +108,8 @@ static const struct {
     { "three-knocks-that-open", nothing, whole_knock },
     { "first-knock-of-a-real-tcp", a_real_tcp, first_knock },
     { "three-knocks-of-a-real-tcp", a_real_tcp, whole_knock },
+    { "garbage-for-one-client", a_client, garbage },
+    { "garbage-for-10000-clients", thousands_of_clients, garbage },
 };
 
 /* One door, as in the example. */
