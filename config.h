@@ -16,7 +16,7 @@
 int knock_main(int argc, char **argv);
 enum { IS_FLAG, IS_TEXT, IS_KEY, IS_KNOCK, IS_PORT, IS_NUMBER };
 struct word {
-    char name[12], value[19]; /* value: what it needs */
+    char name[12], value[15]; /* value: what it needs */
     char letter;
     uint8_t kind, min;
     uint16_t field; /* where it is kept */
@@ -139,24 +139,23 @@ const struct word *option_next(int argc, char **argv, const struct word *all,
 #define SHUTDOWN_MS 8000 /* for the stop commands at the end */
 
 /* knockd --help. */
-#define USAGE                                                               \
-    "usage: knockd [options]\n"                                             \
-    "  -i, --interface LIST  listen on eth0, on eth0,wlan0 or on any "      \
-    "(default)\n"                                                           \
-    "  -c, --config FILE     configuration (default " CONFIG_PATH ")\n"     \
-    "  -t, --test            check the configuration, print it and exit\n"  \
-    "  -S, --status          print what is open and exit\n"                 \
-    "  -d, --daemon          detach when everything is ready\n"             \
-    "  -p, --pidfile FILE    pid file (default " PID_PATH ");\n"            \
-    "                        the state file is next to it\n"                \
-    "  -g, --logfile FILE    log to this file\n"                            \
-    "  -l, --lookup          also log host names\n"                         \
-    "  -4, --only-ip-v4      ignore IPv6\n"                                 \
-    "  -v, --verbose         also print the log on standard output\n"       \
-    "  -D, --debug           print the packets that count, 20 a second at " \
-    "most\n"                                                                \
-    "  -V, --version         print the version\n"                           \
-    "  -h, --help            print this text\n"                             \
+#define USAGE                                                              \
+    "usage: knockd [options]\n"                                            \
+    "  -i, --interface LIST  listen on eth0, on eth0,wlan0 or on any "     \
+    "(default)\n"                                                          \
+    "  -c, --config FILE     configuration (default " CONFIG_PATH ")\n"    \
+    "  -t, --test            check the configuration, print it and exit\n" \
+    "  -S, --status          print what is open\n"                         \
+    "  -d, --daemon          detach when everything is ready\n"            \
+    "  -p, --pidfile FILE    pid file (default " PID_PATH ");\n"           \
+    "                        the state file is next to it\n"               \
+    "  -g, --logfile FILE    log to this file\n"                           \
+    "  -l, --lookup          also log host names\n"                        \
+    "  -4, --only-ip-v4      ignore IPv6\n"                                \
+    "  -v, --verbose         also print the log on standard output\n"      \
+    "  -D, --debug           print the packets that count\n"               \
+    "  -V, --version         print the version\n"                          \
+    "  -h, --help            print this text\n"                            \
     "Signals and files: see knockd(8), knockd.conf(5).\n"
 
 /* knock --help. */

@@ -1087,14 +1087,15 @@ static bool config_line(struct conf *c, char *line) {
     spot.line++;
     line = trim(line);
     if (!*line || *line == '#') return true;
-    size_t n = strcspn(line, "=" BLANKS);
+    size_t n = strcspn(line, "=:" BLANKS);
     const struct keyword *k = keyword_of(line, n, spot.section);
     if (!k || k->kind != COMMAND) comment_cut(line);
     char *rest = trim(line + n);
     if (*line == '[') return section(c, trim(line));
-    const char *what = strchr(line, '=') ? "unknown directive" : "no '=' in";
+    const char *what = "unknown directive";
+    if (k || !strchr(line, '=')) what = "no '=' in";
     if (!k || (*rest && *rest != '='))
-        return wrong("%s '%.40s'", what, trim(line));
+        return wrong("%s '%.*s'", what, n < 20 ? (int)n : 20, line);
     if (!spot.section)
         return wrong("%s comes before the first [section]", k->name);
     what = "[options], not in a door";
@@ -1280,10 +1281,11 @@ static void keys_check(struct conf *c, const struct door *d) {
 static void config_read(struct conf *c, const char *path) {
     struct stat st;
     size_t n;
-    int how = O_RDONLY | O_CLOEXEC;
-    /* Only the first file, and only at the start, may be a pipe. */
-    if (out.started || spot.included) how |= O_NONBLOCK;
-    int fd = openat(cwd, path, how);
+    int fd = openat(cwd, path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    /* Only the first file, and only at the start, may be a pipe: its writer is
+     * waited for if there is one, but for none to come. */
+    bool first = !out.started && !spot.included;
+    if (fd >= 0 && first) fcntl(fd, F_SETFL, 0);
     char *next = read_all(fd, &n), hint[128] = "";
     int error = errno;
     spot.path = path;
@@ -1297,14 +1299,17 @@ static void config_read(struct conf *c, const char *path) {
                 st.st_uid, st.st_mode & 07777, geteuid());
         spot.errors++;
         errno = error;
-        could_not("open", path, hint);
+        bool needless = settings.status && error == ENOENT;
+        if (!needless || !strcmp(settings.pidfile, PID_PATH))
+            could_not("open", path, hint);
         return;
     }
     if (strlen(next) != n)
         wrong("byte %zu is zero: this is not a text file", strlen(next));
     else if (fstat(fd, &st) || (spot.included && !S_ISREG(st.st_mode)))
         wrong("this is not a regular file");
-    else if (st.st_mode & S_IROTH)
+    else if (!n && S_ISFIFO(st.st_mode)) wrong("nobody writes to this pipe");
+    else if (st.st_mode & S_IROTH && !S_ISCHR(st.st_mode))
         warn("everyone can read this file: chmod 600 %s", path);
     close(fd);
     conf_keep(c, next);
@@ -5299,16 +5304,24 @@ static bool is_locked(int fd) {
     return !fcntl(fd, F_GETLK, &lock) && lock.l_type == F_WRLCK;
 }
 
+/* Is nothing in a file, or what we or knockd 0.8 write into a pidfile? */
+static bool is_pidfile(int fd) {
+    char text[16] = "";
+    ssize_t n = read(fd, text, sizeof text - 1);
+    return n == (ssize_t)strspn(text, "0123456789\n");
+}
+
 /* -d: writes the pidfile, locked while we run; another daemon's is left alone.
  * An ordinary user often can't write the default one, and needs none. */
 static void pidfile_open(struct monitor *m, const char *path) {
     struct flock lock = { .l_type = F_WRLCK };
-    int how = O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW;
-    int fd = openat(cwd, path, how, 0644);
+    int how = O_RDWR | O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK;
+    int fd = openat(cwd, path, how | O_CLOEXEC, 0644);
     if (fd >= 0 && fcntl(fd, F_SETLK, &lock) && is_locked(fd))
         die("another knockd runs with pid file %s: give this one its own "
             "(-p)",
             path);
+    if (fd >= 0 && !is_pidfile(fd)) die("%s is not a pid file", path);
     if (fd >= 0 && !ftruncate(fd, 0) &&
         dprintf(fd, "%d\n", (int)getpid()) > 0) {
         m->pid_path = copy(path);
@@ -5381,6 +5394,10 @@ static int test(struct monitor *m) {
     if (m->conf.nclients) file_test(m, stamps, false);
     int fd = openat(cwd, pid, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     if (is_locked(fd)) print("# another knockd runs with pid file %s\n", pid);
+    if (settings.daemon && fd >= 0 && !is_pidfile(fd)) {
+        m->conf.errors++;
+        say(TROUBLE, "%s is not a pid file", pid);
+    }
     if (fd >= 0) close(fd);
     if (!m->conf.errors) print("# OK\n");
     else say(TROUBLE, "errors: %u", m->conf.errors);

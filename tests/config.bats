@@ -136,6 +136,25 @@ seq_bad() {
 	printf '[d]\nsequence = 1001\nsequences = 1002\n' | bad 3 sequences
 }
 
+@test "-c: a pipe is read if somebody writes it, and hangs nobody" {
+	mkfifo "$T/fifo"
+	check "$T/fifo"
+	is "$rc" 1
+	is "$(cat "$T/e")" "knockd: $T/fifo:1: nobody writes to this pipe
+knockd: errors: 1"
+	(pause 0.3; printf '[d]\nsequence = 1001\n') >"$T/fifo" 3>&- &
+	check "$T/fifo"
+	is "$rc" 0
+	check /dev/null
+	not grep chmod "$T/e"
+}
+
+@test "--status needs no configuration if -p is given" {
+	[ ! -e /etc/knockd.conf ] || skip "there is a configuration"
+	is "$("$KNOCKD" --status -p "$T/k.pid" 2>&1)" ''
+	matches "$("$KNOCKD" --status 2>&1)" 'could not open /etc/knockd.conf: No such file'
+}
+
 @test "UseSyslog with a value, others without one" {
 	printf '[options]\nUseSyslog = yes\n' | bad 2 UseSyslog
 	printf '[d]\nsequence\n' >"$C"

@@ -16,7 +16,7 @@ directives() {
 		tr -d '"' | sed 's/\\0/\n/' | sort -u)
 	{ echo '[door]'; awk '{ print $0, "= x" }' <<<"$words"; } >"$T/words"
 	./knockd -t -c "$T/words" 2>&1 >/dev/null |
-		sed -n "s/.*unknown directive '\([^ ]*\).*/\1/p" | sort >"$T/unknown"
+		sed -n "s/.*unknown directive '\([^ ']*\).*/\1/p" | sort >"$T/unknown"
 	comm -23 <(sort <<<"$words") "$T/unknown" | grep '^[A-Z].*[a-z]'
 }
 

@@ -540,7 +540,15 @@ static void test_whole_run(void) {
     poll_result = 1;
     t_forks[0] = 0; /* it detaches; the sniffer is none of ours */
     t_nforks = 1;
-    put_text("k.pid", "12345678901\nan old one\n");
+    put_text("k.pid", "1234567\nno pid file\n");
+    CHECK(run_main(words) == 1 && has_text("/k.pid is not a pid file"), "%s",
+          kept);
+    CHECK(strstr(get_file("k.pid", NULL), "no pid file"));
+    snprintf(path, sizeof(path), "-t %s", words);
+    CHECK(run_main(path) == 1 && has_text("/k.pid is not a pid file"), "%s",
+          kept);
+    t_nforks = 1;
+    put_text("k.pid", "12345678901\n"); /* an old one */
     CHECK(run_main(words) == 0, "%d %s", end_status, kept);
     snprintf(path, sizeof(path), "%d\n", (int)getpid());
     CHECK(!strcmp(pidfile, path), "%s", pidfile);
