@@ -2459,8 +2459,6 @@ static bool no_bounding_set(void) {
     return cap > 0;
 }
 
-static bool sniffer_id(void) { return own_id(SNIFFER_ID); }
-
 static bool no_new_privs(void) {
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* after own_id(), which clears it */
     return !prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
@@ -2484,24 +2482,20 @@ static const char sandbox_steps[][29] = { "bounding set",
                                           "memory of its own" };
 enum { SANDBOX_STEPS = LENGTH(sandbox_steps) };
 
-static bool sandbox_step(unsigned i) {
-    switch (i) {
-    case 0: return no_bounding_set();
-    case 1: return empty_root();
-    case 2: return sniffer_id();
-    case 3: return no_capabilities();
-    case 4: return no_new_privs();
-    case 5: return limits();
-    case 6: return seccomp();
-    default: return execed; /* else this is a copy, by fork() */
-    }
-}
-
 /* Gives up every privilege; returns a bit for each step that is forbidden. */
 static unsigned sandbox(void) {
-    unsigned skipped = 0;
-    for (unsigned i = 0; i < SANDBOX_STEPS; i++)
-        if (!sandbox_step(i)) skipped |= 1u << i;
+    bool taken[SANDBOX_STEPS]; /* in the order of their names */
+    unsigned n = 0, skipped = 0;
+    taken[n++] = no_bounding_set();
+    taken[n++] = empty_root();
+    taken[n++] = own_id(SNIFFER_ID);
+    taken[n++] = no_capabilities();
+    taken[n++] = no_new_privs();
+    taken[n++] = limits();
+    taken[n++] = seccomp();
+    taken[n++] = execed; /* else this is a copy that fork() made */
+    while (n--)
+        if (!taken[n]) skipped |= 1u << n;
     return skipped;
 }
 
@@ -4260,21 +4254,21 @@ static bool stamps_line(struct memory *y, char *line) {
 static void stamps_load(struct monitor *m) {
     const char *path = m->stamps.path;
     if (!path) return;
-    int how = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, error = 0;
+    int how = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
+    bool damaged = false;
     size_t n;
     mkdir(STAMPS_DIR, 0700);
     int fd = open(path, how);
     char *text = read_all(fd, &n), *rest = text;
-    if (!text && errno != ENOENT) error = errno;
+    if (!text && errno != ENOENT) could_not("read", path, STAMPS_LOST);
     while (text && strchr(rest, '\n')) { /* half a line is none */
         struct memory *y = memory_add(m, 0);
         y->line = m->nmemories;
         if (stamps_line(y, strsep(&rest, "\n"))) continue;
         m->nmemories--;
-        error = EBADMSG;
+        damaged = true;
     }
-    errno = error;
-    if (error) could_not("read", path, ": restore the file, then restart");
+    if (damaged) say(TROUBLE, "%s is damaged" STAMPS_LOST, path);
     free(text);
     if (fd >= 0) close(fd);
 }
