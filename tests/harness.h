@@ -220,15 +220,18 @@ static int t_setsockopt(int fd, int level, int name, const void *value,
     return 0;
 }
 
-/* The seccomp filter goes to the same place. */
-static int t_prctl(int option, const void *value) {
-    return option == PR_SET_SECCOMP
-               ? t_setsockopt(-1, SOL_SOCKET, SO_ATTACH_FILTER, value,
-                              sizeof(struct {
-                                  short n;
-                                  void *c;
-                              }))
-               : 0;
+/* The seccomp filter goes to the same place; other modes have none. */
+static int t_prctl(int option, unsigned long mode, const void *value) {
+    if (option != PR_SET_SECCOMP) return 0;
+    if (mode != 2) {
+        errno = EINVAL;
+        return -1;
+    }
+    return t_setsockopt(-1, SOL_SOCKET, SO_ATTACH_FILTER, value,
+                        sizeof(struct {
+                            short n;
+                            void *c;
+                        }));
 }
 
 /* A path that somebody cares about, or not. */
@@ -464,6 +467,10 @@ static void (*send_hook)(const void *data, size_t n);
 
 static ssize_t t_send(int fd, const void *data, size_t n, int flags) {
     if (!send_hook) return send(fd, data, n, flags);
+    if (flags & MSG_OOB) { /* as netlink says */
+        errno = EOPNOTSUPP;
+        return -1;
+    }
     send_hook(data, n);
     return (ssize_t)n;
 }
@@ -521,8 +528,9 @@ FAULTY(int, any_socket, socket, (int d, int t, int p), t_socket(d, t, p))
 FAULTY(int, bind, bind, (void), 0)
 FAULTY(ssize_t, any_send, send, (int fd, const void *p, size_t n, int how),
        t_send(fd, p, n, how))
-FAULTY(int, any_prctl, prctl, (int option, const void *value),
-       t_prctl(option, value))
+FAULTY(int, any_prctl, prctl,
+       (int option, unsigned long mode, const void *value),
+       t_prctl(option, mode, value))
 FAULTY(int, chroot, chroot, (const char *path), t_note(path))
 FAULTY(int, chdir, chdir, (const char *path), t_note(path))
 FAULTY(int, mkdir, mkdir, (void), 0)
@@ -591,7 +599,8 @@ static int t_isatty(int fd) { return t_terminal && fd >= 0; }
 #define bind(fd, a, n) ((void)(fd), (void)(a), t_bind())
 #define send(fd, p, n, f) t_any_send(fd, p, n, f)
 #define prctl(...) t_any_prctl(T_PRCTL(__VA_ARGS__, 0, 0))
-#define T_PRCTL(a, b, c, ...) a, (const void *)(uintptr_t)(c)
+#define T_PRCTL(a, b, c, ...) \
+    a, (unsigned long)(uintptr_t)(b), (const void *)(uintptr_t)(c)
 #define chroot(path) t_chroot(path)
 #define chdir(path) t_chdir(path)
 #define mkdir(path, mode) ((void)(path), t_mkdir())

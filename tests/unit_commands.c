@@ -6,7 +6,7 @@
  * when their time is over. */
 static struct spawned {
     pid_t pid;
-    char path[64], text[512], ip[64], door[160], event[16];
+    char path[64], text[512], ip[64], door[160], event[16], client[64];
     bool ended;
     int64_t begun, ends;
     int status;
@@ -55,6 +55,7 @@ static pid_t spawn_note(const char *path, char *const *argv,
     from_environment(c->ip, sizeof(c->ip), env, "KNOCKD_IP");
     from_environment(c->door, sizeof(c->door), env, "KNOCKD_DOOR");
     from_environment(c->event, sizeof(c->event), env, "KNOCKD_EVENT");
+    from_environment(c->client, sizeof(c->client), env, "KNOCKD_CLIENT");
     c->ends = clock_ms + (command_ms ? command_ms(c) : 0);
     c->status = command_status ? command_status(c) : 0;
     return c->pid;
@@ -245,10 +246,12 @@ static void test_opening(void) {
     struct addr a = addr_of("192.0.2.1"), six = addr_of("2001:db8::1");
     int64_t start = clock_ms;
 
+    setenv("KNOCKD_CLIENT", "of whoever started us", 1);
     door_open(m, &shop[0], &a);
     CHECK(has_text("192.0.2.1: a: OPEN SESAME\n") && !ncommands);
     turn(m);
     CHECK(ncommands == 1 && !strcmp(command_text(0), "start a 192.0.2.1"));
+    CHECK(!*commands->client, "%s", commands->client);
     CHECK(has_text("a: running command: start a 192.0.2.1\n"));
     CHECK(!strcmp(commands->ip, "192.0.2.1") &&
           !strcmp(commands->door, "a") && !strcmp(commands->event, "start"));

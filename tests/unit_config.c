@@ -304,6 +304,8 @@ static void test_directives(void) {
 		{"timeout=1", "Seq_Timeout = 1"},
 		{"SEQ_TIMEOUT = 31536000", "Seq_Timeout = 31536000"},
 		{"tcpflags = SYN,!ack", "TCPFlags = syn,!ack"},
+		{"tcpflags = fin,!urg", "TCPFlags = fin,!urg"},
+		{"tcpflags = urg,!fin", "TCPFlags = urg,!fin"},
 		{"target=10.0.0.9", "Target = 10.0.0.9/32"},
 		{"Allow = 2001:db8::/32,10.0.0.0/8",
 			"Allow = 2001:db8::/32,10.0.0.0/8"},
@@ -913,6 +915,8 @@ static void test_warnings(void) {
         alike += p[0] == p[2];
         alike +=
             ((p[1] ^ p[0] << 1) & 0x77fe) == 0; /* of one random number */
+        alike += ((p[1] ^ p[2] << 1) & 0x77fe) == 0;
+        alike += ((p[3] ^ p[0] << 1) & 0x77fe) == 0;
         alike += ((p[3] ^ p[2] << 1) & 0x77fe) == 0;
         alike += p[1] == p[3];
         config_free(&c);

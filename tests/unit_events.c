@@ -557,6 +557,7 @@ static void test_lines(void) {
     struct monitor *m = shop_open();
     char text[5000], name[128];
     struct conf c = shop_conf;
+    struct stat made = { 0 };
     const char *got;
 
     /* control characters; a line too long */
@@ -591,7 +592,11 @@ static void test_lines(void) {
     c.logfile = "log";
     unlinkat(directory_fd, "log", 0);
     m->conf = c;
+    mode_t mask = umask(0);
     log_open(m);
+    umask(mask);
+    CHECK(!stat("log", &made) && (made.st_mode & 07777) == 0640, "%o",
+          made.st_mode); /* it tells who knocks, and how */
     forget();
     say(LOG, "hello");
     got = get_file("log", NULL);

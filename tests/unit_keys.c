@@ -504,6 +504,7 @@ static void test_sealed_opens(void) {
               has_text("192.0.2.1: ssh: OPEN SESAME\n"),
           "%s", kept);
     CHECK(ncommands == 1 && !strcmp(command_text(0), "start 192.0.2.1"));
+    CHECK(!strcmp(commands->client, "anna"), "%s", commands->client);
     reap(m, 0, 0);
     sealed_from(m, "192.0.2.1", 0, &d); /* its copies: not a word */
     sealed_from(m, "192.0.2.1", 0, &d);

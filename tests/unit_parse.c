@@ -4,19 +4,20 @@
 
 enum { KINDS_OF_PACKETS = 14 };
 
-/* Packets of every kind. */
+/* Packets of every kind. Their addresses and numbers look like the length of a
+ * TCP header to whoever looks for one in a wrong place. */
 static size_t sample(uint8_t *b, unsigned kind) {
     struct spec s = { .proto = TCP,
                       .flags = 2,
                       .sport = 40000,
                       .dport = 7000,
-                      .seq = 0x12345678,
+                      .seq = 0x51525354,
                       .payload = 5 };
     unsigned all[] = { 0, 60, 43, 44, 60, 51, 135, 139, 140 };
 
     s.v6 = kind >= 7;
-    s.src = addr_of(s.v6 ? "2001:db8::1" : "192.0.2.1");
-    s.dst = addr_of(s.v6 ? "fd00::1" : "10.0.0.1");
+    s.src = addr_of(s.v6 ? "5051:5253:5455::5657:1" : "80.81.82.83");
+    s.dst = addr_of(s.v6 ? "fd50:5152::5354:1" : "80.85.86.87");
     if (kind % 7 == 1 || kind % 7 == 3 || kind % 7 == 5) s.proto = UDP;
     if (!s.v6) {
         s.options = kind == 2 ? 10 : kind == 3 ? 1 : 0;

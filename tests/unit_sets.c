@@ -411,6 +411,15 @@ static void test_set_answers(void) {
     for (unsigned i = 0; i < 2 * SET_ANSWERS_MAX + 10; i++)
         send(kernel.ends[1], "short", 5, MSG_DONTWAIT);
     knock_at(m, &shop[0], "192.0.2.1");
+    /* answers are lost: the address may be there */
+    kernel.seq_off = 0;
+    forget();
+    fail(FAULT_recv, 1, ENOBUFS);
+    faults[FAULT_recv].always = true;
+    knock_at(m, &shop[0], "192.0.2.7");
+    faults[FAULT_recv].n = 0;
+    CHECK(has_text("the kernel has not answered") && m->nopenings == 2, "%s",
+          kept);
     set_end();
 }
 

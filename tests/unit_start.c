@@ -429,6 +429,7 @@ static void test_programs(void) {
         t_forks[0] = 0;
         t_nforks = 1;
         fail(FAULT_read, 1, EIO); /* the copy hears nothing, and ends */
+        t_range_from = 0;
         errno = ENOSYS;
         ended = ENDS(sniffer_start(m));
         t_closes = true;
@@ -436,6 +437,7 @@ static void test_programs(void) {
         fail(FAULT_read, 0, 0);
         CHECK(ended && end_status == (clients ? KEYS_STATUS : 0), "%d",
               end_status);
+        CHECK(clients || t_range_from, "the copy has all that is open");
         m->sniffer = -1;
     }
     m->conf.nclients = 0;
@@ -549,7 +551,10 @@ static void test_whole_run(void) {
           kept);
     t_nforks = 1;
     put_text("k.pid", "12345678901\n"); /* an old one */
+    mode_t mask = umask(0);
     CHECK(run_main(words) == 0, "%d %s", end_status, kept);
+    mode_t given = umask(mask); /* for what commands make */
+    CHECK(given == 022, "%o", given);
     snprintf(path, sizeof(path), "%d\n", (int)getpid());
     CHECK(!strcmp(pidfile, path), "%s", pidfile);
     poll_hook = NULL;
@@ -563,9 +568,12 @@ static void test_whole_run(void) {
     setenv("NOTIFY_SOCKET", path, 1);
     poll_hook = poll_end;
     poll_result = 1;
+    umask(027);
     CHECK(run_main(words) == 0 &&
               has_text("warning: -d does not detach under a service manager"),
           "%s", kept);
+    given = umask(mask);
+    CHECK(given == 027, "%o", given); /* whoever set one meant it */
     poll_hook = NULL;
     poll_result = 0;
     unsetenv("NOTIFY_SOCKET");
