@@ -332,9 +332,10 @@ static void key_take(char *text) {
     if (exposed) quit("others may use this file: chmod 600\n");
     if (!strncmp(text, "key = ", 6)) text += 6;
     char *hex = strrchr(text, ':');
-    if (!hex || hex == text) quit("no DOOR before the key\n");
-    if (hex - text > DOOR_NAME_MAX) quit("DOOR is too long\n");
-    *hex++ = '\0';
+    if (hex) *hex++ = '\0';
+    text = trim(text); /* as knockd reads a door's name */
+    if (!hex || !*text) quit("no DOOR before the key\n");
+    if (strlen(text) > DOOR_NAME_MAX) quit("DOOR is too long\n");
     hex[strcspn(hex, " \t\r\n")] = '\0';
     if (!key_parse(hex, key)) quit("the key is not 64 hex digits\n");
     door_key(&door, key, text);
@@ -378,9 +379,9 @@ static void profile_line(const char *name) {
 }
 
 /* Adds to the list of files and profiles that were searched. */
-static void searched_add(const char *text) {
+static void searched_add(const char *mark, const char *text) {
     size_t n = strlen(searched);
-    snprintf(searched + n, sizeof searched - n, "%s", text);
+    snprintf(searched + n, sizeof searched - n, "%s%s", mark, text);
 }
 
 /* Reads this section of the file dir/base, unless there are ports already. */
@@ -390,9 +391,8 @@ static void profile_read(const char *dir, const char *base) {
     if (nknocks || !dir || *dir != '/') return;
     snprintf(path, sizeof path, "%s/%s", dir, base);
     char *text = file_read(path);
-    searched_add("\n  ");
-    searched_add(path);
-    searched_add(text ? ": " : ": there is no such file");
+    searched_add("\n  ", path);
+    searched_add(": ", text ? "" : "there is no such file");
     if (text && exposed)
         dprintf(STDERR_FILENO, "knock: warning: others can use %s\n", path);
     for (int n = 1; (line = strsep(&text, "\n")); n++) {
@@ -400,7 +400,7 @@ static void profile_read(const char *dir, const char *base) {
         line[strcspn(line, "#")] = '\0';
         char *name = strtok(line, SEPARATORS);
         bool heads = name && *name == '[';
-        if (heads) searched_add(name);
+        if (heads) searched_add("", name);
         if (heads) wanted = !strcmp(name, heading);
         else if (name && wanted) profile_line(name);
         if (heads && wanted && sections++)
@@ -633,9 +633,10 @@ static bool generate(unsigned n) {
 }
 
 /* Prints a new key for server and profile; true if that fails. */
-static bool keygen(const char *client, const char *name) {
+static bool keygen(const char *client, char *name) {
     uint8_t key[KEY_BYTES];
     char hex[KEY_DIGITS + 1];
+    if (name) name = trim(name);
     if (!is_client_name(client))
         quit("'%s' can't be a client: up to %d letters, digits, . _ @ -\n",
              client, CLIENT_MAX);

@@ -430,7 +430,7 @@ static bool same_text(const char *a, const char *b) {
 static bool is_given(const char *text) { return text && *text; }
 
 /* Cuts the blanks off the end of s; returns s without those at its start. */
-static char *trim(char *s) {
+char *trim(char *s) {
     s += strspn(s, BLANKS);
     for (char *end = s + strlen(s); end > s && strchr(BLANKS, end[-1]);)
         *--end = '\0';
@@ -492,6 +492,12 @@ static char *read_all(int fd, size_t *n) {
     free(text);
     errno = error;
     return NULL;
+}
+
+/* Makes zero bytes visible: their lines are then wrong, and nothing is lost. */
+static void zeros_replace(char *text, size_t n) {
+    for (size_t i = 0; text && i < n; i++)
+        if (!text[i]) text[i] = '?';
 }
 
 /* mmap() or die.  fd: the ring's socket, or -1 for zeroed memory. */
@@ -949,7 +955,7 @@ static bool can_run(const char *word) {
 
 /* -t: warns of a start command that does not do what people expect. */
 static void start_review(const struct door *d, const char *start) {
-    static const char behind[][2][20] = {
+    static const char behind[][2][18] = {
         { "-A INPUT", "-I INPUT" },
         { "add rule", "insert rule" },
         { "ufw allow", "ufw prepend allow" },
@@ -1151,9 +1157,8 @@ static int one_time(struct door *d, bool spend) {
     d->seq.n = 0;
     if (!text)
         wrong("door '%s': %s: %s", d->name, d->one_time, strerror(errno));
-    for (size_t i = 0; text && i < size; i++)
-        if (!text[i]) text[i] = '?'; /* which makes its line wrong */
-    unsigned errors = spot.errors;   /* a wrong line is skipped */
+    zeros_replace(text, size);
+    unsigned errors = spot.errors; /* a wrong line is skipped */
     spot.path = d->one_time;
     for (spot.line = 1; (line = strsep(&rest, "\n")); spot.line++) {
         off_t start = line - text;
@@ -1304,8 +1309,7 @@ static void config_read(struct conf *c, const char *path) {
             could_not("open", path, hint);
         return;
     }
-    if (strlen(next) != n)
-        wrong("byte %zu is zero: this is not a text file", strlen(next));
+    if (strlen(next) != n) wrong("a byte is zero: this is not a text file");
     else if (fstat(fd, &st) || (spot.included && !S_ISREG(st.st_mode)))
         wrong("this is not a regular file");
     else if (!n && S_ISFIFO(st.st_mode)) wrong("nobody writes to this pipe");
@@ -3515,7 +3519,7 @@ static int set_write(struct monitor *m, const struct set *s,
 static const char *set_describe(const char *words, const struct set *s,
                                 bool v4, int error) {
     static char text[TEXT_MAX];
-    static const char faults[][68] = {
+    static const char faults[][67] = {
         "its type is another",
         "it is a map",
         "with flag interval an address would stand for a whole range",
@@ -4154,8 +4158,7 @@ static void state_load(struct monitor *m) {
     if (fd >= 0) close(fd);
 }
 
-#define STAMPS_LOST \
-    ": if the clock goes wrong at a start, a sealed knock can be used again"
+#define STAMPS_LOST ": used sealed knocks may open again"
 
 /* Adds what is remembered of a key to the text of the stamps file. */
 static void stamps_put(struct line_file *f, const struct memory *y) {
@@ -4261,14 +4264,16 @@ static void stamps_load(struct monitor *m) {
     int fd = open(path, how);
     char *text = read_all(fd, &n), *rest = text;
     if (!text && errno != ENOENT) could_not("read", path, STAMPS_LOST);
-    while (text && strchr(rest, '\n')) { /* half a line is none */
+    zeros_replace(text, n);
+    while (text && strchr(rest, '\n')) {
         struct memory *y = memory_add(m, 0);
         y->line = m->nmemories;
         if (stamps_line(y, strsep(&rest, "\n"))) continue;
         m->nmemories--;
         damaged = true;
     }
-    if (damaged) say(TROUBLE, "%s is damaged" STAMPS_LOST, path);
+    if (text && *rest) damaged = true; /* half a line is none */
+    if (damaged) say(TROUBLE, "%s is damaged%s", path, STAMPS_LOST);
     free(text);
     if (fd >= 0) close(fd);
 }
@@ -4624,7 +4629,7 @@ static enum verdict sealed_judge(const struct hmac *key,
 static void sealed_refuse(struct monitor *m, const struct client *k,
                           const struct addr *src, enum verdict v, uint64_t ms,
                           const struct addr *a) {
-    static const char reasons[][40] = {
+    static const char reasons[][37] = {
         [MALFORMED] = "%s: bad request%s",
         [FUTURE] = "%s: clock %s s ahead",
         [PAST] = "%s: clock %s s behind",

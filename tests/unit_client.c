@@ -161,11 +161,12 @@ static void test_client_hits(void) {
 
 static void test_client_sealed(void) {
     static const char *const good[] = { "key = ssh door:" CLIENT_KEY "\n",
-                                        "ssh door:" CLIENT_KEY,
+                                        "\tssh door :" CLIENT_KEY,
                                         "ssh door:" CLIENT_KEY " \r\n" };
     static const char *const bad[][2] = {
         { CLIENT_KEY "\n", "--key: no DOOR before the key\n" },
         { ":" CLIENT_KEY "\n", "--key: no DOOR before the key\n" },
+        { " :" CLIENT_KEY "\n", "--key: no DOOR before the key\n" },
         { "ssh:" CLIENT_KEY "0\n", "--key: the key is not 64 hex digits\n" },
         { "", "--key: no DOOR before the key\n" },
     };

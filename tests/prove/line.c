@@ -2,7 +2,7 @@
  * find and cut words have a harness of their own (words); here they return any place
  * and any keyword (text.h). directive() and section() get places in the line.
  *
- * with: s/^static char \*trim(/static char *real_trim(/
+ * with: s/^char \*trim(/char *real_trim(/
  * with: s/^static void comment_cut(/static void real_comment_cut(/
  * with: s/^static const struct keyword \*keyword_of(/static const struct keyword *real_keyword_of(/
  * with: s/^static bool directive(/static bool real_directive(/
