@@ -25,7 +25,7 @@ struct word {
 #define OPTIONS_MAX 20 /* of a program */
 const struct word *option_next(int argc, char **argv, const struct word *all,
                                size_t n, bool *wrong); /* in knockd.c */
-char *trim(char *s); /* the same */
+char *trim(char *s);                                   /* the same */
 
 /* Paths. */
 #define CONFIG_PATH "/etc/knockd.conf"

@@ -3745,13 +3745,30 @@ static bool is_same(const struct opening *a, const struct opening *b) {
     return closes(a) || same_text(a->start, b->start);
 }
 
+/* How many commands of o's address wait or start; 0 if none waits behind o. */
+static unsigned queue_behind(struct monitor *m, const struct opening *o) {
+    struct opening *i = *bucket_of(m, &o->src);
+    unsigned n = 0;
+    bool behind = false;
+    for (; (i = of_address(i, &o->src)); i = i->next) {
+        n += i->state <= STARTING;
+        behind |= i->state <= DUE && i->ticket > o->ticket;
+    }
+    return behind ? n : 0;
+}
+
 /* Puts a new opening into all tables, unless there is one of its door and its
- * address: the old one then gets the start command and the timeout. */
+ * address: the old one then gets the start command and the timeout.  But what
+ * is only a command runs in its place in the queue, and once more behind
+ * others: open, close, open, close. */
 static struct opening *opening_keep(struct monitor *m, struct opening *o) {
     struct opening **link = bucket_of(m, &o->src), *old = *link;
     while ((old = of_address(old, &o->src)) && !is_same(old, o))
         old = old->next;
-    if (old) {
+    unsigned queue = 0;
+    if (old && old->state == QUEUED && !closes(old))
+        queue = queue_behind(m, old);
+    if (old && (!queue || queue >= TIMES_MAX)) {
         free(old->start);
         free(old->client);
         old->start = o->start;
@@ -3798,14 +3815,6 @@ static struct opening *opening_new(struct monitor *m, const struct door *d,
     if (set) o->set = copy(set);
     if (stop && *stop) o->stop = expand(stop, o->ip);
     return opening_keep(m, o);
-}
-
-/* Does no other command of o's address wait behind o? */
-static bool is_last(struct monitor *m, const struct opening *o) {
-    struct opening *i = *bucket_of(m, &o->src);
-    for (; (i = of_address(i, &o->src)); i = i->next)
-        if (i->state <= DUE && i->ticket > o->ticket) return false;
-    return true;
 }
 
 /* Closes an opening: its stop commands are queued, if there are any. */
@@ -3876,7 +3885,7 @@ static void opening_knock(struct monitor *m, const struct door *d,
         opening_move(m, o, HELD, o->until);
     } else if (n >= TIMES_MAX)
         say_of(s, src, REFUSALS, "refused: %u of its start commands run", n);
-    else if (!waits || !is_last(m, o)) opening_queue(m, o, QUEUED);
+    else if (!waits || queue_behind(m, o)) opening_queue(m, o, QUEUED);
 }
 
 static void openings_close(struct monitor *m, const char *name,

@@ -191,6 +191,7 @@ static const struct {
     { "commands: what is left open", test_left_open },
     { "commands: nobody takes all", test_nobody_takes_all },
     { "commands: a flood with a forged address", test_flood_in_a_name },
+    { "commands: open, close, open, close", test_command_twice },
     { "commands: many doors with a forged address",
       test_many_doors_in_a_name },
     { "commands: the oldest one closes", test_oldest_closes },

@@ -423,11 +423,12 @@ static void test_last_knock(void) {
     knock_at(m, &shop[2], "192.0.2.1");
     knock_at(m, &shop[1], "192.0.2.1");
     knock_at(m, &shop[1], "192.0.2.1");
-    for (unsigned i = 0; i < 3; i++) {
+    for (unsigned i = 0; i < 4; i++) {
         reap(m, 0, 0);
         turn(m);
     }
-    CHECK(ncommands == 3 && !strcmp(command_text(1), "start c 192.0.2.1") &&
+    CHECK(ncommands == 4 && !strcmp(command_text(2), "start b 192.0.2.1") &&
+              !strcmp(command_text(1), "start c 192.0.2.1") &&
               !strcmp(command_text(0), "start b 192.0.2.1"),
           "%s, %s", command_text(1), command_text(0));
     monitor_end();
@@ -916,6 +917,48 @@ static void test_flood_in_a_name(void) {
     }
 }
 
+/* Open, close, open, close: all commands run, in the order of the knocks, also
+ * behind a command that lasts; and strangers make no long queue of this. */
+static void test_command_twice(void) {
+    for (int v6 = 0; v6 < 2; v6++) {
+        const char *ip = v6 ? "2001:db8::1" : "192.0.2.1";
+        struct monitor *m = shop_open();
+        struct addr a = addr_of(ip);
+
+        command_ms = three_ms;
+        shop[0].stop = NULL;
+        shop[1].start = "start a -D %IP%";
+        shop[1].stop = NULL;
+        door_open(m, &shop[2], &a);
+        command_ms = a_second;
+        turns(m);
+        for (unsigned i = 0; i < 5; i++) { /* knock twice, as people do */
+            for (unsigned k = 0; k < 3; k++) door_open(m, &shop[0], &a);
+            for (unsigned k = 0; k < 2; k++) door_open(m, &shop[1], &a);
+        }
+        command_ms = three_ms;
+        pass(m, 5000);
+        CHECK(ncommands == 11, "%u", ncommands);
+        for (unsigned i = 0; i < 10; i++) { /* the last one first */
+            bool closing = !strncmp(command_text(i), "start a -D ", 11);
+
+            CHECK(closing == (i % 2 == 0), "%u: %s", i, command_text(i));
+        }
+        CHECK(!m->nopenings);
+        command_ms = for_ever;
+        for (unsigned i = 0; i < 200; i++) door_open(m, &shop[i % 3], &a);
+        CHECK(m->n[QUEUED] <= TIMES_MAX + 3, "%u", m->n[QUEUED]);
+        for (unsigned i = 0; i < 200; i++) {
+            pass(m, 300);
+            door_open(m, &shop[i % 3], &a);
+        }
+        CHECK(m->nchildren <= 3 * 2 * TIMES_MAX &&
+                  m->n[QUEUED] <= TIMES_MAX + 3,
+              "%u, %u", m->nchildren, m->n[QUEUED]);
+        monitor_end();
+    }
+}
+
 static int64_t six_seconds(const struct spawned *c) {
     return strstr(c->text, " c ") ? 6000 : 30;
 }
@@ -1084,6 +1127,9 @@ static struct model {
         bool there, made_room, closing;
         int rules, times, rounds, starts, stops;
         int64_t due, again, ticket, queued;
+        int64_t later[TIMES_MAX]; /* tickets of its command, once more */
+        int64_t later_queued[TIMES_MAX];
+        int nlater;
     } item[4][GUESTS];
     struct {
         pid_t pid;
@@ -1116,15 +1162,35 @@ static void model_command(char *text, size_t n, unsigned door, unsigned guest,
              door == 3 && guest % 2 == 0 ? "4" : "", addr_text(&a, ip));
 }
 
+/* The ticket of the last place that an item's command has in the queue. */
+static int64_t last_ticket(const struct item *t) {
+    return t->nlater ? t->later[t->nlater - 1] : t->ticket;
+}
+
 static void model_knock(unsigned door, unsigned guest) {
     struct item *t = &model.item[door][guest];
-    bool last = true;
+    bool last = true, waits = t->wants == TO_START;
+    int queue = 0;
 
-    for (unsigned d = 0; d < 4; d++)
-        if (model.item[d][guest].wants &&
-            model.item[d][guest].ticket > t->ticket)
-            last = false;
-    if (t->starts >= TIMES_MAX || (t->wants == TO_START && last)) return;
+    for (unsigned d = 0; d < 4; d++) {
+        struct item *o = &model.item[d][guest];
+
+        if (o->wants) queue += 1 + o->nlater;
+        if (!has_stop(d, guest) && o->starts && !o->wants) queue++;
+        if (has_stop(d, guest) && o->starts && !o->wants && !o->closing &&
+            o->due == INT64_MAX)
+            queue++;
+        if (o->wants && last_ticket(o) > last_ticket(t)) last = false;
+    }
+    if (t->starts >= TIMES_MAX || (waits && last)) return;
+    if (waits && !has_stop(door, guest)) {
+        t->nlater += queue < TIMES_MAX;
+        if (t->nlater) {
+            t->later[t->nlater - 1] = ++model.tickets;
+            t->later_queued[t->nlater - 1] = clock_ms;
+            return;
+        }
+    }
     t->there = true;
     t->rounds = 0;
     t->wants = TO_START;
@@ -1134,9 +1200,24 @@ static void model_knock(unsigned door, unsigned guest) {
     t->ticket = ++model.tickets;
 }
 
+/* A command has begun: the item wants nothing more, or the same once more. */
+static void model_next(struct item *t) {
+    t->wants = NOTHING;
+    if (!t->nlater) return;
+    t->wants = TO_START;
+    t->ticket = t->later[0];
+    t->queued = t->later_queued[0];
+    t->nlater--;
+    for (int i = 0; i < t->nlater; i++) {
+        t->later[i] = t->later[i + 1];
+        t->later_queued[i] = t->later_queued[i + 1];
+    }
+}
+
 static void model_close(struct item *t) {
     if (!t->there || t->wants == TO_STOP || (t->closing && t->stops)) return;
     t->wants = t->times ? TO_STOP : NOTHING;
+    t->nlater = 0;
     t->queued = clock_ms;
     t->closing = t->there = t->times > 0;
     t->due = t->again = INT64_MAX;
@@ -1298,7 +1379,7 @@ static void model_turn(struct monitor *m, unsigned round) {
             else t->starts++;
             if (!stop && has_stop(d, g)) t->times++, t->rules++;
             if (stop && t->wants == TO_START) t->made_room = true;
-            else t->wants = NOTHING;
+            else model_next(t);
         }
     if (failed) model.pause = clock_ms + RETRY_MS;
     CHECK(begun == ncommands - before, "round %u: %u began, not %u", round,
