@@ -341,6 +341,10 @@ static ssize_t t_send_datagram(const void *data, size_t n) {
 static int64_t t_door_opens = INT64_MAX;
 
 static int t_client_poll(struct pollfd *fds, nfds_t n, int timeout) {
+    if (!fds && n) {
+        errno = EFAULT;
+        return -1;
+    }
     if (fds && n > 1) return poll(fds, n, timeout);
     if (fds && clock_ms + timeout >= t_door_opens) {
         if (clock_ms < t_door_opens) clock_ms = t_door_opens;
@@ -383,9 +387,18 @@ static const char *t_home; /* where profiles are, or NULL */
 
 /* ---- More system calls ----------------------------------------------------- */
 
+static bool t_guard; /* the page behind new memory may not be touched */
+
 static void *t_mmap(size_t n, int protection, int flags, int fd) {
-    return fails(FAULT_mmap) ? MAP_FAILED
-                             : mmap(NULL, n, protection, flags, fd, 0);
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t whole = (n + page - 1) / page * page;
+    char *p;
+
+    if (fails(FAULT_mmap)) return MAP_FAILED;
+    if (!t_guard || fd >= 0) return mmap(NULL, n, protection, flags, fd, 0);
+    p = mmap(NULL, whole + page, protection, flags, fd, 0);
+    if (p == MAP_FAILED || mprotect(p + whole, page, PROT_NONE)) abort();
+    return p;
 }
 
 static struct ifaddrs *t_interfaces; /* what there is */

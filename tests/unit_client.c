@@ -454,6 +454,7 @@ static void test_client_makes(void) {
     } cases[] = {
         { { 1024 }, 1, true },
         { { 1023 }, 1, false },
+        { { 1024 }, 1, true },
         { { 5000, 4000 }, 2, true },
         { { 5000, 5000 }, 2, false },
         { { 2000, 4000, 3000 }, 3, true },

@@ -361,11 +361,20 @@ static void test_life(void) {
     doors.bytes = bytes;
     poll_hook = live;
     t_closes = false;
+    t_guard = true;
     give_order(doors, w, 100);
     give_order(where, &locals, 7);
     CHECK(ENDS(sniff(&s)) && end_status == 0);
     settings.only_ipv4 = false;
+    t_guard = false;
     t_closes = true;
+    /* there is room in each table for all that it must hold */
+    s.marks[2 * MARK_SETS - 1][MARKS_IN_SET - 1] = 0;
+    s.buckets[ATTEMPTS_MAX - 1] = NULL;
+    s.ports[KNOCKS - 1].known = false;
+    s.stages[SEQUENCE_MAX].stage = 0;
+    s.attempts[ATTEMPTS_MAX - 1].stage = 0;
+    s.ring[FRAMES - 1].head.status = 0;
     poll_hook = NULL;
     poll_result = 0;
     life_hear();
