@@ -439,7 +439,8 @@ static int t_poll(struct pollfd *fds, nfds_t n, int timeout) {
     if (timeout < 0 && t_alarm)
         poll_timeout = t_alarm > clock_ms ? (int)(t_alarm - clock_ms) : 0;
     if (poll_hook) poll_hook(fds, n);
-    return fails(FAULT_poll) ? -1 : poll_result;
+    if (fails(FAULT_poll)) return -1;
+    return n ? poll_result : 0;
 }
 
 static bool t_closes = true; /* whether close() really closes */

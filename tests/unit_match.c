@@ -570,6 +570,9 @@ static void test_lines_a_second(void) {
     CHECK(said(OPEN) == 30); /* never left out */
     limit(s);
     CHECK(!heard);
+    s->now = 5999;
+    limit(s);
+    CHECK(!heard);
     s->now = 6000;
     limit(s);
     CHECK(heard == 1 && events->kind == SUPPRESSED && events->value == 110);
