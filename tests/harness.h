@@ -387,7 +387,7 @@ static const char *t_home; /* where profiles are, or NULL */
 
 /* ---- More system calls ----------------------------------------------------- */
 
-static bool t_guard; /* the page behind new memory may not be touched */
+static bool t_guard; /* as much again behind new memory may not be touched */
 
 static void *t_mmap(size_t n, int protection, int flags, int fd) {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
@@ -396,8 +396,8 @@ static void *t_mmap(size_t n, int protection, int flags, int fd) {
 
     if (fails(FAULT_mmap)) return MAP_FAILED;
     if (!t_guard || fd >= 0) return mmap(NULL, n, protection, flags, fd, 0);
-    p = mmap(NULL, whole + page, protection, flags, fd, 0);
-    if (p == MAP_FAILED || mprotect(p + whole, page, PROT_NONE)) abort();
+    p = mmap(NULL, 2 * whole, protection, flags, fd, 0);
+    if (p == MAP_FAILED || mprotect(p + whole, whole, PROT_NONE)) abort();
     return p;
 }
 
@@ -581,6 +581,12 @@ static int t_close(int fd) {
     return 0;
 }
 
+/* Commands get PATH, if there is none, and what is named after us. */
+static int t_putenv(char *text) {
+    if (strncmp(text, "PATH=", 5) && strncmp(text, "KNOCKD_", 7)) abort();
+    return putenv(text);
+}
+
 static int t_isatty(int fd) { return t_terminal && fd >= 0; }
 
 #define write(fd, data, n) t_write(fd, data, n)
@@ -634,6 +640,7 @@ static int t_isatty(int fd) { return t_terminal && fd >= 0; }
 #define timerfd_settime(fd, f, t, old) t_timer(t)
 #define close(fd) t_close(fd)
 #define isatty(fd) t_isatty(fd)
+#define putenv(text) t_putenv(text)
 /* It goes over all ports for each filter: not also step by step. */
 #if defined(__clang__)
 #define PLAIN __attribute__((no_sanitize("coverage", "address", "undefined")))
@@ -656,6 +663,7 @@ int knock_main(int argc, char **argv) {
 #undef read
 #undef recv
 #undef isatty
+#undef putenv
 #undef dprintf
 #undef exit
 #undef _exit

@@ -141,13 +141,20 @@ static void test_names(void) {
     clock_ms += LOOKUP_PAUSE_MS;
     say(LOG, "192.0.2.1: d: alone");
     close(ends[0]);
-    out.namer = -1;
+    int log = datagrams("devlog", t_syslog);
+    out.use_syslog = true;
+    out.syslog = 2999; /* the monitor's, which the namer closes */
     t_closes = false;
     fail(FAULT_fork, 1, EAGAIN);
     CHECK(ENDS(namer(ends[1])) && end_status == 0);
     t_closes = true;
     CHECK(strstr(get_file("names.log", NULL), "] 192.0.2.1: d: alone\n"),
           "%s", get_file("names.log", NULL));
+    CHECK(strstr(received(log), " knockd: 192.0.2.1: d: alone"));
+    out.use_syslog = false;
+    out.namer = out.syslog = -1;
+    close(log);
+    unlink(t_syslog);
     close(ends[1]);
     close(out.file);
     out.file = -1;
@@ -262,22 +269,23 @@ static void test_status(void) {
     snprintf(words, sizeof(words), "-S -s -c %s/conf", directory);
     unlinkat(directory_fd, "k.state", 0);
     CHECK(run_main(words) == 0 && !*kept, "%s", kept);
-    put_lines("open 1003500 30 1 192.0.2.1 - a b\nstop x\n"
-              "open 1003500 30 2 2001:db8::1 anna c\nstop x\n"
-              "open 999000 30 16 192.0.2.2 - a b\nstop x\n"
-              "open 999000 30 1 192.0.2.3 - a b\nstop x\ngone 4\n");
+    put_lines("open 1003500 30 1 192.0.2.1 - back door\nstop x\n"
+              "open 1003500 30 2 2001:db8::1 annabel c\nstop x\n"
+              "open 999000 30 16 192.0.2.2 - back door\nstop x\n"
+              "open 999000 30 1 192.0.2.3 - back door\nstop x\ngone 4\n");
     CHECK(run_main(words) == 0 &&
-              !strcmp(kept, "a b\t192.0.2.1\t-\t4\tstop\n"
-                            "c\t2001:db8::1\tanna\t4\tstop\n"
-                            "a b\t192.0.2.2\t-\t0\tstop\n"),
+              !strcmp(kept, "back door\t192.0.2.1\t-\t4\tstop\n"
+                            "c\t2001:db8::1\tannabel\t4\tstop\n"
+                            "back door\t192.0.2.2\t-\t0\tstop\n"),
           "%s", kept);
     /* on a terminal: columns, below their names */
     t_terminal = true;
     CHECK(run_main(words) == 0 &&
-              !strcmp(kept, "DOOR  ADDRESS      CLIENT  SECONDS  HOW\n"
-                            "a b   192.0.2.1    -             4  stop\n"
-                            "c     2001:db8::1  anna          4  stop\n"
-                            "a b   192.0.2.2    -             0  stop\n"),
+              !strcmp(kept,
+                      "DOOR       ADDRESS      CLIENT   SECONDS  HOW\n"
+                      "back door  192.0.2.1    -              4  stop\n"
+                      "c          2001:db8::1  annabel        4  stop\n"
+                      "back door  192.0.2.2    -              0  stop\n"),
           "%s", kept);
     t_terminal = false;
     put_version_2("open 3600 3000000 192.0.2.1 b b\nstop x\n");
@@ -501,6 +509,7 @@ static void poll_end(struct pollfd *fds, nfds_t n) {
     if (n <= 1) return;
     snprintf(pidfile, sizeof(pidfile), "%s", get_file("k.pid", NULL));
     raise(SIGTERM); /* blocked: it comes by the descriptor */
+    CHECK(fds[0].fd > STDERR_FILENO);
     fds[0].revents = POLLIN;
 }
 
