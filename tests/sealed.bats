@@ -156,6 +156,12 @@ fd77::2 x 3 open fd77::2"
 10.77.0.2 x 3 close 10.77.0.2"
 }
 
+# written: somebody writes the key to $T/fifo, and waits for a reader already.
+written() {
+	cat "$T/key" >"$T/fifo" 3>&- &
+	until_true "$WAIT" grep -q '^State:.*S' "/proc/$!/status"
+}
+
 @test "-k: a pipe is read if somebody writes it, and hangs nobody" {
 	receiver
 	# Late, and in two pieces, as a program writes them.
@@ -163,20 +169,20 @@ fd77::2 x 3 open fd77::2"
 	key_file
 	cat "$T/key" | knock_a -k /dev/stdin 10.77.0.1 62201
 	mkfifo -m 600 "$T/fifo"
-	cat "$T/key" >"$T/fifo" 3>&- &
+	written
 	knock_a -k "$T/fifo" 10.77.0.1 62201
 	is "$(received 9 | grep -c open)" 3
 	refused "^knock: --key: $T/fifo: nobody writes to this pipe$" -k "$T/fifo" 10.77.0.1 62201
 	refused '^knock: --key: /dev/fd/[0-9]+: nobody writes to this pipe$' -k <(:) 10.77.0.1 62201
 	chmod 640 "$T/fifo"
-	cat "$T/key" >"$T/fifo" 3>&- &
+	written
 	refused '^knock: --key: others may use this file: chmod 600$' -k "$T/fifo" 10.77.0.1 62201
 	mkdir -p "$T/home"
 	mkfifo "$T/home/.knockrc"
 	refused "^knock: .*/.knockrc: nobody writes to this pipe$" home
-	# A terminal, which is asked for nothing.
+	# A terminal, which is asked for nothing. (Nor does its user end anything.)
 	need script
-	in_a script -qec "'$KNOCK' -k /dev/tty 10.77.0.1 62201" /dev/null >"$T/err" || :
+	in_a script -qec "'$KNOCK' -k /dev/tty 10.77.0.1 62201" /dev/null <&"$PAUSE" >"$T/err" || :
 	matches "$(cat "$T/err")" '^knock: --key: /dev/tty: Resource temporarily unavailable'
 }
 
