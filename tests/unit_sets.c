@@ -14,8 +14,11 @@ static struct {
     bool noisy;     /* it says other things before */
     int look_error; /* instead of the description */
     uint32_t seq_off;
+    uint32_t seq;     /* of the last request */
     uint8_t taken[4]; /* the address of the last one */
     uint64_t ms;      /* for which the last one was put there */
+    uint8_t key[16];  /* the last one that was put or taken */
+    size_t nkey;
 } kernel;
 
 /* The time of an element that a message of n bytes adds, in ms. */
@@ -32,6 +35,23 @@ static uint64_t time_asked(const uint8_t *b, size_t n, bool nft) {
     if (nft) memcpy(&ms, b, sizeof(ms));
     else memcpy(&s, b, sizeof(s));
     return nft ? be64toh(ms) : ntohl(s) * 1000ull;
+}
+
+/* The address of an element that a message of n bytes adds or removes, of nkey
+ * bytes. */
+static void key_asked(const uint8_t *b, size_t n, bool nft) {
+    b += sizeof(struct netlink_);
+    n -= sizeof(struct netlink_);
+    b = attr_find(b, n, nft ? NFTA_ELEMENTS : IPSET_DATA, &n);
+    if (nft) b = attr_find(b, n, NFTA_LIST_ELEM, &n);
+    b = attr_find(b, n, nft ? NFTA_ELEM_KEY : IPSET_IP, &n);
+    size_t *bytes = &kernel.nkey;
+    const uint8_t *key =
+        attr_find(b, n, nft ? NFTA_DATA_VALUE : IPSET_IPV4, bytes);
+    CHECK(nft || !key || *bytes == 4);
+    if (!key) key = attr_find(b, n, IPSET_IPV6, bytes);
+    CHECK(key && (*bytes == 4 || *bytes == 16));
+    if (key) memcpy(kernel.key, key, *bytes % 17);
 }
 
 static size_t attribute(uint8_t *b, unsigned type, const void *data,
@@ -80,12 +100,17 @@ static void kernel_asked(const void *data, size_t n) {
         if (head.type == NFT_NEWSETELEM || head.type == IPSET_ADD)
             kernel.ms = time_asked(b + at, head.bytes, nft);
         add |= head.type == NFT_NEWSETELEM || head.type == IPSET_ADD;
+        bool take = head.type == NFT_DELSETELEM || head.type == IPSET_DEL;
+        if (take || head.type == NFT_NEWSETELEM || head.type == IPSET_ADD)
+            key_asked(b + at, head.bytes, nft);
         kernel.news += head.type == NFT_NEWSETELEM;
         kernel.dels += head.type == NFT_DELSETELEM;
         look |= head.type == NFT_GETSET || head.type == IPSET_LIST;
         if (head.type == NFT_DELSETELEM && !add)
             memcpy(kernel.taken, b + at + head.bytes - 4, 4);
     }
+    CHECK(head.seq > kernel.seq); /* a late answer is one to nothing */
+    kernel.seq = head.seq;
     if (look) {
         uint8_t body[600] = { 0 };
 
@@ -201,6 +226,7 @@ static void test_set_opening(void) {
         knock_at(m, &shop[0], "192.0.2.1");
         CHECK(has_text("192.0.2.1: a: OPEN SESAME\n") && !ncommands);
         CHECK(kernel.ms == 5000);
+        CHECK(kernel.nkey == 4 && !memcmp(kernel.key, "\300\0\2\1", 4));
         CHECK(kernel.looks == 1 && kernel.adds == 1 &&
               kernel.news == (ipset ? 0 : 2) &&
               kernel.dels == (ipset ? 0 : 1));
@@ -509,6 +535,7 @@ static void test_set_descriptions(void) {
 static void test_set_v6(void) {
     for (int ipset = 0; ipset < 2; ipset++) {
         struct monitor *m = set_open(NULL);
+        struct addr six = addr_of("2001:db8::7");
         char text[256];
 
         shop[0].set6 = ipset ? "ipset a" : "nft ip6 t a";
@@ -516,8 +543,11 @@ static void test_set_v6(void) {
         if (ipset) describe_ipset("hash:ip", AF_INET6, 1);
         knock_at(m, &shop[0], "2001:db8::7");
         CHECK(kernel.adds == 1 && m->nopenings == 1, "%s", kept);
+        CHECK(kernel.nkey == 16 && !memcmp(kernel.key, &six, 16));
+        memset(kernel.key, 0, sizeof(kernel.key));
         openings_end(m);
         CHECK(kernel.takes == 1 && !m->nopenings);
+        CHECK(kernel.nkey == 16 && !memcmp(kernel.key, &six, 16));
         forget();
         knock_at(m, &shop[0], "192.0.2.1");
         CHECK(has_text("a: put into no set: the door has no Set\n") &&
