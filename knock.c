@@ -257,7 +257,7 @@ static struct knock { /* a port to hit */
     unsigned port;
     bool udp, tcp; /* if the user wrote it */
 } knocks[KNOCKS_MAX];
-static unsigned nknocks;
+static unsigned nknocks, npeers;
 static struct hmac door;     /* the key of sealed knocks */
 static bool sealed, exposed; /* a key is given; others may use its file */
 static char where[PATH_MAX + 32]; /* "FILE:LINE: ", "--OPTION: " or "" */
@@ -270,6 +270,7 @@ FORMAT(1) static _Noreturn void quit(const char *format, ...) {
     va_start(ap, format);
     dprintf(STDERR_FILENO, "knock: %s", where);
     vdprintf(STDERR_FILENO, format, ap);
+    va_end(ap);
     exit(1);
 }
 
@@ -415,8 +416,7 @@ static void profile_read(const char *dir, const char *base) {
 static struct peer { /* an address of the host that has a route */
     const struct addrinfo *at;
     char name[NI_MAXHOST], own[NI_MAXHOST]; /* its address, and ours */
-} peers[2], *peer = peers; /* of two families with --both; the one in use */
-static unsigned npeers;
+} peers[2], *peer = peers;   /* of two families with --both; the one in use */
 static struct addrinfo *own; /* of -i when that is an address, or NULL */
 
 /* Begins a connection; returns the socket, and in *error 0 or why not. */
