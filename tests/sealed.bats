@@ -78,7 +78,7 @@ refused() {
 	not "$KNOCK" --keygen anna 2>"$T/err"
 	matches "$(cat "$T/err")" "needs a door's name"
 	# A profile ends at a line's end, and each of its lines at a #.
-	for name in '' "$(printf %0128d 1)" 'a#b' $'ssh\nssh2' $'ssh\r'; do
+	for name in '' "$(printf %0128d 1)" 'a#b' $'ssh\nssh2' $'s\rsh'; do
 		not "$KNOCK" --keygen anna "$name" >"$T/out" 2>"$T/err"
 		is "$(cat "$T/out")" ''
 		matches "$(cat "$T/err")" "^knock: --keygen anna needs a door's name: up to 127 bytes, without #\$"
