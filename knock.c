@@ -382,7 +382,7 @@ static void profile_line(const char *name) {
 /* Adds to the list of files and profiles that were searched. */
 static void searched_add(const char *mark, const char *text) {
     size_t n = strlen(searched);
-    snprintf(searched + n, sizeof searched - n, "%s%s", mark, text);
+    snprintf(searched + n, sizeof searched - n, "%s%.2000s", mark, text);
 }
 
 /* Reads this section of the file dir/base, unless there are ports already. */

@@ -161,7 +161,7 @@ knockd: errors: 1"
 	check
 	is "$rc" 1
 	grep -qi "^knockd: $C:2: .*sequence" "$T/e"
-	printf '[d]\nsequence = 1001\nJust some words\n' | bad 3 'Just some words'
+	printf '[d]\nsequence = 1001\nJust some words\n' | bad 3 "no '=' in 'Just'"
 	printf '[d]\nsequence = 1001\n= 5\n' | bad 3 ''
 }
 

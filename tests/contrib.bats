@@ -282,7 +282,7 @@ rc() {
 	pid=$(in_m cat /run/knockd.pid)
 	in_m sh -c 'cp /etc/knockd.conf /good; echo no such word >> /etc/knockd.conf'
 	rc restart >"$T/out" 2>&1 || :
-	grep -q 'no such word' "$T/out"
+	grep -q "no '=' in 'no'" "$T/out"
 	running "$pid"
 	mark
 	in_m cp /good /etc/knockd.conf

@@ -12,8 +12,9 @@ setup() {
 directives() {
 	local words
 
+	# A message quotes 20 characters of a word.
 	words=$(grep -oE '"[A-Za-z0-9_]+(\\0[A-Za-z0-9_]+)?"' knockd.c |
-		tr -d '"' | sed 's/\\0/\n/' | sort -u)
+		tr -d '"' | sed 's/\\0/\n/' | grep -E '^.{1,20}$' | sort -u)
 	{ echo '[door]'; awk '{ print $0, "= x" }' <<<"$words"; } >"$T/words"
 	./knockd -t -c "$T/words" 2>&1 >/dev/null |
 		sed -n "s/.*unknown directive '\([^ ']*\).*/\1/p" | sort >"$T/unknown"

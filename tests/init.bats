@@ -130,7 +130,7 @@ pidfile() {
 	in_m mv /k /usr/local/sbin/knockd
 	# the daemon's own words
 	in_m sh -c 'cp /etc/knockd.conf /good; echo no such word >> /etc/knockd.conf'
-	says 1 "knockd.conf:[0-9]+: .*no such word.*knockd is not started" script start
+	says 1 "knockd.conf:[0-9]+: no '=' in 'no'.*knockd is not started" script start
 	in_m rm /etc/knockd.conf
 	says 1 "knockd.conf.*knockd is not started" script start
 	in_m mv /good /etc/knockd.conf
@@ -183,5 +183,5 @@ openrc() {
 	says 1 'there is no program /usr/local/sbin/knockd' script -D start
 	in_m mv /k /usr/local/sbin/knockd
 	in_m sh -c 'echo no such word >> /etc/knockd.conf'
-	says 1 'knockd.conf:[0-9]+: .*no such word.*knockd is not started' script -D start
+	says 1 "knockd.conf:[0-9]+: no '=' in 'no'.*knockd is not started" script -D start
 }
