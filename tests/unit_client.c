@@ -212,6 +212,11 @@ static void test_client_sealed(void) {
                   !has_text("b0b1") && !t_nreached,
               "%u: %s", i, kept);
     }
+    CHECK(!symlinkat("loop", directory_fd, "loop"));
+    CHECK(client("-k loop 127.0.0.1 62201") == 1 &&
+              has_text("--key: loop: ") && !t_nreached,
+          "%s", kept);
+    unlinkat(directory_fd, "loop", 0);
     put_text("key", good[0]);
     CHECK(client("-k key 127.0.0.1 62201 62202") == 1 &&
               has_text("a sealed knock has one port"),
