@@ -631,7 +631,9 @@ static void one_input(const uint8_t *data, size_t n) {
 
         stops += o->times;
         REQUIRE(o->state == HELD && o->stop && *o->stop && o->times);
-        REQUIRE(o->when <= clock_ms + ORPHAN_MS + (int64_t)o->timeout * 1000);
+        /* Of version 2's equal entries the last deadline counts. */
+        REQUIRE(rs.old ||
+                o->when <= clock_ms + ORPHAN_MS + (int64_t)o->timeout * 1000);
     }
     free(rs.list);
     free(text);

@@ -1,6 +1,7 @@
 /* The text that is read, and what stands for the functions that the harness `words`
  * proves: each returns any place in the text, and cuts it anywhere behind that. */
 #define STRINGS
+char *trim(char *s);
 #include "prove.h"
 
 #define LINE 40 /* bytes, without the zero */
