@@ -178,7 +178,7 @@ static void burn(struct stamps *s, uint64_t stamp) {
 
 /* Judges a packet by a door's key, and unmasks it; the caller looks at the
  * address, saves the stamps, which change, and only then acts.  now: the wall
- * clock, ms; start: what was sent until then is refused, see sealed_start(). */
+ * clock, ms; start: what was sent until then is refused, see sealed_knock(). */
 enum verdict judge(const struct hmac *door, struct stamps *stamps,
                    struct sealed *s, uint64_t now, uint64_t start) {
     static const uint8_t zero[sizeof s->plain.zero];
@@ -370,8 +370,8 @@ static void profile_line(const char *name) {
     value += strspn(value, SEPARATORS);
     bool flag = !*value || !strcasecmp(value, "yes");
     bool right = w->kind == IS_FLAG ? flag : *value;
-    if (w == end || !right)
-        quit("'%s' with '%s' is not understood\n", name, value);
+    if (w == end) quit("'%s' is not understood\n", name);
+    if (!right) quit("'%s' with '%s' is not understood\n", name, value);
     bool overruled = given.seen >> (w - words) & 1; /* by an option */
     for (; w->kind == IS_KNOCK && value; value = strtok(NULL, SEPARATORS))
         knock_add(value);

@@ -1287,8 +1287,8 @@ static void config_read(struct conf *c, const char *path) {
     struct stat st;
     size_t n;
     int fd = openat(cwd, path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-    /* Only the first file, and only at the start, may be a pipe: its writer is
-     * waited for if there is one, but for none to come. */
+    /* Only the first file, and only at the start, may be a pipe: knockd waits
+     * for a writer that has opened it, and for no other. */
     bool first = !out.started && !spot.included;
     if (fd >= 0 && first) fcntl(fd, F_SETFL, 0);
     char *next = read_all(fd, &n), hint[128] = "";
@@ -1974,8 +1974,8 @@ static bool wide_begins(struct sniffer *s, const struct addr *src) {
     return true;
 }
 
-/* Changes an attempt's stage; nothing else does.  The attempts at a stage form a
- * ring, oldest first; at 0 are those that are over. */
+/* Changes an attempt's stage; nothing else does.  The attempts at a stage form
+ * a ring, oldest first; at 0 are those that are over. */
 static void attempt_move(struct sniffer *s, struct attempt *a,
                          unsigned stage) {
     struct attempt *head = &s->stages[stage];
@@ -2068,7 +2068,8 @@ static struct nets nets_of(const struct sniffer *s, struct range r) {
  * the flags must fit (rule 1); strays count with any flags. */
 static bool sees(const struct sniffer *s, const struct watch *d,
                  const struct packet *p, bool own) {
-    struct nets target = nets_of(s, d->target), deny = nets_of(s, d->deny);
+    struct nets target = nets_of(s, d->target);
+    struct nets deny = nets_of(s, d->deny);
     struct nets allow = nets_of(s, d->allow);
     if (!d->seq.n || s->now < d->quiet_until) return false;
     if (own && !fits(d, p)) return false;
@@ -2120,9 +2121,9 @@ static uint64_t stray_bit(const struct sniffer *s, uint32_t knock) {
     return 1ull << (spread(s->key[0] ^ knock) >> 58);
 }
 
-/* Rules 6 and 7: no attempt at the door, from a on, has a use for p.  A port of
- * the door's own ends them all; any other is a stray, which ends those that have
- * seen too many.  Bulk packets are strays at wide doors alone: at others nobody
+/* Rules 6 and 7: no attempt at the door, from a on, has a use for p.  A port
+ * of the door's own ends them all; any other is a stray, and ends those that saw
+ * too many.  Bulk packets are strays at wide doors alone: at others nobody
  * can knock with them, and the filter drops most. */
 static void spoil(struct sniffer *s, struct attempt *a,
                   const struct packet *p, bool own) {
@@ -2138,8 +2139,8 @@ static void spoil(struct sniffer *s, struct attempt *a,
 }
 
 /* Rules 3, 4, 6, 7: shows p to a door where its source has attempts, the first
- * of them given; returns the first attempt at the next door, or p->end.  A first
- * knock that comes again renews: its client may have given up. */
+ * of them given; returns the first attempt at the next door, or p->end.  A
+ * first knock that comes again renews: its client may have given up. */
 static struct attempt *door_hit(struct sniffer *s, struct attempt *first,
                                 struct packet *p) {
     struct attempt *next = NULL, *same = NULL, *a;
@@ -2958,9 +2959,9 @@ static void suppressed_say(struct monitor *m) {
 
 /* ---- The monitor: files that outlive us --------------------------------- */
 
-/* Replaces a file by its text: writes that to a new file, locks it and renames it,
- * so that a reader finds either file whole.  If that fails, the old file stays, and
- * the log says so once, with what follows. */
+/* Replaces a file by its text: writes that to a new file, locks that one and
+ * renames it, so that a reader finds either file whole.  If that fails, the old
+ * file stays, and the log says so once, with what follows. */
 static void lines_replace(struct line_file *f, const char *so) {
     int how = O_WRONLY | O_APPEND | O_CREAT | O_EXCL | O_CLOEXEC;
     char new[PATH_MAX];
@@ -2987,8 +2988,8 @@ static void lines_replace(struct line_file *f, const char *so) {
     f->again = now_ms() + RETRY_MS;
 }
 
-/* Appends the text to a file; false: the file is to be replaced, as most of it is
- * gone, its name is, or only a part of the text has room. */
+/* Appends the text to a file; false: the file is to be replaced, as most of it
+ * is gone, its name is, or only a part of the text has room. */
 static bool lines_append(struct line_file *f) {
     struct stat st;
     bool full = f->gone > f->records / 2 + STATE_SLACK;
@@ -3656,14 +3657,15 @@ static int64_t last_begun(const struct monitor *m, const struct addr *src) {
 }
 
 /* Lets the next command of an address wait for a slot, unless an earlier one
- * waits for its own, or runs, for less than ORDER_MS.  A command that has waited
- * longer leaves each earlier one HASTE_MS: who floods doors in the name of an
- * address holds up no other door of it for long, and quick commands still run
- * one after the other. */
+ * waits for its own, or runs, for less than ORDER_MS.  A command that waited
+ * longer leaves each earlier one HASTE_MS: a stranger who floods doors in the
+ * name of an address holds up no other door of it for long, and quick commands
+ * still run one after the other. */
 static void address_turn(struct monitor *m, const struct addr *src) {
     struct opening *first = NULL, *o = *bucket_of(m, src);
     for (; (o = of_address(o, src)); o = o->next) {
-        if (o->state > DUE || (is_ready(o) && o->when == NEVER)) continue;
+        if (o->state > DUE) continue;
+        if (is_ready(o) && o->when == NEVER) continue;
         if (is_ready(o)) return;
         if (!first || o->ticket < first->ticket) first = o;
     }
@@ -4178,8 +4180,8 @@ static void stamps_put(struct line_file *f, const struct memory *y) {
     text_add(&f->text, "\n");
 }
 
-/* Replaces the stamps file, without what was written before and without keys that
- * no client has had for STAMPS_DAYS. */
+/* Replaces the stamps file, without what was written before and without keys
+ * that no client has had for STAMPS_DAYS. */
 static void stamps_replace(struct monitor *m) {
     struct line_file *f = &m->stamps;
     uint64_t keep = STAMPS_DAYS * UINT64_C(86400000), now = wall_ms();
@@ -4200,9 +4202,9 @@ static void stamps_replace(struct monitor *m) {
     lines_replace(f, STAMPS_LOST);
 }
 
-/* Writes the stamps of a key, before the daemon does what they must prevent later.
- * The file has a line for each change of what is remembered of a key at a door, and
- * the last one holds:
+/* Writes the stamps of a key, before the daemon does what they must prevent
+ * later.  The file has a line for each change of what is remembered of a key at
+ * a door, and the last one holds:
  *     seen ID FLOOR LOW-HIGH...        (ms since 1970) */
 static void stamps_save(struct monitor *m, const struct memory *y) {
     struct line_file *f = &m->stamps;
@@ -4225,10 +4227,11 @@ static void memory_begin(struct memory *y) {
     y->wall = (int64_t)wall_ms();
 }
 
-/* Sorts them by id.  Of several with one id the last line of the file is kept, or
- * what is known since, which then counts as its first line. */
+/* Sorts them by id.  Of several with one id the last line of the file is kept,
+ * or what is known already.  All have line 1 then, one that is added later 0. */
 static void memories_sort(struct monitor *m) {
-    struct memory *to = m->memories, *y = to, *end = to + m->nmemories;
+    struct memory *to = m->memories, *y = to;
+    struct memory *end = to + m->nmemories;
     if (y < end) qsort(y, m->nmemories, sizeof *y, memory_cmp);
     for (; y < end; y++) {
         bool again = to > m->memories && to[-1].id == y->id;
@@ -4268,7 +4271,7 @@ static void stamps_load(struct monitor *m) {
     if (!path) return;
     int how = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
     bool damaged = false;
-    size_t n;
+    size_t n = 0;
     mkdir(STAMPS_DIR, 0700);
     int fd = open(path, how);
     char *text = read_all(fd, &n), *rest = text;
@@ -5312,11 +5315,14 @@ static bool is_locked(int fd) {
     return !fcntl(fd, F_GETLK, &lock) && lock.l_type == F_WRLCK;
 }
 
-/* Is nothing in a file, or what we or knockd 0.8 write into a pidfile? */
+/* Has a file nothing but a number, blanks, or the zeros of a power failure? */
 static bool is_pidfile(int fd) {
-    char text[16] = "";
-    ssize_t n = read(fd, text, sizeof text - 1);
-    return n == (ssize_t)strspn(text, "0123456789\n");
+    static const char usual[] = "0123456789 \t\r\n";
+    char text[32];
+    ssize_t n = read(fd, text, sizeof text);
+    for (ssize_t i = 0; i < n; i++)
+        if (!memchr(usual, text[i], sizeof usual)) return false;
+    return n < (ssize_t)sizeof text;
 }
 
 /* -d: writes the pidfile, locked while we run; another daemon's is left alone.
@@ -5329,7 +5335,8 @@ static void pidfile_open(struct monitor *m, const char *path) {
         die("another knockd runs with pid file %s: give this one its own "
             "(-p)",
             path);
-    if (fd >= 0 && !is_pidfile(fd)) die("%s is not a pid file", path);
+    bool foreign = fd >= 0 && !is_pidfile(fd);
+    if (foreign) die("%s is no pid file: remove it, or use -p", path);
     if (fd >= 0 && !ftruncate(fd, 0) &&
         dprintf(fd, "%d\n", (int)getpid()) > 0) {
         m->pid_path = copy(path);
@@ -5404,7 +5411,7 @@ static int test(struct monitor *m) {
     if (is_locked(fd)) print("# another knockd runs with pid file %s\n", pid);
     if (settings.daemon && fd >= 0 && !is_pidfile(fd)) {
         m->conf.errors++;
-        say(TROUBLE, "%s is not a pid file", pid);
+        say(TROUBLE, "%s is no pid file: remove it, or use -p", pid);
     }
     if (fd >= 0) close(fd);
     if (!m->conf.errors) print("# OK\n");

@@ -744,11 +744,11 @@ wrong() {
 	wrong 4 "milliseconds '5s' is not a whole number from 0 to 86400000" "$ok"$'\ndelay = 5s'
 	wrong 4 "'delay' with '' is not understood" "$ok"$'\ndelay ='
 	wrong 4 "'delay' has too many words" "$ok"$'\ndelay = 5 6'
-	wrong 5 "'prots' with '7000' is not understood" "$ok"$'\n\nprots = 7000'
+	wrong 5 "'prots' is not understood" "$ok"$'\n\nprots = 7000'
 	wrong 4 "'udp' with 'maybe' is not understood" "$ok"$'\nudp = maybe'
 	wrong 4 "'host' with '' is not understood" "$ok"$'\nhost ='
 	wrong 4 "port '0' is not a whole number from 1 to 65535" "$ok"$'\nwait = 0'
-	wrong 4 "'help' with '' is not understood" "$ok"$'\nhelp'
+	wrong 4 "'help' is not understood" "$ok"$'\nhelp'
 	nothing_seen
 }
 

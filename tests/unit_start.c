@@ -553,14 +553,17 @@ static void test_whole_run(void) {
     t_forks[0] = 0; /* it detaches; the sniffer is none of ours */
     t_nforks = 1;
     put_text("k.pid", "1234567\nno pid file\n");
-    CHECK(run_main(words) == 1 && has_text("/k.pid is not a pid file"), "%s",
+    CHECK(run_main(words) == 1 && has_text("/k.pid is no pid file"), "%s",
           kept);
     CHECK(strstr(get_file("k.pid", NULL), "no pid file"));
     snprintf(path, sizeof(path), "-t %s", words);
-    CHECK(run_main(path) == 1 && has_text("/k.pid is not a pid file"), "%s",
+    CHECK(run_main(path) == 1 && has_text("/k.pid is no pid file"), "%s",
+          kept);
+    put_text("k.pid", "12345678901234567890123456789012\n"); /* too long */
+    CHECK(run_main(path) == 1 && has_text("/k.pid is no pid file"), "%s",
           kept);
     t_nforks = 1;
-    put_text("k.pid", "12345678901\n"); /* an old one */
+    put_file("k.pid", "12345 \r\n\0\0", 10); /* an old one, after a crash */
     mode_t mask = umask(0);
     signal(SIGHUP, SIG_IGN); /* as nohup does */
     CHECK(run_main(words) == 0, "%d %s", end_status, kept);
