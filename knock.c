@@ -292,7 +292,7 @@ static unsigned port_of(const char *text) {
     return number_of(text, "port", 1, 65535);
 }
 
-/* Adds PORT[:PROTOCOL] or, as of scanners, PORT/PROTOCOL; cuts and keeps it. */
+/* Adds PORT[:PROTOCOL] or a scanner's PORT/PROTOCOL; cuts, keeps the text. */
 static void knock_add(char *text) {
     struct knock *k = &knocks[nknocks++];
     if (nknocks == KNOCKS_MAX) quit("too many ports\n");
@@ -304,8 +304,8 @@ static void knock_add(char *text) {
     k->port = port_of(k->text);
 }
 
-/* Reads a file of the user's; NULL if it does not exist.  A pipe's writer, as of
- * <(pass show knock), is waited for if there is one; a device never is. */
+/* Reads a file of the user's; NULL if it does not exist.  Waits for the writer
+ * of a pipe, as of <(pass show knock), if there is one; never for a device. */
 static char *file_read(const char *path) {
     int fd = open(path, O_RDONLY | O_NONBLOCK);
     struct stat st;

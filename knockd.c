@@ -2833,7 +2833,7 @@ struct output { /* of a command and of what it left */
     char line[OUTPUT_LINE_MAX + 1];
 };
 
-/* A file that grows by lines, and is replaced when half of it is gone. */
+/* A file that grows by lines, and is replaced when most of them are old. */
 struct line_file {
     char *path; /* NULL: there is none, or another daemon has it */
     int fd;     /* -1: nothing was written yet */
@@ -4227,8 +4227,8 @@ static void memory_begin(struct memory *y) {
     y->wall = (int64_t)wall_ms();
 }
 
-/* Sorts them by id.  Of several with one id the last line of the file is kept,
- * or what is known already.  All have line 1 then, one that is added later 0. */
+/* Sorts the memories by id.  Of several with one id the last line of the file is
+ * kept, or what is known already: all have line 1 then, a later one has 0. */
 static void memories_sort(struct monitor *m) {
     struct memory *to = m->memories, *y = to;
     struct memory *end = to + m->nmemories;
@@ -4238,7 +4238,8 @@ static void memories_sort(struct monitor *m) {
         to -= again;
         m->nmemories -= again;
         *to = *y;
-        to++->line = 1;
+        to->line = 1;
+        to++;
     }
 }
 
@@ -4255,7 +4256,8 @@ static bool stamps_line(struct memory *y, char *line) {
     struct span *r = y->stamps.burnt, *end = r + BURNT_MAX;
     if (strncmp(line, "seen ", 5)) return false;
     y->id = strtoull(line + 5, &line, 16);
-    if (*line++ != ' ') return false;
+    if (*line != ' ') return false;
+    line++;
     if (!long_number(strsep(&line, " "), &y->stamps.floor)) return false;
     for (; line && r < end; r++) {
         char *high = strsep(&line, " "), *low = strsep(&high, "-");
