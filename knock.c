@@ -328,7 +328,7 @@ static char *file_read(const char *path) {
 /* Reads the key of sealed knocks, DOOR:KEY, from a profile or a file. */
 static void key_take(char *text) {
     uint8_t key[KEY_BYTES];
-    if (*text == '/' || *where == '-') text = file_read(text);
+    if (*text == '/' || *where == '-') text = file_read(trim(text));
     if (!text) quit("there is no such file\n");
     if (exposed) quit("others may use this file: chmod 600\n");
     if (!strncmp(text, "key = ", 6)) text += 6;

@@ -136,7 +136,7 @@ fd77::2 x 3 open fd77::2"
 	[file]
 	host = 10.77.0.1
 	ports = 62201
-	key = $T/key
+	key = $T/key	# of the server
 	[blanks]
 	host = 10.77.0.1
 	ports = 62201:udp
