@@ -272,8 +272,10 @@ if [ -n "$missing" ]; then
 		echo "missing:$missing${packages:+ (packages:$packages)}"
 	else
 		echo "missing:$missing; installing:$packages"
+		start=$(date +%s)
 		# shellcheck disable=SC2086
 		install $packages
+		echo "installed in $(($(date +%s) - start)) s"
 	fi
 fi
 [ -n "${NO_INSTALL:-}" ] || unpack
