@@ -416,7 +416,7 @@ static void profile_read(const char *dir, const char *base) {
 static struct peer { /* an address of the host that has a route */
     const struct addrinfo *at;
     char name[NI_MAXHOST], own[NI_MAXHOST]; /* its address, and ours */
-} peers[2], *peer = peers;   /* of two families with --both; the one in use */
+} peers[2], *peer;           /* of two families with --both; the one in use */
 static struct addrinfo *own; /* of -i when that is an address, or NULL */
 
 /* Begins a connection; returns the socket, and in *error 0 or why not. */

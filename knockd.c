@@ -55,7 +55,8 @@
 /* clang-format off */
 #define FAST \
     _Pragma("GCC push_options") \
-    _Pragma("GCC optimize(\"O2,no-align-loops,no-align-jumps,no-caller-saves\")")
+    _Pragma("GCC optimize(\"O2,no-align-functions,no-align-loops,\
+no-align-jumps,no-caller-saves\")")
 /* clang-format on */
 #define FAST_END _Pragma("GCC pop_options")
 #else
@@ -1522,7 +1523,7 @@ struct sniffer {
     struct reader *readers;           /* by client */
     struct id *ids;                   /* `periods` of each client */
     uint32_t *id_buckets;             /* by id: an index into ids, + 1 */
-    uint8_t *id_marks;                /* a bit for an eighth of a bucket */
+    uint64_t *id_marks;               /* a bit for a 64th of a bucket */
     uint32_t nreaders, periods, nids; /* nids: of all, and buckets */
     uint64_t period;                  /* that of the wall clock, + 1 */
     struct event sealed[SEALED_MAX];  /* not yet sent, in their order */
@@ -1709,6 +1710,7 @@ struct packet {
     struct addr src, dst;
     uint64_t mark; /* the same if it is sent again; see mark_of() */
     const struct attempt *end; /* see attempts_of() */
+    const uint8_t *sealed; /* its data, if it may be a sealed knock; NULL */
     uint32_t knock;
     uint32_t number; /* TCP's sequence number; UDP: see parse_udp() */
     uint32_t interface;
@@ -2323,17 +2325,19 @@ static void readers_init(struct sniffer *s, const struct key *keys,
     s->readers = map(n * sizeof *s->readers, -1);
     s->ids = map(s->nids * sizeof *s->ids, -1);
     s->id_buckets = map(s->nids * sizeof *s->id_buckets, -1);
-    s->id_marks = map(s->nids, -1);
+    s->id_marks = map(s->nids * sizeof *s->id_marks, -1);
     for (uint32_t i = 0; i < n; i++) {
         s->readers[i].door = keys[i].door;
         hmac_key(&s->readers[i].id_key, keys[i].of_ids, HASH_BYTES);
     }
 }
 
-/* An id's bucket, times 8, and its eighth of the bucket: most of what is no id
- * is known by the marks alone, which fit into the cache. */
-static uint32_t id_place(const struct sniffer *s, uint64_t id) {
-    return (uint32_t)(id % (8ull * s->nids));
+/* The bucket, times 64, of the id at p, and its part of the bucket: nearly all
+ * of what is no id is known by the marks alone. */
+static uint32_t id_place(const struct sniffer *s, const void *p) {
+    uint64_t id, places = s->nids * UINT64_C(64);
+    memcpy(&id, p, sizeof id);
+    return (uint32_t)(id % places);
 }
 
 /* Makes the ids of the periods around now, if the wall clock has come to
@@ -2343,7 +2347,7 @@ static void ids_make(struct sniffer *s) {
     if (s->period == now + 1) return;
     s->period = now + 1;
     memset(s->id_buckets, 0, s->nids * sizeof *s->id_buckets);
-    memset(s->id_marks, 0, s->nids);
+    memset(s->id_marks, 0, s->nids * sizeof *s->id_marks);
     for (uint32_t i = 0; i < s->nids; i++) {
         struct id *id = &s->ids[i]; /* its place: the period's remainder */
         uint64_t after = (i + s->periods - first % s->periods) % s->periods;
@@ -2351,9 +2355,9 @@ static void ids_make(struct sniffer *s) {
         if (id->of != period + 1)
             id->id = sealed_id(&s->readers[i / s->periods].id_key, period);
         id->of = period + 1;
-        uint32_t place = id_place(s, id->id);
-        s->id_marks[place / 8] |= (uint8_t)(1 << place % 8);
-        uint32_t *link = &s->id_buckets[place / 8];
+        uint32_t place = id_place(s, &id->id);
+        s->id_marks[place / 64] |= UINT64_C(1) << place % 64;
+        uint32_t *link = &s->id_buckets[place / 64];
         id->next = *link;
         *link = i + 1;
     }
@@ -2361,15 +2365,14 @@ static void ids_make(struct sniffer *s) {
 
 /* Queues a datagram for the client whose id it has; false if there is none: it
  * is a stray.  Datagrams with an id of another time are limited. */
-static bool sealed_take(struct sniffer *s, const struct packet *p,
-                        const uint8_t *datagram) {
+static bool sealed_take(struct sniffer *s, const struct packet *p) {
     struct event e = { .kind = SEALED, .src = p->src };
     bool known = false;
     if (!s->nids) return false;
-    memcpy(&e.sealed, datagram, sizeof e.sealed);
-    uint32_t place = id_place(s, e.sealed.id);
-    if (!(s->id_marks[place / 8] >> place % 8 & 1)) return false;
-    uint32_t i = s->id_buckets[place / 8];
+    memcpy(&e.sealed, p->sealed, sizeof e.sealed);
+    uint32_t place = id_place(s, p->sealed);
+    if (!(s->id_marks[place / 64] >> place % 64 & 1)) return false;
+    uint32_t i = s->id_buckets[place / 64];
     for (; i; i = s->ids[i - 1].next) {
         const struct id *id = &s->ids[i - 1];
         if (id->id != e.sealed.id) continue;
@@ -2539,9 +2542,13 @@ static bool frame(struct sniffer *s, const union slot *slot,
     }
     const uint8_t *udp = slot->bytes + t->net + p->at;
     size_t size = 8 + sizeof(struct sealed);
-    bool sealed = s->ports[p->knock].sealed && !p->part;
-    if (sealed && p->at + size <= n && get16(udp + 4) == size)
-        return !sealed_take(s, p, udp + 8);
+    p->sealed = NULL;
+    if (!s->nids || p->part) return true;
+    if (!s->ports[p->knock].sealed) return true;
+    if (p->at + size > n) return true;
+    if (get16(udp + 4) != size) return true;
+    p->sealed = udp + 8;
+    __builtin_prefetch(&s->id_marks[id_place(s, p->sealed) / 64]);
     return true;
 }
 
@@ -2559,21 +2566,24 @@ static void ring_find(struct sniffer *s) {
     }
 }
 
-/* Takes a few packets from the ring, and prefetches tables; how many. */
+/* Takes a few packets from the ring, prefetches tables; how many.  The slots go
+ * back to the kernel last, as a sealed knock is still in its slot. */
 static uint32_t ring_read(struct sniffer *s) {
     struct packet p[FRAMES_AT_ONCE];
-    uint32_t n = 0, good = 0;
+    uint32_t n = 0, good = 0, first = s->at;
     for (; n < FRAMES_AT_ONCE; n++) {
-        union slot *slot = &s->ring[s->at];
+        const union slot *slot = &s->ring[s->at];
         if (!is_full(slot)) break;
         if (frame(s, slot, &p[good]))
             __builtin_prefetch(bucket(s, hash(s, &p[good++].src)));
-        __atomic_store_n(&slot->head.status, 0, __ATOMIC_RELEASE);
         s->at = (s->at + 1) % FRAMES;
     }
     for (uint32_t i = 0; i < good && s->active; i++)
         __builtin_prefetch(*bucket(s, hash(s, &p[i].src)));
-    for (uint32_t i = 0; i < good; i++) match(s, &p[i]);
+    for (uint32_t i = 0; i < good; i++)
+        if (!p[i].sealed || !sealed_take(s, &p[i])) match(s, &p[i]);
+    for (; first != s->at; first = (first + 1) % FRAMES)
+        __atomic_store_n(&s->ring[first].head.status, 0, __ATOMIC_RELEASE);
     s->counters[PACKETS] += n;
     return n;
 }
@@ -4008,7 +4018,8 @@ static void command_reap(struct monitor *m, pid_t pid, int status) {
  * commands a stop command undoes one first.  If the kernel has no process left,
  * the command keeps its place, and all wait for a while. */
 static void command_begin(struct monitor *m, struct opening *o, int64_t now) {
-    enum state was = o->state, next = was == DUE ? STOPPING : STARTING;
+    enum state was = o->state, next = STARTING;
+    if (was == DUE) next = STOPPING;
     if (was == QUEUED && o->stop && o->times >= TIMES_MAX) next = CROWDED;
     enum command which = next == STARTING ? START : STOP;
     struct child *c = &m->children[m->nchildren++];
@@ -4985,8 +4996,9 @@ static void sniffer_stop(struct monitor *m) {
 
 /* The sniffer has died by itself: another one follows, if it was ever ready. */
 static void sniffer_died(struct monitor *m, int status) {
-    const char *how = "status", *next = m->ready ? ": starting another" : "";
+    const char *how = "status", *next = "";
     int number = WEXITSTATUS(status);
+    if (m->ready) next = ": starting another";
     if (number == KEYS_STATUS) next = ": Keys need execveat(2)";
     if (WIFSIGNALED(status)) {
         how = "signal";

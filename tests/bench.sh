@@ -476,7 +476,7 @@ set_rows() {
 	lost
 	add "system calls of the daemon per knock, Set $how" - \
 		"$(wc -l <"$T/calls" | awk '{ printf "%.1f", $1 / 20 }')" 20
-	for ((i = 0; i < ROUNDS; i++)); do set_many $how "$i"; done
+	for ((i = 0; i < $(by 1 9); i++)); do set_many $how "$i"; done
 	add "last knock to open with $(percentile 0 "$R/many.$how.open") doors open, Set $how, p50, ms" - \
 		"$(ms 50 many.$how)" ''
 	parted 'the same as a multiple of that with one door open' many.$how.50 one.$how.50 1.5
@@ -687,7 +687,7 @@ row_keys() {
 	local i n last
 
 	[ -z "$NOISE" ] || return 0
-	for ((i = 0; i < ROUNDS; i++)); do
+	for ((i = 0; i < $(by 1 11); i++)); do
 		for n in $(in_turn "$i" 1 100 10000); do
 			sealed_door $n "command = $STAMP $T/sock %IP%"
 			start_us new >>"$R/keys$n.start"
@@ -695,7 +695,7 @@ row_keys() {
 			up new
 			unsealed garbage
 			# shellcheck disable=SC2086
-			loaded keys$n.cpu $WORDS count="$(by 100000 500000)"
+			loaded keys$n.cpu $WORDS count="$(by 100000 1000000)"
 			last=$(od -An -v -tx1 -w32 -N32 /dev/urandom | tr -d ' ')
 			echo "last $last" >>"$T/keys"
 			sealed "$last" 8000 5000 62201 >"$T/lines"

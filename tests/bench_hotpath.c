@@ -93,7 +93,8 @@ static void garbage(void) {
         random ^= random << 17;
         bytes[i] = random;
     }
-    if (sealed_take(sniffer, &p, (uint8_t *)bytes)) abort();
+    p.sealed = (uint8_t *)bytes;
+    if (sealed_take(sniffer, &p)) abort();
 }
 
 static const struct {

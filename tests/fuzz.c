@@ -1146,7 +1146,8 @@ static void arrive(const uint8_t *packet, size_t size, unsigned from) {
     for (struct share *s = m.shares; s; s = s->next) s->second = -1;
     sniffer->nsealed = 0;
     ids_make(sniffer);
-    frame(sniffer, &slot, &p);
+    p.sealed = NULL;
+    if (frame(sniffer, &slot, &p) && p.sealed) sealed_take(sniffer, &p);
     forget();
     for (unsigned i = 0; i < sniffer->nsealed; i++) {
         struct event e = sniffer->sealed[i];
