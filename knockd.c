@@ -1523,7 +1523,7 @@ struct sniffer {
     struct reader *readers;           /* by client */
     struct id *ids;                   /* `periods` of each client */
     uint32_t *id_buckets;             /* by id: an index into ids, + 1 */
-    uint64_t *id_marks;               /* a bit for a 64th of a bucket */
+    uint64_t *id_marks;               /* of each bucket, see id_marks() */
     uint32_t nreaders, periods, nids; /* nids: of all, and buckets */
     uint64_t period;                  /* that of the wall clock, + 1 */
     struct event sealed[SEALED_MAX];  /* not yet sent, in their order */
@@ -2332,12 +2332,17 @@ static void readers_init(struct sniffer *s, const struct key *keys,
     }
 }
 
-/* The bucket, times 64, of the id at p, and its part of the bucket: nearly all
- * of what is no id is known by the marks alone. */
-static uint32_t id_place(const struct sniffer *s, const void *p) {
-    uint64_t id, places = s->nids * UINT64_C(64);
+/* The bucket of the id at p. */
+static uint32_t id_bucket(const struct sniffer *s, const void *p) {
+    uint64_t id;
     memcpy(&id, p, sizeof id);
-    return (uint32_t)(id % places);
+    return (uint32_t)(id % s->nids);
+}
+
+/* An id's two marks in its bucket: without both, an id is not in the bucket, and
+ * nearly all of what is no id lacks one. */
+static uint64_t id_marks(uint64_t id) {
+    return UINT64_C(1) << (id >> 58) | UINT64_C(1) << (id >> 52 & 63);
 }
 
 /* Makes the ids of the periods around now, if the wall clock has come to
@@ -2355,9 +2360,9 @@ static void ids_make(struct sniffer *s) {
         if (id->of != period + 1)
             id->id = sealed_id(&s->readers[i / s->periods].id_key, period);
         id->of = period + 1;
-        uint32_t place = id_place(s, &id->id);
-        s->id_marks[place / 64] |= UINT64_C(1) << place % 64;
-        uint32_t *link = &s->id_buckets[place / 64];
+        uint32_t bucket = id_bucket(s, &id->id);
+        s->id_marks[bucket] |= id_marks(id->id);
+        uint32_t *link = &s->id_buckets[bucket];
         id->next = *link;
         *link = i + 1;
     }
@@ -2370,9 +2375,9 @@ static bool sealed_take(struct sniffer *s, const struct packet *p) {
     bool known = false;
     if (!s->nids) return false;
     memcpy(&e.sealed, p->sealed, sizeof e.sealed);
-    uint32_t place = id_place(s, p->sealed);
-    if (!(s->id_marks[place / 64] >> place % 64 & 1)) return false;
-    uint32_t i = s->id_buckets[place / 64];
+    uint32_t bucket = id_bucket(s, p->sealed);
+    if (id_marks(e.sealed.id) & ~s->id_marks[bucket]) return false;
+    uint32_t i = s->id_buckets[bucket];
     for (; i; i = s->ids[i - 1].next) {
         const struct id *id = &s->ids[i - 1];
         if (id->id != e.sealed.id) continue;
@@ -2548,7 +2553,7 @@ static bool frame(struct sniffer *s, const union slot *slot,
     if (p->at + size > n) return true;
     if (get16(udp + 4) != size) return true;
     p->sealed = udp + 8;
-    __builtin_prefetch(&s->id_marks[id_place(s, p->sealed) / 64]);
+    __builtin_prefetch(&s->id_marks[id_bucket(s, p->sealed)]);
     return true;
 }
 
