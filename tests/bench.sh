@@ -687,7 +687,7 @@ row_keys() {
 	local i n last
 
 	[ -z "$NOISE" ] || return 0
-	for ((i = 0; i < $(by 1 11); i++)); do
+	for ((i = 0; i < $(by 1 31); i++)); do
 		for n in $(in_turn "$i" 1 100 10000); do
 			sealed_door $n "command = $STAMP $T/sock %IP%"
 			start_us new >>"$R/keys$n.start"
