@@ -1523,7 +1523,7 @@ struct sniffer {
     struct reader *readers;           /* by client */
     struct id *ids;                   /* `periods` of each client */
     uint32_t *id_buckets;             /* by id: an index into ids, + 1 */
-    uint64_t *id_marks;               /* of each bucket, see id_marks() */
+    uint64_t *id_marks;               /* of each bucket, see marks_of() */
     uint32_t nreaders, periods, nids; /* nids: of all, and buckets */
     uint64_t period;                  /* that of the wall clock, + 1 */
     struct event sealed[SEALED_MAX];  /* not yet sent, in their order */
@@ -1710,7 +1710,7 @@ struct packet {
     struct addr src, dst;
     uint64_t mark; /* the same if it is sent again; see mark_of() */
     const struct attempt *end; /* see attempts_of() */
-    const uint8_t *sealed; /* its data, if it may be a sealed knock; NULL */
+    const uint8_t *sealed;     /* in the ring; NULL: no sealed knock */
     uint32_t knock;
     uint32_t number; /* TCP's sequence number; UDP: see parse_udp() */
     uint32_t interface;
@@ -2332,16 +2332,13 @@ static void readers_init(struct sniffer *s, const struct key *keys,
     }
 }
 
-/* The bucket of the id at p. */
-static uint32_t id_bucket(const struct sniffer *s, const void *p) {
-    uint64_t id;
-    memcpy(&id, p, sizeof id);
+static uint32_t id_bucket(const struct sniffer *s, uint64_t id) {
     return (uint32_t)(id % s->nids);
 }
 
-/* An id's two marks in its bucket: without both, an id is not in the bucket, and
- * nearly all of what is no id lacks one. */
-static uint64_t id_marks(uint64_t id) {
+/* An id's two marks.  A bucket that lacks one of them does not have the id; of
+ * random ids, one in some 400 finds both. */
+static uint64_t marks_of(uint64_t id) {
     return UINT64_C(1) << (id >> 58) | UINT64_C(1) << (id >> 52 & 63);
 }
 
@@ -2360,8 +2357,8 @@ static void ids_make(struct sniffer *s) {
         if (id->of != period + 1)
             id->id = sealed_id(&s->readers[i / s->periods].id_key, period);
         id->of = period + 1;
-        uint32_t bucket = id_bucket(s, &id->id);
-        s->id_marks[bucket] |= id_marks(id->id);
+        uint32_t bucket = id_bucket(s, id->id);
+        s->id_marks[bucket] |= marks_of(id->id);
         uint32_t *link = &s->id_buckets[bucket];
         id->next = *link;
         *link = i + 1;
@@ -2375,8 +2372,8 @@ static bool sealed_take(struct sniffer *s, const struct packet *p) {
     bool known = false;
     if (!s->nids) return false;
     memcpy(&e.sealed, p->sealed, sizeof e.sealed);
-    uint32_t bucket = id_bucket(s, p->sealed);
-    if (id_marks(e.sealed.id) & ~s->id_marks[bucket]) return false;
+    uint32_t bucket = id_bucket(s, e.sealed.id);
+    if (marks_of(e.sealed.id) & ~s->id_marks[bucket]) return false;
     uint32_t i = s->id_buckets[bucket];
     for (; i; i = s->ids[i - 1].next) {
         const struct id *id = &s->ids[i - 1];
@@ -2547,13 +2544,15 @@ static bool frame(struct sniffer *s, const union slot *slot,
     }
     const uint8_t *udp = slot->bytes + t->net + p->at;
     size_t size = 8 + sizeof(struct sealed);
+    uint64_t id;
     p->sealed = NULL;
     if (!s->nids || p->part) return true;
     if (!s->ports[p->knock].sealed) return true;
     if (p->at + size > n) return true;
     if (get16(udp + 4) != size) return true;
     p->sealed = udp + 8;
-    __builtin_prefetch(&s->id_marks[id_bucket(s, p->sealed)]);
+    memcpy(&id, p->sealed, sizeof id);
+    __builtin_prefetch(&s->id_marks[id_bucket(s, id)]);
     return true;
 }
 
@@ -2571,8 +2570,8 @@ static void ring_find(struct sniffer *s) {
     }
 }
 
-/* Takes a few packets from the ring, prefetches tables; how many.  The slots go
- * back to the kernel last, as a sealed knock is still in its slot. */
+/* Takes a few packets from the ring, and prefetches tables; returns how many.
+ * The slots go back to the kernel last: p[].sealed points into them. */
 static uint32_t ring_read(struct sniffer *s) {
     struct packet p[FRAMES_AT_ONCE];
     uint32_t n = 0, good = 0, first = s->at;
