@@ -1082,9 +1082,11 @@ static const struct keyword *keyword_of(const char *line, size_t n,
                                         int where) {
     const struct keyword *found = NULL;
     for (const struct keyword *k = keywords; k < keywords + KEYWORDS; k++) {
-        if (found && !(k->section & where)) continue;
         const char *alias = k->name + strlen(k->name) + 1;
-        if (is_word(line, n, k->name) || is_word(line, n, alias)) found = k;
+        bool it = is_word(line, n, k->name);
+        if (!it && *alias) it = is_word(line, n, alias);
+        if (it) found = k;
+        if (it && k->section & where) break;
     }
     return found;
 }
