@@ -328,7 +328,7 @@ static char *file_read(const char *path) {
 /* Reads the key of sealed knocks, DOOR:KEY, from a profile or a file. */
 static void key_take(char *text) {
     uint8_t key[KEY_BYTES];
-    if (*text == '/' || *where == '-') text = file_read(trim(text));
+    if (*text == '/' || *where == '-') text = file_read(text);
     if (!text) quit("there is no such file\n");
     if (exposed) quit("others may use this file: chmod 600\n");
     if (!strncmp(text, "key = ", 6)) text += 6;
@@ -375,7 +375,7 @@ static void profile_line(const char *name) {
     bool overruled = given.seen >> (w - words) & 1; /* by an option */
     for (; w->kind == IS_KNOCK && value; value = strtok(NULL, SEPARATORS))
         knock_add(value);
-    if (w->kind != IS_KNOCK && !overruled) word_take(w, value);
+    if (w->kind != IS_KNOCK && !overruled) word_take(w, trim(value));
     if (strtok(NULL, SEPARATORS)) quit("'%s' has too many words\n", name);
 }
 
