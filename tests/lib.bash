@@ -114,7 +114,7 @@ need_namespaces() {
 }
 
 # box VAR SCRIPT OPTION...: sets VAR to a process that holds new namespaces. Should
-# the test be killed, it ends what is left in them.
+# the test be killed, with its process group, it ends what is left in them.
 # shellcheck disable=SC2016
 HOLD='
 	echo $$
@@ -129,7 +129,7 @@ box() {
 	local fd pid var=$1 script=$2
 
 	shift 2
-	exec {fd}< <(TEST=$$ exec unshare "$@" bash -c "$script$HOLD" 3>&-)
+	exec {fd}< <(TEST=$$ exec setsid unshare "$@" bash -c "$script$HOLD" 3>&-)
 	read -r pid <&"$fd" || { echo "no namespace: unshare $*"; return 1; }
 	exec {fd}<&-
 	printf -v "$var" %s "$pid"
