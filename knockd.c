@@ -1065,8 +1065,10 @@ static bool section(struct conf *c, char *line) {
     return good;
 }
 
+/* Are the n letters of text this word?  The first one mostly tells, quickly. */
 static bool is_word(const char *text, size_t n, const char *word) {
-    return n && !strncasecmp(text, word, n) && !word[n];
+    if (!n || (*text | ' ') != (*word | ' ')) return false;
+    return !strncasecmp(text, word, n) && !word[n];
 }
 
 /* Cuts off the comment: from a '#' after white space, not in [name]. */
@@ -1083,8 +1085,7 @@ static const struct keyword *keyword_of(const char *line, size_t n,
     const struct keyword *found = NULL;
     for (const struct keyword *k = keywords; k < keywords + KEYWORDS; k++) {
         const char *alias = k->name + strlen(k->name) + 1;
-        bool it = is_word(line, n, k->name);
-        if (!it && *alias) it = is_word(line, n, alias);
+        bool it = is_word(line, n, k->name) || is_word(line, n, alias);
         if (it) found = k;
         if (it && k->section & where) break;
     }
