@@ -142,7 +142,10 @@ seq_bad() {
 	is "$rc" 1
 	is "$(cat "$T/e")" "knockd: $T/fifo:1: nobody writes to this pipe
 knockd: errors: 1"
-	(pause 0.3; printf '[d]\nsequence = 1001\n') >"$T/fifo" 3>&- &
+	# The writer has the pipe open before knockd opens it.
+	exec {FIFO}<>"$T/fifo"
+	(pause 0.3; printf '[d]\nsequence = 1001\n') 3>&- >&"$FIFO" &
+	exec {FIFO}>&-
 	check "$T/fifo"
 	is "$rc" 0
 	check /dev/null

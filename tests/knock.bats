@@ -491,7 +491,7 @@ knock_named() {
 	mkfifo "$T/fifo"
 	# Without a break until the end: silence would be an end as well.
 	bash -c 'while [ ! -e "$1" ]; do echo more; done; echo last' x "$T/eof" \
-		>"$T/fifo" 2>/dev/null 3>&- &
+		3>&- >"$T/fifo" 2>/dev/null &
 	# Not knock_a: its shell would hold the pipe open.
 	nsenter -t "$A" -n -- "$KNOCK" -W 5000 10.77.0.1 7000 <"$T/fifo" 3>&- |
 		{ cat; : >"$T/eof"; } >"$T/out" &
@@ -517,8 +517,8 @@ knock_named() {
 		head -c 5 >"$T/out" || :
 	is "$(cat "$T/out")" $'y\ny\ny'
 	mkfifo "$T/fifo"
-	head -c 5 <"$T/fifo" >"$T/out" 3>&- &
-	knock_a -W 5000 10.77.0.1 7000 </dev/null >"$T/fifo" 2>"$T/err" 3>&- &
+	head -c 5 3>&- <"$T/fifo" >"$T/out" &
+	knock_a -W 5000 10.77.0.1 7000 3>&- </dev/null >"$T/fifo" 2>"$T/err" &
 	ended $! 1
 	matches "$(cat "$T/err")" '^knock: standard output: Broken pipe$'
 }

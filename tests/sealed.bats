@@ -158,7 +158,7 @@ fd77::2 x 3 open fd77::2"
 
 # written: somebody writes the key to $T/fifo, and waits for a reader already.
 written() {
-	cat "$T/key" >"$T/fifo" 3>&- &
+	cat "$T/key" 3>&- >"$T/fifo" &
 	until_true "$WAIT" grep -q '^State:.*S' "/proc/$!/status"
 }
 
