@@ -1065,7 +1065,8 @@ static bool section(struct conf *c, char *line) {
     return good;
 }
 
-/* Are the n letters of text this word?  The first one mostly tells, quickly. */
+/* Are the n letters of text this word?  Most words differ in the first letter,
+ * which is quickly compared. */
 static bool is_word(const char *text, size_t n, const char *word) {
     if (!n || (*text | ' ') != (*word | ' ')) return false;
     return !strncasecmp(text, word, n) && !word[n];
@@ -2581,8 +2582,10 @@ static uint32_t ring_read(struct sniffer *s) {
     for (; n < FRAMES_AT_ONCE; n++) {
         const union slot *slot = &s->ring[s->at];
         if (!is_full(slot)) break;
-        if (frame(s, slot, &p[good]))
-            __builtin_prefetch(bucket(s, hash(s, &p[good++].src)));
+        if (frame(s, slot, &p[good])) {
+            __builtin_prefetch(bucket(s, hash(s, &p[good].src)));
+            good++;
+        }
         s->at = (s->at + 1) % FRAMES;
     }
     for (uint32_t i = 0; i < good && s->active; i++)
