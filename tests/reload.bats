@@ -194,8 +194,10 @@ address() {
 	start
 	sed -i "s,^.*logfile.*,logfile = $T/log2," "$T/knockd.conf"
 	kill -HUP "$PID"
+	logged "re-opening log file: $T/log2"
 	LOG=$T/log2
-	knock_until ' d: OPEN SESAME' 1 10.77.0.1 7000
+	knock_a 10.77.0.1 7000
+	logged ' d: OPEN SESAME'
 	stop_knockd
 	not grep -q 'd: OPEN SESAME' "$T/log"
 }
