@@ -404,7 +404,10 @@ static void text_put(struct text *t, bool summed, const char *fmt, ...) {
     size_t n = (size_t)vsnprintf(NULL, 0, fmt, ap);
     va_end(ap);
     size_t most = t->n + n + sizeof " 0123456789abcdef\n";
-    if (most > t->room) t->b = alloc(t->b, t->room = 2 * most);
+    if (most > t->room) {
+        t->room = 2 * most;
+        t->b = alloc(t->b, t->room);
+    }
     char *line = t->b + t->n;
     va_start(ap, fmt);
     vsprintf(line, fmt, ap);
@@ -485,7 +488,9 @@ static char *read_all(int fd, size_t *n) {
     *n = 0;
     while ((got = read(fd, text + *n, room - 1 - *n)) > 0 && *n < FILE_MAX) {
         *n += (size_t)got;
-        if (*n == room - 1) text = alloc(text, room += room / 2);
+        if (*n < room - 1) continue;
+        room += room / 2;
+        text = alloc(text, room);
     }
     text[*n] = '\0';
     if (got == 0) return text;
@@ -2527,6 +2532,21 @@ static void drops_tell(struct sniffer *s) {
 
 FAST
 
+/* Finds a sealed knock in the n bytes from p's IP header on, and prefetches the
+ * marks of its id. */
+static void sealed_find(const struct sniffer *s, const uint8_t *ip, size_t n,
+                        struct packet *p) {
+    const uint8_t *udp = ip + p->at;
+    size_t size = 8 + sizeof(struct sealed);
+    uint64_t id;
+    if (!s->ports[p->knock].sealed) return;
+    if (p->at + size > n) return;
+    if (get16(udp + 4) != size) return;
+    p->sealed = udp + 8;
+    memcpy(&id, p->sealed, sizeof id);
+    __builtin_prefetch(&s->id_marks[id_bucket(s, id)]);
+}
+
 /* Parses the packet in a slot; false if match() has no use for it. */
 static bool frame(struct sniffer *s, const union slot *slot,
                   struct packet *p) {
@@ -2546,17 +2566,8 @@ static bool frame(struct sniffer *s, const union slot *slot,
         e->value = (uint64_t)p->proto << 48 | (uint64_t)p->sport << 32 |
                    (p->knock & 0xffff) << 16 | (t->len & 0xffff);
     }
-    const uint8_t *udp = slot->bytes + t->net + p->at;
-    size_t size = 8 + sizeof(struct sealed);
-    uint64_t id;
     p->sealed = NULL;
-    if (!s->nids || p->part) return true;
-    if (!s->ports[p->knock].sealed) return true;
-    if (p->at + size > n) return true;
-    if (get16(udp + 4) != size) return true;
-    p->sealed = udp + 8;
-    memcpy(&id, p->sealed, sizeof id);
-    __builtin_prefetch(&s->id_marks[id_bucket(s, id)]);
+    if (s->nids && !p->part) sealed_find(s, slot->bytes + t->net, n, p);
     return true;
 }
 
@@ -2954,7 +2965,8 @@ static void say_of(struct share *s, const struct addr *src, enum topic topic,
     va_list ap;
     if (s->second != second) memset(s->lines, 0, sizeof s->lines);
     s->second = second;
-    if (s->lines[topic]++ >= most) {
+    s->lines[topic]++;
+    if (s->lines[topic] > most) {
         s->suppressed++;
         out.sum_up = min_ms(out.sum_up, (second + 1) * 1000);
         return;
@@ -4936,9 +4948,10 @@ static struct watches *watches_make(const struct conf *c, uint32_t *bytes) {
     }
     struct net *nets = (struct net *)&w->door[w->ndoors];
     struct key *keys = (struct key *)&nets[w->nnets];
-    for (const struct client *k = c->clients; w->nkeys < c->nclients; k++) {
-        keys[w->nkeys].door = k->door;
-        hmac(&k->key, "knock1 id", "", 0, keys[w->nkeys++].of_ids);
+    w->nkeys = c->nclients;
+    for (unsigned i = 0; i < w->nkeys; i++) {
+        keys[i].door = c->clients[i].door;
+        hmac(&c->clients[i].key, "knock1 id", "", 0, keys[i].of_ids);
     }
     return w;
 }
