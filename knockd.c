@@ -792,15 +792,17 @@ static bool set_read(struct set *s, const char *words) {
     *s = (struct set){ .table = "", .name = "" };
     if (strlen(words) >= sizeof s->text) return false;
     char *word[5], *rest = strcpy(s->text, words);
-    unsigned n = 0, i = LENGTH(families);
-    do word[n] = next_word(&rest);
-    while (*word[n] && ++n < LENGTH(word));
+    unsigned n, i = LENGTH(families) - 1;
+    for (n = 0; n < LENGTH(word); n++) {
+        word[n] = next_word(&rest);
+        if (!*word[n]) break;
+    }
     if (n) s->name = word[n - 1];
     if (n == 2 && !strcmp(word[0], "ipset"))
         return strlen(s->name) <= IPSET_NAME_MAX;
     if (n != 4 || strcmp(word[0], "nft")) return false;
     s->table = word[2];
-    while (--i && strcmp(families[i], word[1])) {}
+    while (i && strcmp(families[i], word[1])) i--;
     s->family = (uint8_t)i;
     return i;
 }
@@ -1178,7 +1180,10 @@ static int one_time(struct door *d, bool spend) {
         if (spend && same_sequence(&next, &old)) {
             marked = true;
             if (pwrite(fd, "#", 1, start) != 1) failed = true;
-        } else if (left++ == 0) d->seq = next;
+            continue;
+        }
+        if (!left) d->seq = next;
+        left++;
     }
     spot.errors = errors;
     if (spend && (!marked || fsync(fd))) failed = true;
@@ -1888,7 +1893,8 @@ static struct event *tell(struct sniffer *s, enum kind kind) {
 
 /* May one more event of strangers be told?  *told: how many in this second. */
 static bool may_tell(struct sniffer *s, uint32_t *told, uint32_t most) {
-    if ((*told)++ < most) return true;
+    *told += 1;
+    if (*told <= most) return true;
     s->suppressed++;
     return false;
 }
@@ -2395,7 +2401,8 @@ static bool sealed_take(struct sniffer *s, const struct packet *p) {
         if (*d->seq.knock != p->knock || !here) continue;
         known = true;
         bool odd = id->of + 1 < s->period || id->of > s->period + 1;
-        if (odd && r->odd++ >= ODD_IDS_A_SECOND) continue;
+        if (odd) r->odd++;
+        if (odd && r->odd > ODD_IDS_A_SECOND) continue;
         if (s->nsealed < SEALED_MAX) s->sealed[s->nsealed++] = e;
         else s->counters[LOST]++;
     }
