@@ -90,7 +90,7 @@ has_sniffer() {
 	one_sniffer() {
 		SNIFFER=$(sniffer)
 		[[ $SNIFFER =~ ^[0-9]+$ ]] || return 1
-		grep -qs '^Max core file size *0 ' "/proc/$SNIFFER/limits"
+		grep -qs '^Max processes *0 *0 ' "/proc/$SNIFFER/limits"
 	}
 	until_true "$WAIT" one_sniffer
 }
