@@ -8,6 +8,7 @@
 # the same time. FILE_TIMEOUT: seconds that a file may take (900). KNOCKD, KNOCK: other
 # binaries than ./knockd and ./knock to test.
 #
+# A test that fails, and then passes alone, is named as unsteady and counts as passed.
 # The last line is `N passed, N failed, N skipped`; exit status 1 if any failed.
 set -u
 cd "$(dirname "$0")" || exit 1
@@ -49,7 +50,7 @@ if [ "${1:-}" = --one ]; then
 	# A run that broke off is a failure of its own.
 	planned=$(sed -n 's/^1\.\.\([0-9]*\).*/\1/p' "$tap" | head -n 1)
 	ran=$(grep -cE '^(not )?ok ' "$tap")
-	if [ "${planned:-none}" != "$ran" ]; then
+	if [ "${planned:-none}" != "$ran" ] || [ "$ran" = 0 ]; then
 		echo "not ok $((ran + 1)) $name: ${planned:-no} tests planned, $ran run, exit status $status"
 		tail -n 200 "$tap" | sed 's/^/# /'
 	elif [ "$status" != 0 ] && ! grep -q '^not ok' "$tap"; then
@@ -367,6 +368,36 @@ else
 	fi
 fi
 
+# --- a second try -----------------------------------------------------------------
+
+# One test of hundreds may fail because the machine was too busy for it. If no more
+# than three failed, each runs once more, alone. What passes then counts as passed, and
+# is named with what it printed: such a test, or the program, has a fault to be found.
+: >"$TAPS/unsteady"
+again() {
+	file=$1
+	tap=$TAPS/$(basename "$file" .bats).tap
+	sed -n 's/^not ok \([0-9]* .*\)/\1/p' "$tap" | sed 's/ # timeout after .*//' >"$TAPS/failed"
+	while read -r number name; do
+		# In bats' --filter some characters mean more than themselves.
+		# shellcheck disable=SC2016
+		filter=$(printf '%s\n' "$name" | sed 's/[][\\.*^$(){}?+|]/\\&/g')
+		timeout -k 30 400 bats --tap --filter "^$filter\$" "$file" \
+			>"$TAPS/again" 2>&1 </dev/null || continue
+		grep -q '^ok 1 ' "$TAPS/again" || continue
+		echo "$(basename "$file" .bats): $name" >>"$TAPS/unsteady"
+		awk -v n="$number" '/^(not )?ok |^1\.\./ { show = $1 == "not" && $3 == n } show' "$tap" \
+			>>"$TAPS/unsteady.output"
+		sed "s/^not ok $number /ok $number /" "$tap" >"$TAPS/again" && mv "$TAPS/again" "$tap"
+	done <"$TAPS/failed"
+}
+
+if [ -n "$run$alone" ] && [ "$(cat "$TAPS"/*.tap | grep -c '^not ok ')" -le 3 ]; then
+	for file in $run $alone; do
+		case $file in *.bats) again "$file" ;; esac
+	done
+fi
+
 # --- say what came of it --------------------------------------------------------------
 
 # Each failure with what it printed.
@@ -375,6 +406,8 @@ awk '/^not ok/ { show = 1; sub(/.*\//, "", FILENAME); print "\n" FILENAME ": " $
 	/^ok|^1\.\./ { show = 0 } show' "$TAPS"/*.tap
 awk '/^ok .*# skip/ { sub(/^.*# skip */, ""); why[$0]++ }
 	END { for (w in why) print "skipped " why[w] ": " w }' "$TAPS"/*.tap
+[ ! -s "$TAPS/unsteady" ] || cat "$TAPS/unsteady.output"
+sed 's/^/unsteady, failed and then passed alone: /' "$TAPS/unsteady"
 rm -rf build/test
 cp -r "$TAPS" build/test
 cat "$TAPS"/*.tap | awk -v failed="${failed_steps:-0}" '

@@ -227,3 +227,49 @@ here() {
 	here sysv /etc/init.d/
 	here none
 }
+
+# --- ./test.sh itself ---------------------------------------------------------------
+
+# runner: what ./test.sh makes of these tests alone, without a build. In them "test"
+# stands for bats' own word, which would make them tests of this file.
+runner() {
+	rm -r tests
+	mkdir tests
+	printf 'all:\n\t:\n' >Makefile
+	sed 's/^test/@test/' >tests/a.bats
+	# Without what this bats tells its tests, its own directory in PATH, too.
+	env -i PATH=/usr/local/bin:/usr/bin:/bin NO_INSTALL=1 ./test.sh >"$T/out" 2>&1
+}
+
+@test "test.sh: a test that fails once is named and counts as passed, one that fails twice fails" {
+	runner <<-EOF
+	test "passes" { :; }
+	test "fails (once) + [1]" { echo why; echo >>"$T/tries"; [ "\$(wc -l <"$T/tries")" = 2 ]; }
+	EOF
+	tail -n 1 "$T/out" | grep -qx '2 passed, 0 failed, 0 skipped'
+	grep -qFx 'unsteady, failed and then passed alone: a: fails (once) + [1]' "$T/out"
+	grep -qx '# why' "$T/out"
+	not runner <<-EOF
+	test "passes" { :; }
+	test "fails" { false; }
+	EOF
+	tail -n 1 "$T/out" | grep -qx '1 passed, 1 failed, 0 skipped'
+	not grep unsteady "$T/out"
+}
+
+@test "test.sh: of more than three tests that fail, none has a second try" {
+	not runner <<-EOF
+	test "1" { echo >>"$T/tries"; [ "\$(wc -l <"$T/tries")" -gt 4 ]; }
+	test "2" { false; }
+	test "3" { false; }
+	test "4" { false; }
+	EOF
+	tail -n 1 "$T/out" | grep -qx '0 passed, 4 failed, 0 skipped'
+}
+
+@test "test.sh: a file without a test fails" {
+	not runner <<-EOF
+	# nothing
+	EOF
+	tail -n 1 "$T/out" | grep -qx '0 passed, 1 failed, 0 skipped'
+}
