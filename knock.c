@@ -121,11 +121,9 @@ uint64_t sealed_id(const struct hmac *id_key, uint64_t period) {
 
 /* Masks the plain part of a packet, or unmasks it. */
 static void mask(const struct hmac *door, struct sealed *s) {
-    uint8_t hash[HASH_BYTES], plain[sizeof s->plain];
+    uint8_t hash[HASH_BYTES], *plain = (uint8_t *)&s->plain;
     hmac(door, "knock1 mask", s->tag, sizeof s->tag, hash);
-    memcpy(plain, &s->plain, sizeof plain);
-    for (size_t i = 0; i < sizeof plain; i++) plain[i] ^= hash[i];
-    memcpy(&s->plain, plain, sizeof plain);
+    for (size_t i = 0; i < sizeof s->plain; i++) plain[i] ^= hash[i];
 }
 
 /* Makes the tag of a packet that is not masked: the hash's first bytes. */
@@ -168,12 +166,13 @@ static void burn(struct stamps *s, uint64_t stamp) {
     if (is_burnt(s, stamp)) return;
     for (; r > s->burnt && r[-1].low > stamp; r--) *r = r[-1];
     *r = (struct span){ stamp, stamp };
-    if (++s->nburnt <= BURNT_MAX) return;
+    s->nburnt++;
+    if (s->nburnt <= BURNT_MAX) return;
     for (r = s->burnt; r < s->burnt + BURNT_MAX; r++)
         if (r[1].low - r->high < closest[1].low - closest->high) closest = r;
     closest->high = closest[1].high;
     s->nburnt--;
-    while (++closest < s->burnt + BURNT_MAX) *closest = closest[1];
+    for (r = closest + 1; r < s->burnt + BURNT_MAX; r++) *r = r[1];
 }
 
 /* Judges a packet by a door's key, and unmasks it; the caller looks at the
@@ -404,7 +403,8 @@ static void profile_read(const char *dir, const char *base) {
         if (heads) searched_add("", name);
         if (heads) wanted = !strcmp(name, heading);
         else if (name && wanted) profile_line(name);
-        if (heads && wanted && sections++)
+        sections += heads && wanted;
+        if (heads && wanted && sections > 1)
             dprintf(STDERR_FILENO, "knock: warning: %s%s again: both count\n",
                     where, name);
     }

@@ -2751,8 +2751,10 @@ static void sniff(struct sniffer *s) {
         s->now = now_ms();
         if (s->nids) ids_make(s);
         uint32_t n = 0, more;
-        do n += (more = ring_read(s));
-        while (more && n < FRAMES);
+        do {
+            more = ring_read(s);
+            n += more;
+        } while (more && n < FRAMES);
         if (!n && fds[1].revents & POLLIN) ring_find(s);
         limit(s);
         expire(s);

@@ -7,7 +7,7 @@
  * small: BURNT_MAX 4
  * plant: s|if (is_burnt(s, stamp)) return;||
  * plant: s|r\[-1\].low > stamp; r--|r[-1].low > stamp + 1; r--|
- * plant: s|++s->nburnt <= BURNT_MAX|++s->nburnt <= BURNT_MAX + 1|
+ * plant: s|s->nburnt <= BURNT_MAX)|s->nburnt <= BURNT_MAX + 1)|
  * plant: s|- r->high < closest|- r->low < closest|
  * plant: s|closest->high = closest\[1\].high;||
  */
