@@ -1319,9 +1319,10 @@ static void config_read(struct conf *c, const char *path) {
                 st.st_uid, st.st_mode & 07777, geteuid());
         spot.errors++;
         errno = error;
-        bool needless = settings.status && error == ENOENT;
-        if (!needless || !strcmp(settings.pidfile, PID_PATH))
-            could_not("open", path, hint);
+        bool needless = settings.status && error == ENOENT &&
+                        !strcmp(path, CONFIG_PATH) &&
+                        strcmp(settings.pidfile, PID_PATH);
+        if (!needless) could_not("open", path, hint);
         return;
     }
     if (strlen(next) != n) wrong("a byte is zero: this is not a text file");
@@ -3568,7 +3569,7 @@ static const char *set_describe(const char *words, const struct set *s,
         "with flag constant it takes no address",
         "with a mask an address would stand for its whole network",
         "without timeout an address would stay for ever",
-        "it is full: make it larger (nft: size, ipset: maxelem)",
+        "it has no room: make it larger (nft: size; ipset: maxelem, range)",
         "its table has an owner: load the table without flag owner",
         "knockd lacks CAP_NET_ADMIN: run it as root, or see capabilities(7)",
         "the kernel lacks nf_tables or ip_set: load the module",

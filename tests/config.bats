@@ -156,6 +156,7 @@ knockd: errors: 1"
 	[ ! -e /etc/knockd.conf ] || skip "there is a configuration"
 	is "$("$KNOCKD" --status -p "$T/k.pid" 2>&1)" ''
 	matches "$("$KNOCKD" --status 2>&1)" 'could not open /etc/knockd.conf: No such file'
+	matches "$("$KNOCKD" --status -p "$T/k.pid" -c "$T/none" 2>&1)" "could not open $T/none: No such file"
 }
 
 @test "UseSyslog with a value, others without one" {

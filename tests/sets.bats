@@ -562,7 +562,7 @@ s_door() {
 	start
 	in_s nft 'add table inet knock; add set inet knock s { type ipv4_addr; flags timeout; size 1; elements = { 192.0.2.1 timeout 1h }; }'
 	knock_a 10.77.0.1 7000 8000
-	logged '10.77.0.2: d: set nft inet knock s: it is full: make it larger \(nft: size, ipset: maxelem\)'
+	logged '10.77.0.2: d: set nft inet knock s: it has no room: make it larger \(nft: size; ipset: maxelem, range\)'
 	mark
 	is "$(status)" ''
 	in_s nft flush ruleset
@@ -590,7 +590,19 @@ s_door() {
 	in_s ipset create s hash:ip timeout 0 maxelem 1
 	in_s ipset add s 192.0.2.1
 	knock_a 10.77.0.1 7000 8000
-	logged '10.77.0.2: d: set ipset s: it is full: make it larger'
+	logged '10.77.0.2: d: set ipset s: it has no room: make it larger'
+	mark
+	is "$(status)" ''
+	stop_knockd
+}
+
+@test "an ipset whose range lacks the address: said, and the door is not open" {
+	need_ipset
+	s_door 'ipset s'
+	start
+	in_s ipset create s bitmap:ip range 192.0.2.0/24 timeout 0
+	knock_a 10.77.0.1 7000 8000
+	logged '10.77.0.2: d: set ipset s: it has no room: make it larger .* range\)'
 	mark
 	is "$(status)" ''
 	stop_knockd
