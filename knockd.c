@@ -615,37 +615,38 @@ static struct spot {
 #define D(field) offsetof(struct door, field)
 enum { FLAG, FLAGS, GLOB, TEXT, NAMES, SET, COMMAND, NUMBER, PORTS, NETS };
 static const struct keyword {
-    char name[28]; /* and an alias behind its end, or "" */
+    char name[19], alias[11];
     uint8_t section, kind;
     uint16_t offset; /* in struct door or (OPTIONS) conf */
     unsigned max;
 } keywords[] = {
-    { "UseSyslog", OPTIONS | DOOR, FLAG, O(use_syslog), 0 },
-    { "AllowDuplicates\0AllowDupes", OPTIONS | DOOR, FLAG, O(duplicates), 0 },
-    { "Include", OPTIONS, GLOB, 0, 0 },
-    { "LogFile", OPTIONS, TEXT, O(logfile), 0 },
-    { "PidFile", OPTIONS, TEXT, O(pidfile), 0 },
-    { "Interface", OPTIONS, NAMES, O(interface), 0 },
-    { "Stray_Limit", OPTIONS, NUMBER, O(stray_limit), STRAY_LIMIT_MAX },
-    { "Sequence", DOOR, PORTS, D(seq), 0 },
-    { "One_Time_Sequences", DOOR, TEXT, D(one_time), 0 },
-    { "Keys", DOOR, TEXT, D(keys), 0 },
-    { "Seq_Timeout\0Timeout", DOOR, NUMBER, D(seq_timeout), SECONDS_MAX },
-    { "TCPFlags", DOOR, FLAGS, D(tcp), 0 },
-    { "Target", DOOR, NETS, D(target), 0 },
-    { "Allow", DOOR, NETS, D(allow), 0 },
-    { "Deny", DOOR, NETS, D(deny), 0 },
-    { "Stray_Limit", DOOR, NUMBER, D(stray_limit), STRAY_LIMIT_MAX },
-    { "Seq_Cooldown\0Cooldown", DOOR, NUMBER, D(cooldown), SECONDS_MAX },
-    { "Message", DOOR, TEXT, D(message), 0 },
-    { "Close", DOOR, TEXT, D(close), 0 },
-    { "Set", DOOR, SET, D(set), 0 },
-    { "Set_6", DOOR, SET, D(set6), 0 },
-    { "Start_Command\0Command", DOOR, COMMAND, D(start), 0 },
-    { "Start_Command_6\0Command_6", DOOR, COMMAND, D(start6), 0 },
-    { "Cmd_Timeout", DOOR, NUMBER, D(cmd_timeout), SECONDS_MAX },
-    { "Stop_Command", DOOR, COMMAND, D(stop), 0 },
-    { "Stop_Command_6", DOOR, COMMAND, D(stop6), 0 },
+    { "UseSyslog", "", OPTIONS | DOOR, FLAG, O(use_syslog), 0 },
+    { "AllowDuplicates", "AllowDupes", OPTIONS | DOOR, FLAG, O(duplicates),
+      0 },
+    { "Include", "", OPTIONS, GLOB, 0, 0 },
+    { "LogFile", "", OPTIONS, TEXT, O(logfile), 0 },
+    { "PidFile", "", OPTIONS, TEXT, O(pidfile), 0 },
+    { "Interface", "", OPTIONS, NAMES, O(interface), 0 },
+    { "Stray_Limit", "", OPTIONS, NUMBER, O(stray_limit), STRAY_LIMIT_MAX },
+    { "Sequence", "", DOOR, PORTS, D(seq), 0 },
+    { "One_Time_Sequences", "", DOOR, TEXT, D(one_time), 0 },
+    { "Keys", "", DOOR, TEXT, D(keys), 0 },
+    { "Seq_Timeout", "Timeout", DOOR, NUMBER, D(seq_timeout), SECONDS_MAX },
+    { "TCPFlags", "", DOOR, FLAGS, D(tcp), 0 },
+    { "Target", "", DOOR, NETS, D(target), 0 },
+    { "Allow", "", DOOR, NETS, D(allow), 0 },
+    { "Deny", "", DOOR, NETS, D(deny), 0 },
+    { "Stray_Limit", "", DOOR, NUMBER, D(stray_limit), STRAY_LIMIT_MAX },
+    { "Seq_Cooldown", "Cooldown", DOOR, NUMBER, D(cooldown), SECONDS_MAX },
+    { "Message", "", DOOR, TEXT, D(message), 0 },
+    { "Close", "", DOOR, TEXT, D(close), 0 },
+    { "Set", "", DOOR, SET, D(set), 0 },
+    { "Set_6", "", DOOR, SET, D(set6), 0 },
+    { "Start_Command", "Command", DOOR, COMMAND, D(start), 0 },
+    { "Start_Command_6", "Command_6", DOOR, COMMAND, D(start6), 0 },
+    { "Cmd_Timeout", "", DOOR, NUMBER, D(cmd_timeout), SECONDS_MAX },
+    { "Stop_Command", "", DOOR, COMMAND, D(stop), 0 },
+    { "Stop_Command_6", "", DOOR, COMMAND, D(stop6), 0 },
 };
 enum { KEYWORDS = LENGTH(keywords), FLAG_BITS = 6 };
 _Static_assert(KEYWORDS <= KEYWORDS_MAX, "room for the line of each");
@@ -1092,8 +1093,7 @@ static const struct keyword *keyword_of(const char *line, size_t n,
                                         int where) {
     const struct keyword *found = NULL;
     for (const struct keyword *k = keywords; k < keywords + KEYWORDS; k++) {
-        const char *alias = k->name + strlen(k->name) + 1;
-        bool it = is_word(line, n, k->name) || is_word(line, n, alias);
+        bool it = is_word(line, n, k->name) || is_word(line, n, k->alias);
         if (it) found = k;
         if (it && k->section & where) break;
     }

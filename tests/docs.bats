@@ -155,8 +155,8 @@ ports() {
 @test "a directive is added as CONTRIBUTING says: a field, a line in keywords[]" {
 	cp config.h "$T/"
 	sed 's/^struct door {$/&\n    const char *nickname; unsigned patience;/
-		s/^} keywords\[\] = {$/&\n    { "Nickname", DOOR, TEXT, D(nickname), 0 },\
-    { "Patience\\0Pat", DOOR, NUMBER, D(patience), 10 },/' \
+		s/^} keywords\[\] = {$/&\n    { "Nickname", "", DOOR, TEXT, D(nickname), 0 },\
+    { "Patience", "Pat", DOOR, NUMBER, D(patience), 10 },/' \
 		knockd.c >"$T/knockd.c"
 	is "$(diff knockd.c "$T/knockd.c" | grep -c '^>')" 3
 	cc -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror -o "$T/knockd" "$T/knockd.c" knock.c
