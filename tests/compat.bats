@@ -630,7 +630,7 @@ in_syslog() {
 	syslogged 'knockd: '
 	sed -i '/UseSyslog/d' "$T/knockd.conf"
 	kill -HUP "$PID"
-	logged 're-reading config file' 2
+	reloaded 2
 	mark
 	n=$(wc -c <"$T/syslog.raw")
 	mark

@@ -538,7 +538,7 @@ fine() {
 	knock_until 'two: OPEN SESAME' 2 10.77.0.1 7002
 	rm "$T/doors/1.conf" "$T/doors/3.conf"
 	kill -HUP "$PID"
-	logged 're-reading config file' 3
+	reloaded 2
 	mark
 	knock_a 10.77.0.1 7001
 	mark

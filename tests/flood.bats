@@ -97,7 +97,7 @@ all_open() {
 	EOF
 	conf <"$T/slow.conf"
 	kill -HUP "$PID"
-	logged 're-reading config file'
+	reloaded
 	mark
 	# Past the first stage, so that no newcomer may put it out.
 	from 10.88.0.1 ports=7000,8000
@@ -175,7 +175,7 @@ quiet() {
 	command = sleep 2
 	EOF2
 	kill -HUP "$PID"
-	logged 're-opening log file'
+	reloaded
 	FLOOD_TIME=3 flood 100.64.0.1 ports=7100 rate=20000
 	wait "$FLOOD"
 	# What is too much is refused; nobody else waits behind it.

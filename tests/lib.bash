@@ -422,6 +422,12 @@ mark() {
 	logged 'mark: OPEN SESAME' $((n + 1))
 }
 
+# reloaded [COUNT]: until the daemon has obeyed so many SIGHUPs. That it opens its log
+# again is the last it says; a new sniffer, if there is one, reads what comes from here.
+reloaded() {
+	logged 're-opening log file' "${1:-1}"
+}
+
 # knock_a, knock_b ARG...: the client from A and from B.
 knock_a() { in_a "$KNOCK" "$@"; }
 knock_b() { in_b "$KNOCK" "$@"; }

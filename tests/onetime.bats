@@ -86,7 +86,7 @@ LAST='no more sequences left in the one time sequences file for door once --> di
 	knock_a 10.77.0.1 2001 2002
 	opened once 2
 	kill -HUP "$PID"
-	logged 're-reading config file'
+	reloaded
 	mark
 	knock_a 10.77.0.1 2001 2002
 	knock_a 10.77.0.1 3001 3002

@@ -85,6 +85,7 @@ limit_is_0() {
 	# The same for the next one, after a reload.
 	sed -i 's/7000/7001/' "$T/knockd.conf"
 	kill -HUP "$PID"
+	reloaded
 	mark
 	has_sniffer
 	is "$(find "/proc/$SNIFFER/fd/" -type l | wc -l)" 3
@@ -280,7 +281,7 @@ sniffer_died() {
 	order 'leave poison'
 	sed -i 's/7000/7001/' "$T/knockd.conf"
 	kill -HUP "$PID"
-	logged 're-reading config file'
+	reloaded
 	mark
 	knock_a 10.77.0.1 7001 8000
 	did 'start 10.77.0.2'
@@ -442,6 +443,7 @@ forging_doors() {
 	logged 'bad record from the sniffer: openings$'
 	sed -i 's/7000/7001/' "$T/knockd.conf"
 	kill -HUP "$PID"
+	reloaded
 	order ''
 	mark
 	deed 'forge OPEN 2 2 10.9.9.9 0 200'

@@ -77,7 +77,7 @@ address() {
 		# Another command, another name: nothing that the sniffer knows.
 		printf 'command = true %s\n' "$to" >>"$T/knockd.conf"
 		kill -HUP "$PID"
-		logged 're-reading config file' $((${times:-0} + 1))
+		reloaded $((${times:-0} + 1))
 		times=$((${times:-0} + 2))
 		knock_a "$to" 9000
 		logged "$from: d: OPEN SESAME"
@@ -88,7 +88,7 @@ address() {
 		logged "$from: d: Stage 2" 2
 		printf 'seq_timeout = %s\n' "$times" >>"$T/knockd.conf"
 		kill -HUP "$PID"
-		logged 're-reading config file' "$times"
+		reloaded "$times"
 		mark
 		knock_a "$to" 9000
 		mark
@@ -126,8 +126,7 @@ address() {
 	start
 	: >"$T/knockd.conf"
 	kill -HUP "$PID"
-	logged 're-reading config file'
-	pause 1
+	logged 'has no doors left: nothing changes$'
 	knock_a -d 50 10.77.0.1 7000 8000
 	wait_for_line "$T/did" start
 }
@@ -138,7 +137,7 @@ address() {
 	mv "$T/knockd.conf" "$T/old"
 	mkfifo "$T/knockd.conf"
 	kill -HUP "$PID"
-	logged 're-reading config file'
+	logged 'has errors: nothing changes$'
 	kill "$PID"
 	until_true "$WAIT" gone "$PID" || { echo "hangs in $(cat "/proc/$PID/wchan")"; return 1; }
 }
@@ -180,7 +179,7 @@ address() {
 	stop_command = echo stop changed >> $T/did
 	EOF2
 	kill -HUP "$PID"
-	logged 're-reading config file'
+	reloaded
 	did 'stop gone' 2
 	did 'stop kept' 2
 	did 'stop changed'
@@ -194,7 +193,7 @@ address() {
 	start
 	sed -i "s,^.*logfile.*,logfile = $T/log2," "$T/knockd.conf"
 	kill -HUP "$PID"
-	logged "re-opening log file: $T/log2"
+	reloaded
 	LOG=$T/log2
 	knock_a 10.77.0.1 7000
 	logged ' d: OPEN SESAME'
@@ -210,7 +209,7 @@ address() {
 	echo 4711 >"$T/two.pid"
 	sed -i "s/one.pid/two.pid/" "$T/knockd.conf"
 	kill -HUP "$PID"
-	logged 're-reading config file'
+	reloaded
 	same_daemon
 	kill "$PID"
 	until_true "$WAIT" no_daemon_left

@@ -411,7 +411,7 @@ opens() {
 	logged '10.77.0.3: ssh: anna: replayed, first from 10.77.0.2$'
 	opens 1
 	kill -HUP "$PID"
-	logged 're-reading config file'
+	reloaded
 	raw b "$seen"
 	opens 1
 	stop_knockd
@@ -492,14 +492,14 @@ opens() {
 	cp "$T/keys" "$T/keys.in"
 	echo '# nobody' >"$T/keys"
 	kill -HUP "$PID"
-	logged 're-reading'
+	reloaded
 	mark
 	kept=$(packet 0)
 	raw a "$kept"
 	mark
 	cp "$T/keys.in" "$T/keys"
 	kill -HUP "$PID"
-	logged 're-reading' 2
+	reloaded 2
 	mark
 	raw b "$kept"
 	logged 'anna: sent before the start' 2
@@ -643,14 +643,14 @@ opens() {
 	did 'start 10.77.0.2 anna'
 	echo "$new" >>"$T/keys"
 	kill -HUP "$PID"
-	logged 're-reading config file'
+	reloaded
 	mark
 	key_file "ssh:${new#anna }"
 	knock_a -k "$T/key" --for 10.9.9.9 10.77.0.1 62201
 	did 'start 10.9.9.9 anna'
 	echo "$new" >"$T/keys"
 	kill -HUP "$PID"
-	logged 're-reading config file' 2
+	reloaded 2
 	mark
 	not_logged 'CLOSE SESAME' # anna is still a client
 	key_file "ssh:${old#anna }"
@@ -774,7 +774,7 @@ opens() {
 	is "$(python3 "$T/search.py" "$SNIFFER" "$T/secrets.bin")" 0
 	is "$(python3 "$T/search.py" "$PID" "$T/secrets.bin" core)" 0
 	kill -HUP "$PID"
-	logged 're-reading'
+	reloaded
 	mark
 	is "$(python3 "$T/search.py" "$PID" "$T/secrets.bin" core)" 0
 	stop_knockd

@@ -377,7 +377,7 @@ sealed() {
 	set_door nft 3600 "start_command = echo again >> $T/did
 	stop_command = nft list set inet knock ssh4 | grep -c '%IP%' >> $T/did || :"
 	kill -HUP "$PID"
-	logged 're-reading config file'
+	reloaded
 	mark
 	knock_a 10.77.0.1 7000 8000
 	did again

@@ -118,7 +118,7 @@ doors() {
 	logged 'has errors: nothing changes$'
 	doors 'seq_cooldown = 5'
 	kill -HUP "$PID"
-	logged 're-opening log file'
+	reloaded
 	knock_b 10.77.0.1 7004:udp 8004
 	logged '10.77.0.3: once: OPEN SESAME' 2
 	logged 'no more sequences left'
