@@ -281,9 +281,8 @@ sniffer_died() {
 	order 'leave poison'
 	sed -i 's/7000/7001/' "$T/knockd.conf"
 	kill -HUP "$PID"
-	reloaded
-	mark
-	knock_a 10.77.0.1 7001 8000
+	# What comes before the next one has read the ring finds no room there.
+	knock_until '10.77.0.2: d: OPEN SESAME' 1 10.77.0.1 7001 8000
 	did 'start 10.77.0.2'
 	knock_a fd77::1 7001 8000
 	did 'start fd77::2'
