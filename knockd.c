@@ -2499,14 +2499,11 @@ static bool limits(void) {
            !prlimit(0, RLIMIT_CORE, &zero, NULL);
 }
 
-static const char sandbox_steps[][29] = { "bounding set",
-                                          "empty root directory",
-                                          "user and group id of its own",
-                                          "empty capability sets",
-                                          "no_new_privs",
-                                          "resource limits",
-                                          "seccomp filter",
-                                          "memory of its own" };
+static const char sandbox_steps[][22] = {
+    "bounding set",          "empty root directory", "own user and group id",
+    "empty capability sets", "no_new_privs",         "resource limits",
+    "seccomp filter",        "memory of its own"
+};
 enum { SANDBOX_STEPS = LENGTH(sandbox_steps) };
 
 /* Gives up every privilege; returns a bit for each step that is forbidden. */
@@ -3562,16 +3559,16 @@ static int set_write(struct monitor *m, const struct set *s,
 static const char *set_describe(const char *words, const struct set *s,
                                 bool v4, int error) {
     static char text[TEXT_MAX];
-    static const char faults[][67] = {
+    static const char faults[][61] = {
         "its type is another",
         "it is a map",
         "with flag interval an address would stand for a whole range",
         "with flag constant it takes no address",
         "with a mask an address would stand for its whole network",
         "without timeout an address would stay for ever",
-        "it has no room: make it larger (nft: size; ipset: maxelem, range)",
+        "it has no room: make its size, maxelem or range larger",
         "its table has an owner: load the table without flag owner",
-        "knockd lacks CAP_NET_ADMIN: run it as root, or see capabilities(7)",
+        "no CAP_NET_ADMIN: run knockd as root, or see capabilities(7)",
         "the kernel lacks nf_tables or ip_set: load the module",
         "the kernel has not answered: the address may be there",
     };

@@ -557,7 +557,7 @@ CONTAINER='chown dac_override fowner fsetid kill setgid setuid setpcap net_bind_
 	caps=$(names ${CONTAINER/ setuid/})
 	caps=${caps/,+sys_chroot/}
 	opens_and_shuts setpriv --bounding-set "$caps" --inh-caps "$caps"
-	logged 'warning: the sniffer runs without: empty root directory, user and group id of its own$'
+	logged 'warning: the sniffer runs without: empty root directory, own user and group id$'
 	is "$(count "$LOG" warning)" 1
 }
 
@@ -566,7 +566,7 @@ CONTAINER='chown dac_override fowner fsetid kill setgid setuid setpcap net_bind_
 	# What there is of it is in the ambient set, so it gets past the exec.
 	opens_and_shuts setpriv --bounding-set "$(names net_raw)" --inh-caps "$(names net_raw)" \
 		--ambient-caps "$(names net_raw)" --reuid 1000 --regid 1000 --clear-groups
-	logged 'warning: the sniffer runs without: bounding set, empty root directory, user and group id of its own$'
+	logged 'warning: the sniffer runs without: bounding set, empty root directory, own user and group id$'
 	is "$(count "$LOG" warning)" 1
 }
 

@@ -392,7 +392,7 @@ static void test_sniffer_of_monitor(void) {
     CHECK(has_text("starting up, listening on any\n") &&
               !has_text("listening on any...\n") &&
               has_text("warning: the sniffer runs without: bounding set, "
-                       "user and group id of its own\n") &&
+                       "own user and group id\n") &&
               has_text("waiting: eth9 is down\n"),
           "%s", kept);
     forget();

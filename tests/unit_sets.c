@@ -342,7 +342,7 @@ static void test_set_faults(void) {
         { 0, ENOENT,
           "there is no such set; it is made by: nft 'add table inet t; "
           "add set inet t a { type ipv4_addr; flags timeout; }'\n" },
-        { 0, EPERM, "knockd lacks CAP_NET_ADMIN: " },
+        { 0, EPERM, "no CAP_NET_ADMIN: " },
         { 0, EINVAL, "the kernel lacks nf_tables or ip_set: " },
         { 0, ENOMEM, NULL },
         { EPERM, 0, "its table has an owner" },
@@ -631,8 +631,7 @@ static void test_set_review(void) {
           "conf:3: warning: set nft inet t a: there is no such set" },
         { EINVAL, 0, false, true,
           "conf:3: set nft inet t a: the kernel lack" },
-        { EPERM, 0, false, true,
-          "conf:3: set nft inet t a: knockd lacks CAP" },
+        { EPERM, 0, false, true, "conf:3: set nft inet t a: no CAP" },
         { 0, 0, false, true,
           "conf:3: set nft inet t a: without timeout an address would stay "
           "for ever; it is made by: nft 'add table inet t; add set" },
@@ -676,7 +675,7 @@ static void test_set_review(void) {
     settings.test = false;
     CHECK(!c.errors &&
               has_text("conf:3: warning: not checked: set nft inet t a: "
-                       "knockd lacks CAP_NET_ADMIN") &&
+                       "no CAP_NET_ADMIN") &&
               has_text("conf:5: warning: not checked: set ipset six: "),
           "%s", kept);
     config_free(&c);
