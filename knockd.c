@@ -4665,6 +4665,11 @@ static enum verdict sealed_judge(const struct hmac *key,
                                  struct stamps *stamps, struct sealed *s,
                                  const struct addr *source, uint64_t now,
                                  uint64_t start, struct addr *a) {
+/* Can a host that we look at have this address? */
+static bool is_source(const struct addr *a) {
+    return addr_usable(a) && (is_v4(a) || !settings.only_ipv4);
+}
+
     static const struct addr none;
     enum verdict v = judge(key, stamps, s, now, start);
     memcpy(a, s->plain.address, sizeof *a);
@@ -4674,7 +4679,7 @@ static enum verdict sealed_judge(const struct hmac *key,
     bool near = is_v4(a) ? a->b[12] == 169 && a->b[13] == 254
                          : a->b[0] == 0xfe && (a->b[1] & 0xc0) == 0x80;
     bool ours = given && (low || near || addr_loopback(a));
-    if (v == GOOD && (ours || !addr_usable(a))) return UNUSABLE;
+    if (v == GOOD && (ours || !is_source(a))) return UNUSABLE;
     return v;
 }
 
@@ -4801,11 +4806,6 @@ static bool check(struct monitor *m, const char *why) {
     if (!m->bad_record) say(TROUBLE, "bad record from the sniffer: %s", why);
     m->bad_record = true;
     return false;
-}
-
-/* Can an honest sniffer have seen a packet from this address? */
-static bool is_source(const struct addr *a) {
-    return addr_usable(a) && (is_v4(a) || !settings.only_ipv4);
 }
 
 /* Are there too many lines? */

@@ -336,6 +336,17 @@ opens() {
 	stop_knockd
 }
 
+@test "-4: a sealed knock opens for no IPv6 address" {
+	sealed_door
+	start -4
+	knock_a -k "$T/key" --for 2001:db8::7 10.77.0.1 62201
+	logged '10.77.0.2: ssh: anna: no opening for 2001:db8::7$'
+	knock_a -k "$T/key" --for 192.0.2.7 10.77.0.1 62201
+	did 'start 192.0.2.7.*'
+	is "$(times_did 'start .*')" 1
+	stop_knockd
+}
+
 @test "a profile, -W and the port that opens" {
 	need iptables socat
 	serve 22 EXEC:cat
