@@ -3868,11 +3868,15 @@ static void opening_end(struct monitor *m, struct opening *o) {
     opening_move(m, o, GONE, NEVER);
 }
 
-/* The same before its time: no start waits on, the address leaves the set. */
+/* The same before its time: no start waits on, the address leaves the set.  The
+ * record then says that the opening is due, should another daemon read it. */
 static void opening_close(struct monitor *m, struct opening *o) {
     if (o->state == DUE || o->state == STOPPING) return;
     if (o->set) set_change(m, o, 0);
+    o->rounds = 0;
+    bool stops = o->state == HELD && o->stop && o->times;
     opening_end(m, o);
+    if (stops) record_change(m, o);
 }
 
 /* How many openings are open, by their states. */
@@ -3998,6 +4002,7 @@ static void round_failed(struct monitor *m, struct opening *o) {
 static void stop_end(struct monitor *m, struct opening *o, bool good) {
     if (good && o->times) {
         o->times--;
+        o->rounds = 0;
         record_change(m, o);
     }
     bool closing = o->state == STOPPING || o->state == DUE;
@@ -4660,16 +4665,16 @@ static void memories_take(struct monitor *m, struct conf *c) {
     m->takes++;
 }
 
-/* judge(), and what it leaves to us: the address, *a.  source: the packet's. */
-static enum verdict sealed_judge(const struct hmac *key,
-                                 struct stamps *stamps, struct sealed *s,
-                                 const struct addr *source, uint64_t now,
-                                 uint64_t start, struct addr *a) {
 /* Can a host that we look at have this address? */
 static bool is_source(const struct addr *a) {
     return addr_usable(a) && (is_v4(a) || !settings.only_ipv4);
 }
 
+/* judge(), and what it leaves to us: the address, *a.  source: the packet's. */
+static enum verdict sealed_judge(const struct hmac *key,
+                                 struct stamps *stamps, struct sealed *s,
+                                 const struct addr *source, uint64_t now,
+                                 uint64_t start, struct addr *a) {
     static const struct addr none;
     enum verdict v = judge(key, stamps, s, now, start);
     memcpy(a, s->plain.address, sizeof *a);

@@ -226,9 +226,45 @@ locked() {
 	start
 	logged '10.77.0.2: slow one: left open by an earlier run'
 	logged 'fd77::2: slow one: left open by an earlier run'
+	both_shut() { has_rules iptables 0 && has_rules ip6tables 0; }
+	until_true "$WAIT" both_shut
 	stop_knockd
-	is "$(rules iptables) $(rules ip6tables)" '0 0'
 	[ ! -e "$T/k.state" ]
+}
+
+@test "a door that Close is closing when knockd is killed: the next start closes it" {
+	local from to
+
+	conf <<-EOF2
+	[d]
+	sequence = 7000
+	start_command = echo start %IP% >> $T/did
+	cmd_timeout = 3600
+	stop_command = [ -e $T/free ] || exit 4; echo stop %IP% >> $T/did
+	[c]
+	sequence = 7001
+	close = d
+	EOF2
+	start
+	for to in 10.77.0.1 fd77::1; do
+		from=${to/%1/2}
+		knock_a "$to" 7000
+		did "start $from"
+		# Closing it again and again uses up none of its tries.
+		for _ in 1 2 3 4 5 6; do
+			knock_a "$to" 7001
+			mark
+		done
+	done
+	logged 'd: command returned non-zero status code \(4\)' 4
+	not_logged 'given up'
+	kill -KILL "$PID"
+	until_true "$WAIT" no_daemon_left
+	touch "$T/free"
+	start
+	did 'stop 10.77.0.2'
+	did 'stop fd77::2'
+	stop_knockd
 }
 
 # many_open N: a daemon that has N openings of the door d, every second one of

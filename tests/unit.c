@@ -183,6 +183,7 @@ static const struct {
     { "commands: order of an address", test_order },
     { "commands: so many times", test_times },
     { "commands: a stop command that fails", test_rounds },
+    { "commands: their rounds begin anew", test_rounds_anew },
     { "commands: a door that closes another", test_close },
     { "commands: the stop comes in time", test_wake },
     { "commands: no process, no program", test_spawn_failures },

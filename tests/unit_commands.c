@@ -669,6 +669,43 @@ static void test_rounds(void) {
     }
 }
 
+/* The rounds begin anew with a stop command that works, and when somebody closes
+ * the door again. */
+static void test_rounds_anew(void) {
+    for (int v6 = 0; v6 < 2; v6++) {
+        struct monitor *m = shop_open();
+        const char *ip = v6 ? "2001:db8::1" : "192.0.2.1";
+        struct addr a = addr_of(ip);
+
+        for (unsigned i = 0; i < 8; i++) {
+            knock_at(m, &shop[0], ip);
+            reap(m, 0, 0);
+        }
+        clock_ms += 5000;
+        turn(m);
+        for (unsigned i = 0; i < 8; i++) { /* every second one fails */
+            reap(m, 0, 4 << 8);
+            turn(m);
+            CHECK(poll_timeout == 1000, "%d", poll_timeout);
+            clock_ms += 1000;
+            turn(m);
+            reap(m, 0, 0);
+            turn(m);
+        }
+        CHECK(!m->nopenings && count_text("CLOSE SESAME") == 1);
+        knock_at(m, &shop[0], ip);
+        reap(m, 0, 0);
+        for (unsigned i = 0; i < 6; i++) {
+            openings_close(m, shop[0].name, &a);
+            turn(m);
+            reap(m, 0, 4 << 8);
+            turn(m);
+            CHECK(m->nopenings && poll_timeout == 1000, "%d", poll_timeout);
+        }
+        monitor_end();
+    }
+}
+
 /* A door that is open wakes the monitor in time, whatever else its address
  * does; nothing else wakes it. */
 static void test_wake(void) {
@@ -1218,6 +1255,7 @@ static void model_close(struct item *t) {
     if (!t->there || t->wants == TO_STOP || (t->closing && t->stops)) return;
     t->wants = t->times ? TO_STOP : NOTHING;
     t->nlater = 0;
+    t->rounds = 0;
     t->queued = clock_ms;
     t->closing = t->there = t->times > 0;
     t->due = t->again = INT64_MAX;
@@ -1241,7 +1279,10 @@ static void model_due(void) {
                 (when == best && (!first || t->ticket < first->ticket)))
                 first = t;
         }
-        if (first) model_close(first);
+        if (!first) return;
+        int rounds = first->rounds;
+        model_close(first);
+        first->rounds = rounds; /* they go on */
     } while (first);
 }
 
@@ -1288,6 +1329,7 @@ static void model_stop_ends(unsigned door, unsigned guest, bool good) {
 
     t->stops--;
     if (good && t->rules) t->rules--;
+    if (good && t->times) t->rounds = 0;
     if (good && t->times) t->times--;
     if (!t->closing || t->stops) return;
     if (!t->times) {
