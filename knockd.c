@@ -808,13 +808,20 @@ static bool set_read(struct set *s, const char *words) {
     return i;
 }
 
+/* Stores the words with one blank between them: equal sets have equal texts. */
 static bool set_parse(const struct keyword *k, char **field, char *value) {
     struct set s;
+    char *to = value;
     if (!set_read(&s, value))
         return wrong(
             "%s '%.60s' is neither nft FAMILY TABLE NAME (such as nft "
             "inet filter knock) nor ipset NAME",
             k->name, value);
+    for (const char *from = value; *from; from++) {
+        if (!strchr(BLANKS, *from)) *to++ = *from;
+        else if (!strchr(BLANKS, from[1])) *to++ = ' ';
+    }
+    *to = '\0';
     *field = value;
     return true;
 }

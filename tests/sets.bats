@@ -403,6 +403,28 @@ sealed() {
 	is "$(count "$LOG" 'CLOSE SESAME')" 1
 }
 
+@test "two doors with one set, however it is spelled: the last knock decides" {
+	need python3
+	nft_sets
+	conf <<-EOF2
+	[short]
+	sequence = 7000
+	set = nft inet knock ssh4
+	cmd_timeout = 2
+	[long]
+	sequence = 7001
+	set = nft  inet	knock   ssh4
+	cmd_timeout = 600
+	EOF2
+	start
+	knock_a 10.77.0.1 7000 7001
+	until_true "$WAIT" status_has 'long	10.77.0.2	-	.*	nft'
+	logged '10.77.0.2: short: CLOSE SESAME'
+	mark
+	member nft 10.77.0.2
+	stop_knockd
+}
+
 @test "without Set_6 an IPv6 knock puts nothing, and the log says so" {
 	need python3
 	nft_sets
