@@ -431,8 +431,7 @@ static int reach(int type, unsigned port, int *error) {
     if (failed) quit("%s: %s\n", via, strerror(errno));
     /* struct sockaddr_in6 has its port at the same place. */
     ((struct sockaddr_in *)(void *)to)->sin_port = htons((in_port_t)port);
-    *error = 0;
-    if (connect(fd, to, peer->at->ai_addrlen)) *error = errno;
+    *error = connect(fd, to, peer->at->ai_addrlen) ? errno : 0;
     return fd;
 }
 
@@ -494,13 +493,14 @@ static bool host_parse(const char *text, uint8_t a[16]) {
 
 /* Sends a sealed knock: a few copies, as each may be lost. */
 static void hit_sealed(const struct knock *k) {
-    struct sealed s = { .plain.request = given.close };
+    struct sealed s = { 0 };
     const char *address = given.recipient;
     struct timespec t;
     if (peer > peers) poll(NULL, 0, BOTH_MS);
     clock_gettime(CLOCK_REALTIME, &t);
     uint64_t ms = (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
     s.plain.stamp = htobe64(ms);
+    s.plain.request = given.close;
     if (address && !strcmp(address, "own")) address = peer->own;
     if (address && !host_parse(address, s.plain.address))
         quit("--for: '%s' is not the address of a host, or own\n", address);
