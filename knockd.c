@@ -615,7 +615,7 @@ static struct spot {
 #define D(field) offsetof(struct door, field)
 enum { FLAG, FLAGS, GLOB, TEXT, NAMES, SET, COMMAND, NUMBER, PORTS, NETS };
 static const struct keyword {
-    char name[19], alias[11];
+    char name[19], alias[11]; /* 18 and 10 letters at most, and a zero */
     uint8_t section, kind;
     uint16_t offset; /* in struct door or (OPTIONS) conf */
     unsigned max;
@@ -3876,14 +3876,15 @@ static void opening_end(struct monitor *m, struct opening *o) {
 }
 
 /* The same before its time: no start waits on, the address leaves the set.  The
- * record then says that the opening is due, should another daemon read it. */
+ * record says for the next daemon that the opening is due; while a start command
+ * runs, start_end() sees to that. */
 static void opening_close(struct monitor *m, struct opening *o) {
     if (o->state == DUE || o->state == STOPPING) return;
     if (o->set) set_change(m, o, 0);
     o->rounds = 0;
-    bool stops = o->state == HELD && o->stop && o->times;
+    bool due = o->state != STARTING && o->stop && o->times;
     opening_end(m, o);
-    if (stops) record_change(m, o);
+    if (due) record_change(m, o);
 }
 
 /* How many openings are open, by their states. */
@@ -4024,7 +4025,9 @@ static void stop_end(struct monitor *m, struct opening *o, bool good) {
 
 /* The opening lasts from the end of its last start command on. */
 static void start_end(struct monitor *m, struct opening *o) {
-    if (running(m, o, START) || o->state != STARTING) return;
+    if (running(m, o, START)) return;
+    if (o->state == DUE) record_change(m, o);
+    if (o->state != STARTING) return;
     int64_t until = now_ms() + o->timeout * 1000LL;
     if (!closes(o)) opening_move(m, o, GONE, NEVER);
     else opening_move(m, o, HELD, o->set ? o->until : until);
@@ -4672,7 +4675,7 @@ static void memories_take(struct monitor *m, struct conf *c) {
     m->takes++;
 }
 
-/* Can a host that we look at have this address? */
+/* Can it be a host's, in a packet or in a sealed knock?  With -4, no IPv6. */
 static bool is_source(const struct addr *a) {
     return addr_usable(a) && (is_v4(a) || !settings.only_ipv4);
 }

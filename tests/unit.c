@@ -184,6 +184,7 @@ static const struct {
     { "commands: so many times", test_times },
     { "commands: a stop command that fails", test_rounds },
     { "commands: their rounds begin anew", test_rounds_anew },
+    { "commands: what is closed is due in the file", test_closing_record },
     { "commands: a door that closes another", test_close },
     { "commands: the stop comes in time", test_wake },
     { "commands: no process, no program", test_spawn_failures },

@@ -706,6 +706,61 @@ static void test_rounds_anew(void) {
     }
 }
 
+/* How long the state file says that door a stays open, in ms; -1: it is not. */
+static int64_t file_says(void) {
+    static char text[1 << 16];
+    struct records rs = { .n = 0 };
+    int64_t left = -1;
+    size_t n;
+
+    memcpy(text, get_file("k.state", &n), sizeof(text));
+    if (!records_read(&rs, text, n)) return -1;
+    for (unsigned i = 0; i < rs.n; i++)
+        if (rs.list[i].times && !strcmp(rs.list[i].door, "a"))
+            left = rs.list[i].deadline - clock_ms;
+    free(rs.list);
+    return left;
+}
+
+/* A door that somebody closes is due for the next daemon, too; but not while its
+ * start command runs, which that daemon would not know of. */
+static void test_closing_record(void) {
+    for (int v6 = 0; v6 < 2; v6++) {
+        struct monitor *m = shop_open();
+        const char *ip = v6 ? "2001:db8::1" : "192.0.2.1";
+        struct addr a = addr_of(ip);
+
+        knock_at(m, &shop[0], ip);
+        openings_close(m, "a", &a);
+        turn(m);
+        CHECK(file_says() == 5000 + ORPHAN_MS, "%d", (int)file_says());
+        reap(m, 0, 0);
+        turn(m);
+        CHECK(file_says() == 0 && count_commands("stop a") == 1);
+        reap(m, 0, 0);
+        turn(m);
+        CHECK(file_says() == -1);
+        knock_at(m, &shop[0], ip); /* open */
+        reap(m, 0, 0);
+        turn(m);
+        CHECK(file_says() == 5000);
+        openings_close(m, "a", &a);
+        turn(m);
+        CHECK(file_says() == 0 && count_commands("stop a") == 2);
+        reap(m, 0, 0);
+        knock_at(m, &shop[0], ip); /* open, and to be opened again */
+        reap(m, 0, 0);
+        knock_at(m, &shop[1], ip);
+        knock_at(m, &shop[0], ip);
+        turn(m);
+        CHECK(m->n[QUEUED] == 1 && file_says() == 5000);
+        openings_close(m, "a", &a);
+        turn(m);
+        CHECK(m->n[DUE] == 1 && file_says() == 0, "%d", (int)file_says());
+        monitor_end();
+    }
+}
+
 /* A door that is open wakes the monitor in time, whatever else its address
  * does; nothing else wakes it. */
 static void test_wake(void) {
