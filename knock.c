@@ -403,7 +403,7 @@ static void profile_read(const char *dir, const char *base) {
         if (heads) searched_add("", name);
         if (heads) wanted = !strcmp(name, heading);
         else if (name && wanted) profile_line(name);
-        sections += heads && wanted;
+        if (heads && wanted) sections++;
         if (heads && wanted && sections > 1)
             dprintf(STDERR_FILENO, "knock: warning: %s%s again: both count\n",
                     where, name);
