@@ -257,14 +257,29 @@ runner() {
 	not grep unsteady "$T/out"
 }
 
-@test "test.sh: of more than three tests that fail, none has a second try" {
+@test "test.sh: three tests that fail have a second try, of four none has" {
+	runner <<-EOF
+	test "1" { echo >>"$T/1"; [ "\$(wc -l <"$T/1")" = 2 ]; }
+	test "2" { echo >>"$T/2"; [ "\$(wc -l <"$T/2")" = 2 ]; }
+	test "3" { echo >>"$T/3"; [ "\$(wc -l <"$T/3")" = 2 ]; }
+	EOF
+	tail -n 1 "$T/out" | grep -qx '3 passed, 0 failed, 0 skipped'
+	is "$(grep -c unsteady "$T/out")" 3
 	not runner <<-EOF
-	test "1" { echo >>"$T/tries"; [ "\$(wc -l <"$T/tries")" -gt 4 ]; }
-	test "2" { false; }
-	test "3" { false; }
-	test "4" { false; }
+	test "4" { echo >>"$T/4"; [ "\$(wc -l <"$T/4")" = 2 ]; }
+	test "5" { false; }
+	test "6" { false; }
+	test "7" { false; }
 	EOF
 	tail -n 1 "$T/out" | grep -qx '0 passed, 4 failed, 0 skipped'
+	is "$(wc -l <"$T/4")" 1
+}
+
+@test "test.sh: a second try that is skipped is no success" {
+	not runner <<-EOF
+	test "fails, then is skipped" { [ ! -e "$T/tried" ] || skip; : >"$T/tried"; false; }
+	EOF
+	tail -n 1 "$T/out" | grep -qx '0 passed, 1 failed, 0 skipped'
 }
 
 @test "test.sh: a file without a test fails" {

@@ -422,8 +422,8 @@ mark() {
 	logged 'mark: OPEN SESAME' $((n + 1))
 }
 
-# reloaded [COUNT]: until the daemon has obeyed so many SIGHUPs. That it opens its log
-# again is the last it says; a new sniffer, if there is one, reads what comes from here.
+# reloaded [COUNT]: until the daemon has so many new configurations. (It has a log file,
+# which it opens again.) What is sent from here on, the new sniffer reads.
 reloaded() {
 	logged 're-opening log file' "${1:-1}"
 }
