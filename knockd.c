@@ -3116,6 +3116,7 @@ static bool record_read(struct record *r, char *line, bool old) {
     if (old) deadline = timeout;
     if (old) timeout = first;
     if (!line || strlen(line) > DOOR_NAME_MAX) return false;
+    if (strlen(client) > CLIENT_MAX) return false;
     *r = (struct record){ .door = line, .client = client };
     r->deadline = strtoll(deadline, NULL, 10);
     return number(timeout, 0, SECONDS_MAX, &r->timeout) &&

@@ -253,6 +253,12 @@ static void test_state_content(void) {
     memset(name, 'n', 128);
     snprintf(file, sizeof(file), "open 1 5 1 ::1 - %s\nstop x\n", name);
     CHECK(!load_lines(file)->nopenings && has_text("refused"));
+    name[CLIENT_MAX + 1] = '\0'; /* no client has such a name */
+    snprintf(file, sizeof(file), "open 1 5 1 ::1 %s a\nstop x\n", name);
+    CHECK(!load_lines(file)->nopenings && has_text("refused"));
+    name[CLIENT_MAX] = '\0';
+    snprintf(file, sizeof(file), "open 1 5 1 ::1 %s a\nstop x\n", name);
+    CHECK(load_lines(file)->nopenings == 1 && !has_text("refused"));
     m = shop_open(); /* a line that is shorter than a sum */
     put_text("k.state", STATE_HEAD "open 1 5 1 192\n");
     state_load(m);
