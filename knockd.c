@@ -4676,7 +4676,7 @@ static void memories_take(struct monitor *m, struct conf *c) {
     m->takes++;
 }
 
-/* Can it be a host's, in a packet or in a sealed knock?  With -4, no IPv6. */
+/* Can a host have this address?  With -4, an IPv6 address does not count. */
 static bool is_source(const struct addr *a) {
     return addr_usable(a) && (is_v4(a) || !settings.only_ipv4);
 }
